@@ -1,0 +1,132 @@
+"""One hub's folder for its children, and the sweeping of folders that dead hubs left. Knows no provider.
+
+    <state>/run/<instance>/          0700, held by a lock as long as this hub lives
+        lock                         flock: the kernel drops it when the hub dies, whatever killed it
+        empty/                       0500, every child's working directory: nothing to read, nowhere to write
+        <child>/                     a child's private home; `pid` in it names the process
+
+A folder whose lock is free belongs to a dead hub. Its children should be gone (pseudo-terminal, parent-death signal);
+where the system has neither, the sweep ends those whose environment still points into that folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import itertools
+import os
+import secrets
+import shutil
+from collections.abc import Generator
+from pathlib import Path
+
+import psutil
+
+
+@contextlib.contextmanager
+def _held(lock: Path) -> Generator[None]:
+    handle = os.open(lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _remove(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        (folder / "empty").chmod(0o700)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _end_children(folder: Path) -> None:
+    for file in folder.glob("*/pid"):
+        with contextlib.suppress(OSError, ValueError, psutil.Error):
+            child = psutil.Process(int(file.read_text()))
+            # The number may have a new owner by now: only a process that lives in this folder is ours.
+            if any(value.startswith(str(folder)) for value in child.environ().values()):
+                child.kill()
+
+
+class RunFolder:
+    """The folder of this hub instance. Made at once; `close` removes it."""
+
+    def __init__(self, state_dir: Path) -> None:
+        """Make the folder and sweep those of dead hubs. Raises OSError when the state folder cannot be written."""
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        root = state_dir / "run"
+        root.mkdir(mode=0o700, exist_ok=True)
+        with _held(root / ".lock"):  # or a hub that sweeps could take our folder before its lock is ours
+            self._sweep(root)
+            self.path = root / secrets.token_hex(8)
+            self.path.mkdir(mode=0o700)
+            self._lock = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self.empty = self.path / "empty"
+        self.empty.mkdir(mode=0o500)
+        self._count = itertools.count(1)
+
+    def new_home(self, name: str) -> Path:
+        """A new private folder for one child."""
+        home = self.path / f"{name}-{next(self._count)}"
+        home.mkdir(mode=0o700)
+        return home
+
+    def drop_home(self, home: Path) -> None:
+        """Remove a child's folder and all it wrote there."""
+        shutil.rmtree(home, ignore_errors=True)
+
+    def close(self) -> None:
+        """Remove the folder. May be called twice."""
+        if self._lock >= 0:
+            _remove(self.path)
+            os.close(self._lock)
+            self._lock = -1
+
+    @staticmethod
+    def _sweep(root: Path) -> None:
+        for folder in root.iterdir():
+            if not folder.is_dir():
+                continue
+            lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:  # its hub lives
+                continue
+            else:
+                _end_children(folder)
+                _remove(folder)
+            finally:
+                os.close(lock)
+
+
+class Child:
+    """A process that somebody else started and that we must be able to end at once, known by its pid.
+
+    psutil remembers when the process began, so a number that the system gave to another process is never hit.
+    """
+
+    def __init__(self, pid: int) -> None:
+        """Raises ProcessLookupError when there is no such process."""
+        try:
+            self._process = psutil.Process(pid)
+        except psutil.NoSuchProcess as error:
+            raise ProcessLookupError(pid) from error
+
+    @property
+    def memory(self) -> int:
+        """Resident bytes, 0 when it is gone."""
+        try:
+            return self._process.memory_info().rss
+        except psutil.Error:
+            return 0
+
+    def terminate(self) -> None:
+        """SIGTERM; does nothing when it is gone."""
+        with contextlib.suppress(psutil.Error):
+            self._process.terminate()
+
+    def kill(self) -> None:
+        """SIGKILL; does nothing when it is gone."""
+        with contextlib.suppress(psutil.Error):
+            self._process.kill()

@@ -1,0 +1,183 @@
+"""The commands: words in, exit codes out. Exit codes follow sysexits where one fits."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from llm_mcp_hub import settings as settings_module
+from llm_mcp_hub.errors import HubError, Misconfigured
+from llm_mcp_hub.observe import logs
+from llm_mcp_hub.settings import Settings
+
+EX_USAGE, EX_UNAVAILABLE, EX_SOFTWARE, EX_TEMPFAIL, EX_NOPERM, EX_CONFIG = 64, 69, 70, 75, 77, 78
+EXIT_CODES = {
+    "invalid_request": EX_USAGE,
+    "not_found": EX_USAGE,
+    "internal": EX_SOFTWARE,
+    "misconfigured": EX_CONFIG,
+    "billing_blocked": EX_CONFIG,
+    "cli_missing": EX_CONFIG,
+    "auth_missing": EX_NOPERM,
+    "auth_expired": EX_NOPERM,
+    "auth_rejected": EX_NOPERM,
+    "permission_denied": EX_NOPERM,
+    "account_ineligible": EX_NOPERM,
+    "busy": EX_TEMPFAIL,
+    "rate_limited": EX_TEMPFAIL,
+    "quota_exhausted": EX_TEMPFAIL,
+    "timeout": EX_TEMPFAIL,
+    "cancelled": 130,
+}
+"""By error code; every other one is EX_UNAVAILABLE."""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="llm-mcp-hub",
+        description="Ask Claude and Gemini with the subscriptions you already have. Without a command: serve MCP over "
+        "stdio, as MCP clients start it.",
+    )
+    parser.add_argument("--env-file", type=Path, metavar="FILE", help="read settings from FILE (NAME=VALUE lines)")
+    parser.add_argument("--version", action="store_true", help="print the version")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+
+    serve = commands.add_parser("serve", help="serve MCP over streamable HTTP on loopback")
+    serve.add_argument("--host", help="address to listen on (HUB_HOST, 127.0.0.1)")
+    serve.add_argument("--port", type=int, help="port to listen on (HUB_PORT, 8000)")
+
+    ask = commands.add_parser("ask", help="ask one question; the answer is streamed to the terminal")
+    ask.add_argument("provider", choices=["claude", "gemini"])
+    ask.add_argument("prompt", nargs="?", default="-", help="the question, or - to read it from stdin")
+    ask.add_argument("--model", help="model name or alias")
+    ask.add_argument("--system", help="instruction for the model")
+    ask.add_argument("--timeout", type=float, metavar="SECONDS", help="1 to 3600")
+    ask.add_argument("--json", action="store_true", help="print the answer as one JSON object")
+
+    status = commands.add_parser("status", help="what is known of both logins")
+    status.add_argument("--json", action="store_true", help="print it as JSON")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Returns the exit code."""
+    given = _parser().parse_args(arguments)
+    if given.version:
+        from importlib.metadata import version
+
+        print(version("llm-mcp-hub"))
+        return 0
+    try:
+        settings = settings_module.load(given.env_file)
+        level = settings.log_level if given.command in {None, "serve"} else "ERROR"
+        logs.configure(level, settings.hub_log_format)
+        if given.command == "serve":
+            return _serve(settings, given.host, given.port)
+        if given.command == "ask":
+            return asyncio.run(_ask(settings, given))
+        if given.command == "status":
+            return asyncio.run(_status(settings, given.json))
+        return _stdio(settings)
+    except HubError as error:
+        return _tell(error)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _tell(error: HubError) -> int:
+    print(f"llm-mcp-hub: {error.code}: {error.message}\n  {error.action}", file=sys.stderr)
+    return EXIT_CODES.get(error.code, EX_UNAVAILABLE)
+
+
+def _stdio(settings: Settings) -> int:
+    from llm_mcp_hub import main as composition
+    from llm_mcp_hub.serving import stdio
+
+    return stdio.run(lambda: composition.build_hub(settings), composition.build_server)
+
+
+def _serve(settings: Settings, host: str | None, port: int | None) -> int:
+    from llm_mcp_hub import main as composition
+    from llm_mcp_hub.serving import http
+
+    changes = {"hub_host": host, "hub_port": port}
+    settings = settings.model_copy(update={name: value for name, value in changes.items() if value is not None})
+    if not 0 <= settings.hub_port <= 65_535:
+        raise Misconfigured("The port is not between 0 and 65535.", action="Give a port with --port.")
+    app = composition.build_app(settings)
+    return http.serve(app, host=settings.hub_host, port=settings.hub_port, drain_s=settings.hub_drain_s)
+
+
+async def _ask(settings: Settings, given: argparse.Namespace) -> int:
+    from llm_mcp_hub import main as composition
+    from llm_mcp_hub.hub import Watch
+    from llm_mcp_hub.providers.base import Event, Restarted, Text
+
+    prompt = sys.stdin.buffer.read().decode("utf-8", "surrogateescape") if given.prompt == "-" else given.prompt
+    printed = 0
+
+    def show(event: Event) -> None:
+        nonlocal printed
+        if isinstance(event, Text):
+            sys.stdout.write(event.piece)
+            sys.stdout.flush()
+            printed += len(event.piece)
+        elif isinstance(event, Restarted) and printed:
+            print("\n[the answer began anew]", file=sys.stderr)
+            printed = 0
+
+    task = asyncio.current_task()
+    loop = asyncio.get_running_loop()
+    if task is not None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, task.cancel)
+    try:
+        async with composition.build_hub(settings) as hub:
+            ask = hub.new_ask(
+                given.provider, prompt, model=given.model, system=given.system, timeout_s=given.timeout
+            )
+            answer = await hub.ask(ask, Watch(None if given.json else show))
+    except HubError as error:
+        if given.json:
+            print(json.dumps({"error": error.details()}, ensure_ascii=False))
+        elif printed:
+            print()
+        return _tell(error)
+    except asyncio.CancelledError:
+        print("\nllm-mcp-hub: cancelled", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    if given.json:
+        print(answer.model_dump_json())
+        return 0
+    if not printed:
+        sys.stdout.write(answer.text)
+    if not answer.text.endswith("\n"):
+        print()
+    about = f"{answer.model} ({answer.model_source}), {answer.duration_ms / 1000:.1f} s, paid by {answer.billing.source}"
+    print(about, *answer.warnings, sep="\n", file=sys.stderr)
+    return 0
+
+
+async def _status(settings: Settings, as_json: bool) -> int:
+    from llm_mcp_hub import main as composition
+
+    async with composition.build_hub(settings) as hub:
+        known = hub.token_status()
+    if as_json:
+        print(json.dumps({name: status.model_dump(mode="json") for name, status in known.items()}, indent=2))
+        return 0
+    for name, status in known.items():
+        until = status.expires_at or "no date known"
+        print(f"{name:8} {status.status:14} {until:22} {status.message}")
+        if status.action:
+            print(f"{'':8} next: {status.action}")
+    return 0

@@ -1,0 +1,89 @@
+"""The nouns: what is asked and what is answered. Frozen, no I/O, no provider known by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+StopReason = Literal["end_turn", "max_tokens", "refusal", "unknown"]
+ModelSource = Literal["served", "requested"]
+BillingSource = Literal["subscription", "overage", "unknown"]
+
+PROMPT_LIMIT = 1_000_000
+"""Longest prompt, in characters (Unicode code points)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One question on its way to one provider.
+
+    Attributes:
+        ask_id: the hub's name for it, unguessable.
+        provider: the key of the provider's entry in the provider table.
+        prompt: sent character for character.
+        model: full name or alias, already checked against the provider's pattern.
+        system: instruction for the conversation, or None.
+        timeout_s: seconds from arrival until the whole answer must be there, waiting included.
+    """
+
+    ask_id: str
+    provider: str
+    prompt: str
+    model: str
+    system: str | None
+    timeout_s: float
+
+
+class Noun(BaseModel):
+    """A value that crosses the hub's border: frozen, and nothing unknown in it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Usage(Noun):
+    """Model tokens of one answer, as the provider counted them."""
+
+    input_tokens: int
+    output_tokens: int
+    cached_input_tokens: int | None = None
+    thinking_tokens: int | None = None
+
+
+class Billing(Noun):
+    """Who paid, and how that is known."""
+
+    source: BillingSource
+    evidence: str
+    """`handshake`: the CLI named the login before it got the prompt. `fuse`: no other way to pay is left open.
+    `event`: the provider's own rate-limit event said so."""
+
+
+class QuotaWindow(Noun):
+    """What is used of one of the subscription's windows."""
+
+    window: str
+    used_fraction: float | None
+    """0.0 to 1.0, None when the provider did not say."""
+    resets_at: str | None
+    """ISO 8601, UTC."""
+    observed_at: str
+
+
+class Answer(Noun):
+    """A whole answer. `model_source` says whether the provider named the model or we only know what was asked for."""
+
+    ask_id: str
+    status: Literal["completed", "working"]
+    provider: str
+    model: str
+    model_source: ModelSource
+    text: str
+    conversation_id: str | None
+    stop_reason: StopReason
+    usage: Usage
+    duration_ms: int
+    first_text_ms: int | None
+    billing: Billing
+    warnings: tuple[str, ...] = ()

@@ -1,0 +1,208 @@
+"""Every failure a user can meet, as one tree. It knows codes and sentences, and nothing of how they come about.
+
+    HubError
+    ├── the caller can mend it
+    │   ├── InvalidRequest      invalid_request
+    │   ├── Refused             refused            the model declined to answer
+    │   ├── Busy                busy
+    │   ├── Cancelled           cancelled
+    │   └── NotFound            not_found
+    ├── a credential or an account is at fault
+    │   ├── AuthMissing         auth_missing
+    │   ├── AuthExpired         auth_expired       the login has ended and must be made again
+    │   ├── AuthRejected        auth_rejected      the provider refused a credential that looks alive
+    │   ├── PermissionDenied    permission_denied
+    │   └── AccountIneligible   account_ineligible
+    ├── the provider is at fault, or full
+    │   ├── QuotaExhausted      quota_exhausted    the subscription's own limit, until it resets
+    │   ├── RateLimited         rate_limited       too fast for the moment
+    │   ├── ModelUnavailable    model_unavailable
+    │   ├── Timeout             timeout
+    │   └── UpstreamError       upstream_error
+    └── the hub or its surroundings are at fault
+        ├── CliMissing          cli_missing
+        ├── BillingBlocked      billing_blocked    something other than the subscription might have paid
+        ├── Misconfigured       misconfigured
+        ├── StoreUnavailable    store_unavailable
+        └── Internal            internal
+
+Each error has one message (what happened) and one action (the next step, a command where there is one).
+Neither ever holds a token or prompt text.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class HubError(Exception):
+    """Something a caller is told as a code, a sentence and one next step.
+
+    Attributes:
+        message: what happened, one or two sentences.
+        action: the one next step, a command where there is one.
+        provider: `claude`, `gemini`, or None when no provider is involved.
+        retry_after_s: seconds until a new try makes sense, None when unknown.
+        partial_text: text that had arrived before the failure; never shown inside the message.
+        ask_id: the ask that failed, once there is one.
+    """
+
+    code: ClassVar[str] = "internal"
+    retryable: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        action: str,
+        provider: str | None = None,
+        retry_after_s: float | None = None,
+        partial_text: str | None = None,
+        ask_id: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.action = action
+        self.provider = provider
+        self.retry_after_s = retry_after_s
+        self.partial_text = partial_text
+        self.ask_id = ask_id
+
+    def details(self) -> dict[str, Any]:
+        """The error as a program reads it: the shape of `_meta["llm-mcp-hub/error"]`."""
+        return {
+            "code": self.code,
+            "message": self.message,
+            "action": self.action,
+            "retryable": self.retryable,
+            "retry_after_s": self.retry_after_s,
+            "provider": self.provider,
+            "ask_id": self.ask_id,
+            "partial_text": self.partial_text,
+        }
+
+
+class InvalidRequest(HubError):
+    """The request cannot be sent as it is."""
+
+    code = "invalid_request"
+
+
+class Refused(HubError):
+    """The model declined to answer."""
+
+    code = "refused"
+
+
+class Busy(HubError):
+    """All places are taken."""
+
+    code = "busy"
+    retryable = True
+
+
+class Cancelled(HubError):
+    """The ask was cancelled by its caller."""
+
+    code = "cancelled"
+
+
+class NotFound(HubError):
+    """No such thing, or it belongs to somebody else."""
+
+    code = "not_found"
+
+
+class AuthMissing(HubError):
+    """There is no login for this provider."""
+
+    code = "auth_missing"
+
+
+class AuthExpired(HubError):
+    """The login has ended and must be made again."""
+
+    code = "auth_expired"
+
+
+class AuthRejected(HubError):
+    """The provider refused the credential."""
+
+    code = "auth_rejected"
+
+
+class PermissionDenied(HubError):
+    """The account is known, and not allowed to do this."""
+
+    code = "permission_denied"
+
+
+class AccountIneligible(HubError):
+    """The login works, but the provider no longer serves this kind of account through its CLI."""
+
+    code = "account_ineligible"
+
+
+class QuotaExhausted(HubError):
+    """The subscription's own limit is used up until it resets."""
+
+    code = "quota_exhausted"
+    retryable = True
+
+
+class RateLimited(HubError):
+    """Too many requests for the moment; the subscription's limit is not the reason."""
+
+    code = "rate_limited"
+    retryable = True
+
+
+class ModelUnavailable(HubError):
+    """The provider does not offer this model now."""
+
+    code = "model_unavailable"
+
+
+class Timeout(HubError):
+    """The answer did not come in time."""
+
+    code = "timeout"
+    retryable = True
+
+
+class UpstreamError(HubError):
+    """The provider, or the way to it, failed."""
+
+    code = "upstream_error"
+    retryable = True
+
+
+class CliMissing(HubError):
+    """A program that the hub drives is not installed, or too old."""
+
+    code = "cli_missing"
+
+
+class BillingBlocked(HubError):
+    """Something other than the subscription might have paid, so nothing was sent."""
+
+    code = "billing_blocked"
+
+
+class Misconfigured(HubError):
+    """A setting, a file or the machine must be mended first."""
+
+    code = "misconfigured"
+
+
+class StoreUnavailable(HubError):
+    """The hub's shared memory cannot be reached."""
+
+    code = "store_unavailable"
+    retryable = True
+
+
+class Internal(HubError):
+    """A fault of the hub itself; its log says more."""
+
+    code = "internal"

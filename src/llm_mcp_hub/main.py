@@ -1,0 +1,127 @@
+"""Composition root: settings → children's folder → credentials → providers → hub → app. The one place that names them.
+
+`llm_mcp_hub.main:app` is the ASGI app for any server (`uvicorn llm_mcp_hub.main:app`).
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llm_mcp_hub import settings as settings_module
+from llm_mcp_hub.children.environment import surroundings
+from llm_mcp_hub.children.supervision import RunFolder
+from llm_mcp_hub.credentials.claude import ClaudeCredentials
+from llm_mcp_hub.credentials.gemini import GeminiCredentials
+from llm_mcp_hub.errors import Misconfigured
+from llm_mcp_hub.hub import Deadlines, Entry, Hub
+from llm_mcp_hub.observe import logs
+from llm_mcp_hub.providers.claude import ClaudeProvider
+from llm_mcp_hub.providers.gemini import GeminiProvider, Login
+from llm_mcp_hub.settings import Settings
+
+if TYPE_CHECKING:
+    from mcp.server.lowlevel import Server
+    from starlette.applications import Starlette
+
+VERSION = version("llm-mcp-hub")
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def build_hub(settings: Settings) -> Hub:
+    """The hub with both providers. Raises Misconfigured when the state folder cannot be used."""
+    around = surroundings()
+    try:
+        run = RunFolder(settings.hub_state_dir)
+    except OSError as error:
+        raise Misconfigured(
+            f"The state folder {settings.hub_state_dir} cannot be used ({error.strerror}).",
+            action="Set HUB_STATE_DIR to a folder that this user can write.",
+        ) from error
+    token = settings.claude_code_oauth_token.get_secret_value() if settings.claude_code_oauth_token else None
+    if token:
+        logs.hide(token)
+    claude_login = ClaudeCredentials(
+        token=token,
+        issued_at=settings.claude_token_issued_at,
+        alert=timedelta(days=settings.hub_alert_days),
+        own_login=Path(around.get("CLAUDE_CONFIG_DIR") or Path.home() / ".claude") / ".credentials.json",
+        now=_now,
+    )
+    gemini_login = GeminiCredentials(path=settings.gemini_auth_path, now=_now)
+
+    def login_copy() -> Login:
+        found = gemini_login.login()
+        return Login(found.content, found.mark)
+
+    claude = ClaudeProvider(
+        run=run,
+        around=around,
+        token=claude_login.token,
+        default_model=settings.claude_model,
+        warm_clients=settings.hub_claude_warm,
+        allow_overage=settings.hub_allow_overage,
+        upstream=settings.hub_claude_upstream,
+        version=VERSION,
+    )
+    gemini = GeminiProvider(
+        run=run,
+        around=around,
+        login=login_copy,
+        default_model=settings.gemini_model,
+        command=settings.hub_gemini_command,
+        project=settings.gemini_project,
+        upstream=settings.hub_gemini_upstream,
+    )
+    for provider in (claude, gemini):
+        if not provider.traits.accepts(provider.traits.default_model):
+            raise Misconfigured(
+                f"{provider.traits.name.upper()}_MODEL is no model name of {provider.traits.title}.",
+                action=f"Set it to {provider.traits.model_hint}.",
+            )
+    return Hub(
+        {
+            "claude": Entry(claude, claude_login.status, settings.hub_claude_concurrency),
+            "gemini": Entry(gemini, gemini_login.status, settings.hub_gemini_concurrency),
+        },
+        deadlines=Deadlines(
+            whole=settings.hub_ask_timeout_s,
+            first_text=settings.hub_first_text_timeout_s,
+            idle=settings.hub_idle_timeout_s,
+        ),
+        queue_limit=settings.hub_queue_limit,
+        release=run.close,
+    )
+
+
+def build_server(hub: Hub) -> Server[Any]:
+    """The MCP server of a hub."""
+    from llm_mcp_hub.serving.tools import build_server as build
+
+    return build(hub, VERSION)
+
+
+def build_app(settings: Settings) -> Starlette:
+    """The ASGI app. Raises Misconfigured for an address that others could reach."""
+    from llm_mcp_hub.serving.http import build_app as build
+
+    if not settings.loopback_only:
+        raise Misconfigured(
+            f"HUB_HOST is {settings.hub_host}, which other machines can reach, and this version has no client tokens: "
+            "it would lend the owner's subscriptions to the network.",
+            action="Set HUB_HOST=127.0.0.1, and reach it from elsewhere through an SSH tunnel.",
+        )
+    return build(lambda: build_hub(settings), build_server)
+
+
+def __getattr__(name: str) -> object:
+    if name == "app":  # made when a server asks for it, not when the module is imported
+        settings = settings_module.load()
+        logs.configure(settings.log_level, settings.hub_log_format)
+        return build_app(settings)
+    raise AttributeError(name)

@@ -1,0 +1,98 @@
+"""The hub's log: structlog on stderr, JSON for programs and lines for people; the libraries' loggers go the same way.
+
+Nothing here knows what is logged. Secrets are kept out twice: by their exact values (`hide`), and by the forms that
+tokens have. Prompt text is never given to a logger in the first place, and tracebacks never show local variables.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any, cast
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+HIDDEN = "[hidden]"
+_FORMS = re.compile(
+    r"sk-ant-[A-Za-z0-9_-]{8,}"
+    r"|ya29\.[A-Za-z0-9._-]{8,}"
+    r"|1//[A-Za-z0-9_-]{16,}"
+    r"|AIza[A-Za-z0-9_-]{16,}"
+    r"|GOCSPX-[A-Za-z0-9_-]{8,}"
+    r"|eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"
+    r"|(?<=[Bb]earer )[A-Za-z0-9._~+/-]{8,}=*"
+    r"|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
+)
+_exact: set[str] = set()
+
+
+def hide(secret: str) -> None:
+    """Never let this value through, whatever its form."""
+    if len(secret) >= 8:
+        _exact.add(secret)
+
+
+def cleaned(text: str) -> str:
+    """`text` without any secret that is known or looks like one."""
+    for secret in _exact:
+        text = text.replace(secret, HIDDEN)
+    return _FORMS.sub(HIDDEN, text)
+
+
+def _clean(value: object) -> object:
+    if isinstance(value, str):
+        return cleaned(value)
+    if isinstance(value, Mapping):
+        return {_clean(k): _clean(v) for k, v in cast("Mapping[object, object]", value).items()}
+    if isinstance(value, list | tuple):
+        return [_clean(item) for item in cast("list[object]", value)]
+    return value
+
+
+def _clean_event(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    return cast("dict[str, Any]", _clean(event))
+
+
+def configure(level: str, form: str | None) -> None:
+    """Set logging up for the whole process. `form` is `json`, `console`, or None to look whether a person reads."""
+    console = form == "console" or (form is None and sys.stderr.isatty())
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.ExceptionRenderer(
+            structlog.tracebacks.ExceptionDictTransformer(show_locals=False, max_frames=20)
+        ),
+        _clean_event,
+    ]
+    renderer: Processor = (
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()) if console else structlog.processors.JSONRenderer()
+    )
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.stdlib.PositionalArgumentsFormatter(),
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    # The libraries' own chatter is only wanted when looking for a fault; at DEBUG they may quote messages.
+    for noisy in ("mcp", "claude_agent_sdk", "asyncio", "httpx", "httpx2", "sse_starlette", "uvicorn.access"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)

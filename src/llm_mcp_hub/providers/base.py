@@ -1,0 +1,99 @@
+"""The seam: what the hub needs of a provider, and all it may know of one.
+
+A provider takes an `Ask` and yields events; the last one is `Finished`, or a `HubError` is raised. It knows nothing
+of MCP, of queues, deadlines, stores or of other providers. Closing the stream early (a cancel, a deadline) must leave
+the provider quiet: upstream request closed, no child busy with it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from llm_mcp_hub.conversation import Ask, Billing, ModelSource, QuotaWindow, StopReason, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """Something came from upstream that is no text: it feeds the idle timer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A further piece of the answer."""
+
+    piece: str
+
+
+@dataclass(frozen=True, slots=True)
+class Restarted:
+    """The CLI began the answer anew: what was streamed so far is void."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The whole answer as the provider ended it; `text` is final, whatever was streamed."""
+
+    text: str
+    model: str
+    model_source: ModelSource
+    stop_reason: StopReason
+    usage: Usage
+    billing: Billing
+    quota: tuple[QuotaWindow, ...] = ()
+    warnings: tuple[str, ...] = field(default=())
+
+
+Event = Alive | Text | Restarted | Finished
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What the outer rooms show of a provider: the tools, the commands and the settings are derived from this.
+
+    Attributes:
+        name: key in the provider table and end of the tool's name (`claude` gives `ask_claude`).
+        title: for people.
+        spends: the subscription that an ask draws on, for the tool's description.
+        default_model: what an ask without a model gets.
+        aliases: short names of models that the CLI resolves itself.
+        model_pattern: full names look like this; anything else is refused before a CLI is started.
+        model_hint: one line for the schema.
+    """
+
+    name: str
+    title: str
+    spends: str
+    default_model: str
+    aliases: tuple[str, ...]
+    model_pattern: re.Pattern[str]
+    model_hint: str
+
+    def accepts(self, model: str) -> bool:
+        """Whether `model` is an alias or a full name of this provider's pattern."""
+        return model in self.aliases or self.model_pattern.fullmatch(model) is not None
+
+
+class Provider(Protocol):
+    """One provider, as the hub sees it."""
+
+    @property
+    def traits(self) -> Traits: ...
+
+    def ask(self, ask: Ask) -> AsyncGenerator[Event]:
+        """Put one question. Yields events, the last is `Finished`. Raises HubError."""
+        ...
+
+    async def warm(self) -> None:
+        """Start what makes the next ask fast. Raises nothing: what fails here is told at the ask."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of every child. May be called twice; asks may follow and start anew."""
+        ...
+
+    def kill(self) -> None:
+        """Send SIGKILL to every child, now and without awaiting: the last resort at exit."""
+        ...

@@ -1,0 +1,211 @@
+"""What Gemini's CLI says, as ours: prompt blocks in, answers and coded errors out. Pure: no I/O, no clock, no process.
+
+The texts that are looked for were measured on gemini-cli 0.61.0. Errors keep Google's own sentence only where no prompt
+had been sent yet (start, account): a later one could quote the prompt.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, cast
+
+from llm_mcp_hub.conversation import StopReason, Usage
+from llm_mcp_hub.errors import (
+    AccountIneligible,
+    AuthExpired,
+    AuthRejected,
+    HubError,
+    InvalidRequest,
+    Misconfigured,
+    ModelUnavailable,
+    PermissionDenied,
+    QuotaExhausted,
+    RateLimited,
+    Refused,
+    UpstreamError,
+)
+from llm_mcp_hub.providers import acp
+
+NAME = "gemini"
+LOGIN_ACTION = "Run `llm-mcp-hub login gemini`, or `gemini` and choose Login with Google; the hub takes the new login up."
+PROJECT_ACTION = "Set GEMINI_PROJECT to the id of the Google Cloud project that your Code Assist licence hangs on."
+QUOTA_FROM_S = 300.0
+"""A 429 that asks for a longer wait than this is a used-up quota, a shorter one is a passing limit."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]+")
+_RESET = re.compile(r"(?:reset after|retry after|Retrying after)\s+((?:\d+(?:\.\d+)?\s*(?:ms|h|m|s))+)", re.IGNORECASE)
+_UNIT = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|h|m|s)", re.IGNORECASE)
+_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+
+
+def prompt_blocks(prompt: str, system: str | None) -> list[str]:
+    """The text blocks of one turn; the prompt is always the last one, untouched.
+
+    The CLI runs a turn whose text begins with `/about`, `/memory`, `/extensions` … itself, leading white space or not,
+    and it looks at the first block. So whatever does not begin with a letter or digit gets a block before it.
+    """
+    if system is not None:
+        return [f"Instruction for this conversation:\n{system}\n\nRequest:\n", prompt]
+    return [prompt] if prompt[:1].isalnum() else ["Request:\n", prompt]
+
+
+def reset_after_s(message: str) -> float | None:
+    """Seconds of a `reset after 5h12m3s` in a message, None when there is none."""
+    found = _RESET.search(message)
+    if found is None:
+        return None
+    return sum(float(n) * _SECONDS[unit.lower()] for n, unit in _UNIT.findall(found.group(1)))
+
+
+def quoted(message: str) -> str:
+    """Google's own sentence, fit for one line of ours."""
+    return _CONTROL.sub(" ", message.split("\n\n💡")[0]).strip()[:400]
+
+
+def start_error(*, debug_log: str) -> HubError:
+    """The CLI asked for a login at its start. Only its debug log tells a dead login from a dead network (measured)."""
+    if "not valid: invalid_grant" in debug_log or "invalid_rapt" in debug_log or "invalid_token" in debug_log:
+        return AuthExpired(
+            "Google no longer accepts this login: it was revoked or has ended.", action=LOGIN_ACTION, provider=NAME
+        )
+    if "Cached credentials are not valid" in debug_log:
+        return UpstreamError(
+            "Google's login service could not be reached or failed, so the login could not be renewed; nothing is "
+            "known against the login itself.",
+            action="Check the network and HTTPS_PROXY, then try again.",
+            provider=NAME,
+        )
+    return AuthExpired("Gemini's CLI does not accept this login and asks for a new one.", action=LOGIN_ACTION,
+                       provider=NAME)
+
+
+def account_error(reply: acp.Reply) -> HubError:
+    """`session/new` was refused: it is about the account or the login; no prompt has been sent."""
+    said = quoted(reply.error_message)
+    low = said.lower()
+    if "no longer supported" in low or "unsupported_client" in low:
+        return AccountIneligible(
+            f"The login works, but Google no longer serves this account through the Gemini CLI: {said}",
+            action="Use an account with a Gemini Code Assist Standard or Enterprise licence; personal accounts (free, "
+            "AI Pro, AI Ultra) ended here on 2026-06-18. ask_claude still works.",
+            provider=NAME,
+        )
+    if "numeric" in low and "project" in low:
+        return Misconfigured("GEMINI_PROJECT is a number; Google wants the project's id.", action=PROJECT_ACTION,
+                             provider=NAME)
+    if "google_cloud_project" in low:
+        return Misconfigured("This account's licence needs a Google Cloud project.", action=PROJECT_ACTION,
+                             provider=NAME)
+    if "validation required" in low or "verify your account" in low:
+        return AccountIneligible(f"Google wants this account to be verified first: {said}",
+                                 action="Run `gemini` once in a terminal and follow the link it shows.", provider=NAME)
+    if "eligible" in low or "not available" in low or "location" in low or "age" in low.split():
+        return AccountIneligible(f"Google does not serve this account through the Gemini CLI: {said}",
+                                 action="Use another Google account, or ask_claude.", provider=NAME)
+    return prompt_error(reply, model="", partial=None, known=(), account=True)
+
+
+def prompt_error(
+    reply: acp.Reply, *, model: str, partial: str | None, known: tuple[str, ...], account: bool = False
+) -> HubError:
+    """A failed `session/prompt` (or, with `account`, `session/new`) as a coded error."""
+    code, said = reply.error_code, reply.error_message
+    low = said.lower()
+    wait = reset_after_s(said)
+    if "invalid_grant" in low or "invalid_rapt" in low:
+        return AuthExpired("Google no longer accepts this login: it was revoked or has ended.", action=LOGIN_ACTION,
+                           provider=NAME)
+    if code == 401 or "unauthenticated" in low or "authentication required" in low or "invalid authentication" in low:
+        return AuthRejected("Google refused this login's access token.", action=LOGIN_ACTION, provider=NAME)
+    if code == 403 or "permission" in low:
+        link = re.search(r"https://console\.[\w./?=&%-]+", said)
+        if "service_disabled" in low or "has not been used" in low or link:
+            return PermissionDenied(
+                "The Gemini for Google Cloud API is switched off in this account's project.",
+                action=f"Switch it on: {link.group(0)}" if link
+                else "Run: gcloud services enable cloudaicompanion.googleapis.com --project YOUR_PROJECT",
+                provider=NAME,
+            )
+        return PermissionDenied(
+            "Google does not allow this account to use Gemini Code Assist" + (f": {quoted(said)}" if account else "."),
+            action="Check the account's Code Assist licence and GEMINI_PROJECT with its administrator.",
+            provider=NAME,
+        )
+    if "no capacity" in low or "model_capacity" in low:
+        return ModelUnavailable(
+            f"Google has no capacity for {model or 'this model'} now.", action=_other_models(model, known),
+            provider=NAME, partial_text=partial,
+        )
+    if code == 404 or "requested entity was not found" in low:
+        return ModelUnavailable(f"Google does not know the model {model}.", action=_other_models(model, known),
+                                provider=NAME)
+    if code == 429:
+        if "daily quota" in low or "quota_exhausted" in low or "limit: 0" in low or (wait or 0) >= QUOTA_FROM_S:
+            return QuotaExhausted(
+                "Gemini's quota of this account is used up" + (f" for another {round(wait)} s." if wait else "."),
+                action="Wait for the reset, ask another Gemini model, or use ask_claude.",
+                provider=NAME, retry_after_s=round(wait) if wait else None, partial_text=partial,
+            )
+        return RateLimited(
+            "Gemini is limiting requests for the moment.", action="Try again in a moment.", provider=NAME,
+            retry_after_s=max(1, round(wait)) if wait else 30, partial_text=partial,
+        )
+    if code == 400 or code in {-32602, -32603}:
+        return InvalidRequest("Gemini refused the request as it is.", action="Change the prompt or the model.",
+                              provider=NAME)
+    return UpstreamError(
+        f"Gemini failed{f' (HTTP {code})' if code and 500 <= code < 600 else ''}"
+        f"{': the connection broke' if 'premature close' in low or 'fetch failed' in low else ''}"
+        f"{f': {quoted(said)}' if account else ''}.",
+        action="Try again.",
+        provider=NAME,
+        partial_text=partial,
+    )
+
+
+def unknown_model(model: str, known: tuple[str, ...]) -> ModelUnavailable:
+    """The model is not in the list that the CLI gave for this account."""
+    return ModelUnavailable(f"This account's Gemini CLI does not offer {model}.", action=_other_models(model, known),
+                            provider=NAME)
+
+
+def _other_models(model: str, known: tuple[str, ...]) -> str:
+    others = [name for name in known if name != model]
+    return f"Use one of: {', '.join(others)}." if others else "Ask with another model."
+
+
+def finished(
+    result: Mapping[str, Any], text: str
+) -> tuple[StopReason, Usage]:
+    """A `session/prompt` result that is a whole answer. Raises HubError for one that only looks like it.
+
+    The CLI ends a blocked, an empty, a malformed and an unfinished stream alike, as `end_turn`: they are told by an
+    empty text or by usage of 0/0.
+    """
+    reason = result.get("stopReason")
+    meta = cast("Mapping[str, Any]", result.get("_meta") or {})
+    quota = cast("Mapping[str, Any]", meta.get("quota") or {})
+    count = cast("Mapping[str, Any]", quota.get("token_count") or {})
+    usage = Usage(
+        input_tokens=int(count.get("input_tokens") or 0),
+        output_tokens=int(count.get("output_tokens") or 0),
+    )
+    nothing_counted = usage.input_tokens == 0 and usage.output_tokens == 0
+    if reason == "refusal":
+        raise Refused("Gemini declined to answer this.", action="Put the question differently.", provider=NAME)
+    if reason == "max_tokens" and nothing_counted and not text:
+        raise InvalidRequest("The prompt is longer than Gemini takes.", action="Shorten the prompt.", provider=NAME)
+    if reason == "cancelled":
+        raise UpstreamError("Gemini's CLI dropped the ask.", action="Ask again.", provider=NAME,
+                            partial_text=text or None)
+    if not text.strip():
+        raise UpstreamError(
+            "Gemini answered with no text (blocked by a filter, or nothing came).",
+            action="Ask again, or put the question differently.", provider=NAME,
+        )
+    if nothing_counted:
+        raise UpstreamError("Gemini's answer broke off before its end.", action="Ask again; the text so far is "
+                            "attached.", provider=NAME, partial_text=text)
+    ended: dict[str, StopReason] = {"end_turn": "end_turn", "max_tokens": "max_tokens"}
+    return ended.get(str(reason), "unknown"), usage

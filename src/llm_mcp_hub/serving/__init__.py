@@ -1,0 +1,1 @@
+"""The MCP surface over stdio and HTTP: shapes in and out. Knows the hub, no provider and no child."""

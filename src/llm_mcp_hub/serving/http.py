@@ -1,0 +1,111 @@
+"""MCP over streamable HTTP, and the plain routes beside it. Loopback only: client tokens come with a later version.
+
+The SDK checks Host and Origin on its own route alone; here one check stands before every route, so that a page in a
+browser cannot reach the hub under a name of its own (DNS rebinding). Answers are streamed (SSE), never plain JSON
+(that drops all progress), and without an event store (its replay is shared between sessions).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+import uvicorn
+from mcp.server.lowlevel import Server
+from mcp.server.transport_security import TransportSecuritySettings
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from llm_mcp_hub.hub import Hub
+
+BODY_BYTES = 16 << 20
+"""A prompt of 1,000,000 characters takes up to 12 MB as escaped JSON."""
+MAX_SESSIONS = 500
+LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
+
+
+class LocalOnly:
+    """Refuses requests that name another host, or come from a page of another origin."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
+            if _name(headers.get(b"host", "")) not in LOOPBACK_NAMES:
+                return await Response("This host name is not served here.\n", 421)(scope, receive, send)
+            origin = headers.get(b"origin")
+            if origin is not None and _name(urlsplit(origin).netloc) not in LOOPBACK_NAMES:
+                return await Response("Pages of this origin may not use the hub.\n", 403)(scope, receive, send)
+        return await self._app(scope, receive, send)
+
+
+def _name(host: str) -> str:
+    name, _, port = host.rpartition(":")
+    return (name if port.isdigit() and name else host).lower()
+
+
+def build_app(hub_maker: Callable[[], Hub], server_maker: Callable[[Hub], Server[Any]]) -> Starlette:
+    """The ASGI app. The hub is made and closed with the app's lifespan."""
+    held: list[Hub] = []
+
+    async def live(_request: Request) -> Response:
+        return JSONResponse({"status": "alive"})
+
+    async def tokens(_request: Request) -> Response:
+        return JSONResponse({n: s.model_dump(mode="json") for n, s in held[0].token_status().items()})
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncGenerator[None]:
+        hub = hub_maker()
+        held[:] = [hub]
+        inner = server_maker(hub).streamable_http_app(
+            max_request_body_size=BODY_BYTES,
+            max_sessions=MAX_SESSIONS,
+            # Ours stands before every route; the SDK's own would only repeat it.
+            transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
+        )
+        app.router.routes[:] = [*plain, *inner.router.routes]
+        warming = asyncio.get_running_loop().create_task(hub.warm())
+        try:
+            async with inner.router.lifespan_context(inner):
+                yield
+        finally:
+            warming.cancel()
+            await asyncio.gather(warming, return_exceptions=True)
+            await hub.close()
+
+    plain = [
+        Route("/health/live", live, methods=["GET"]),
+        Route("/health/tokens", tokens, methods=["GET"]),
+    ]
+    return Starlette(routes=list(plain), middleware=[Middleware(LocalOnly)], lifespan=lifespan)
+
+
+def serve(app: Starlette, *, host: str, port: int, drain_s: float) -> int:
+    """Serve until SIGTERM or SIGINT; running asks have `drain_s` seconds to end. Returns the exit code."""
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        log_config=None,  # our own chain has the loggers
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=round(drain_s),
+        lifespan="on",
+    )
+    server = uvicorn.Server(config)
+    # uvicorn raises the signal that stopped it again when it has ended; an orderly end is no death by signal.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: None)
+    server.run()
+    return 0 if server.started else 1

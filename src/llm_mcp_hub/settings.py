@@ -1,0 +1,152 @@
+"""Every setting, typed. With `children/environment.py` the only module that reads the process environment.
+
+Order: the environment, then `--env-file FILE`, else `llm-mcp-hub/.env` in the user's configuration folder. Never a
+file of the working directory: an editor starts the hub inside whatever project is open, and a cloned repository must
+not steer it. A secret may be given as `NAME_FILE`, the path of a file that holds it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import stat
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+import platformdirs
+from dotenv import dotenv_values
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+
+from llm_mcp_hub.children.environment import surroundings
+from llm_mcp_hub.errors import Misconfigured
+
+APP = "llm-mcp-hub"
+SECRETS = ("CLAUDE_CODE_OAUTH_TOKEN",)
+"""These may be given as NAME_FILE."""
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _loopback_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme != "http" or not _is_loopback(parts.hostname or "") or parts.username or parts.query:
+        raise ValueError("must be an http:// address on loopback; it exists for tests only")
+    return value
+
+
+def _moment(value: Any) -> Any:
+    if isinstance(value, str):
+        moment = datetime.fromisoformat(value)
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return value
+
+
+def _path(value: str | Path) -> Path:
+    return Path(value).expanduser()
+
+
+LoopbackUrl = Annotated[str, AfterValidator(_loopback_url)]
+UserPath = Annotated[Path, AfterValidator(_path)]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+class Settings(BaseModel):
+    """The settings by their variables' names in lower case; units in the name's end, counts where there is none."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    claude_code_oauth_token: SecretStr | None = None
+    claude_model: str = "sonnet"
+    claude_token_issued_at: Annotated[datetime | None, BeforeValidator(_moment)] = None
+    gemini_auth_path: UserPath = Field(default_factory=lambda: Path.home() / ".gemini" / "oauth_creds.json")
+    gemini_model: str = "gemini-2.5-pro"
+    gemini_project: str | None = None
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    hub_log_format: Literal["json", "console"] | None = None
+    hub_host: str = "127.0.0.1"
+    hub_port: Annotated[int, Field(ge=0, le=65_535)] = 8000
+    hub_state_dir: UserPath = Field(default_factory=lambda: platformdirs.user_state_path(APP))
+    hub_ask_timeout_s: Annotated[float, Field(ge=1, le=3600)] = 600
+    hub_first_text_timeout_s: Seconds = 300
+    hub_idle_timeout_s: Seconds = 120
+    hub_claude_concurrency: Annotated[int, Field(ge=1, le=1000)] = 4
+    hub_gemini_concurrency: Annotated[int, Field(ge=1, le=1000)] = 32
+    hub_claude_warm: Annotated[int, Field(ge=0, le=16)] = 1
+    hub_queue_limit: Annotated[int, Field(ge=0, le=100_000)] = 64
+    hub_drain_s: Annotated[float, Field(ge=0, le=3600)] = 25
+    hub_alert_days: Annotated[float, Field(ge=0, le=365)] = 3
+    hub_allow_overage: bool = False
+    hub_gemini_command: str = "gemini"
+    hub_claude_upstream: LoopbackUrl | None = None
+    hub_gemini_upstream: LoopbackUrl | None = None
+
+    @property
+    def loopback_only(self) -> bool:
+        """Whether the HTTP address can be reached from this machine alone."""
+        return _is_loopback(self.hub_host)
+
+
+def load(env_file: Path | None = None, around: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings.
+
+    Args:
+        env_file: a file of NAME=VALUE lines named by the user; it must exist.
+        around: the environment; the process's own by default.
+
+    Raises Misconfigured, which names the variable and never its value.
+    """
+    layers = [dict(surroundings() if around is None else around), _from_file(env_file)]
+    values: dict[str, str] = {}
+    for field in Settings.model_fields:
+        name = field.upper()
+        for layer in layers:
+            value = layer.get(name)
+            if not value and name in SECRETS and layer.get(f"{name}_FILE"):
+                value = _secret_from(f"{name}_FILE", layer[f"{name}_FILE"])
+            if value:
+                values[field] = value
+                break
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        name = str(first["loc"][0]).upper()
+        raise Misconfigured(f"{name} is not usable: {first['msg']}.", action=f"Correct {name}.") from None
+
+
+def _from_file(env_file: Path | None) -> dict[str, str]:
+    file = env_file
+    if file is None:
+        file = platformdirs.user_config_path(APP) / ".env"
+        if not file.exists():
+            return {}
+    try:
+        mode = file.stat().st_mode
+        if env_file is None and mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise Misconfigured(
+                f"{file} can be written by others, so its settings are not used.", action=f"Run: chmod 600 {file}"
+            )
+        read = dotenv_values(file, interpolate=False, encoding="utf-8")
+    except (OSError, UnicodeError) as error:
+        raise Misconfigured(
+            f"The settings file {file} cannot be read.", action="Name a readable file with --env-file."
+        ) from error
+    return {name: value for name, value in read.items() if value}
+
+
+def _secret_from(name: str, path: str) -> str:
+    try:
+        return Path(path).expanduser().read_text("utf-8").strip()
+    except (OSError, UnicodeError) as error:
+        raise Misconfigured(
+            f"The file that {name} names cannot be read.", action=f"Make {name} the path of a readable file."
+        ) from error

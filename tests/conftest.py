@@ -1,0 +1,40 @@
+"""What holds for every test: a scrubbed environment, and stand-ins that must not be surprised."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from tests.harness import World, make_world
+
+KEPT = ("PATH", "LANG", "COVERAGE", "PYTEST", "PY_COLORS", "TERM")
+"""Beginnings of the names that a test process keeps."""
+
+
+@pytest.fixture(autouse=True)
+def scrubbed_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No test sees this machine's variables, logins or settings, and none can reach a real host by a proxy."""
+    for name in list(os.environ):
+        if not name.startswith(KEPT):
+            monkeypatch.delenv(name)
+    home = tmp_path / "nobody"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Generator[World]:
+    """Both stand-ins and a private home. At the end nothing unexpected may have reached a stand-in."""
+    with make_world(tmp_path / "world") as made:
+        yield made
+        assert made.surprises == []

@@ -1,0 +1,222 @@
+"""How tests start a real hub against the stand-ins, and look for what it left behind.
+
+Every hub and every CLI runs with an environment made from nothing, a private HOME, made-up credentials and a way out
+that ends at the stand-ins: a real provider cannot be reached by construction.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncGenerator, Generator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+from mcp.client import Client
+from mcp.client.stdio import StdioServerParameters
+
+from tests.upstreams.anthropic import AnthropicUpstream
+from tests.upstreams.google import GoogleUpstream, write_login
+
+ROOT = Path(__file__).parent.parent
+GEMINI = ROOT / "gemini-cli" / "node_modules" / ".bin" / "gemini"
+TOKEN = "sk-ant-oat01-" + "madeup" * 14
+"""A setup-token's form; no provider ever issued it."""
+
+Transport = Literal["stdio", "http"]
+Era = Literal["auto", "legacy"]
+"""`auto` is the 2026-07-28 era with this client, `legacy` is 2025-11-25."""
+EVERY_WAY: list[tuple[Transport, Era]] = [("stdio", "auto"), ("stdio", "legacy"), ("http", "auto"), ("http", "legacy")]
+DEADLINE_S = 60.0
+"""Ten times what the slowest of these takes; no test waits that long unless something is broken."""
+
+
+@dataclass
+class World:
+    """A private home with both logins, and both providers' stand-ins."""
+
+    home: Path
+    claude: AnthropicUpstream
+    gemini: GoogleUpstream
+    changes: dict[str, str] = field(default_factory=dict[str, str])
+    """Variables that a test adds to the hub's environment."""
+
+    @property
+    def state(self) -> Path:
+        return self.home / "state"
+
+    @property
+    def login_file(self) -> Path:
+        return self.home / ".gemini" / "oauth_creds.json"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The whole environment of a hub in this world."""
+        google = {name: value for name, value in self.gemini.environment.items() if name != "CODE_ASSIST_ENDPOINT"}
+        coverage = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE")}
+        return {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.home),
+            "LANG": "C.UTF-8",
+            "CLAUDE_CODE_OAUTH_TOKEN": TOKEN,
+            "GEMINI_AUTH_PATH": str(self.login_file),
+            "HUB_STATE_DIR": str(self.state),
+            "HUB_CLAUDE_UPSTREAM": self.claude.url,
+            "HUB_GEMINI_UPSTREAM": self.gemini.url,
+            "HUB_GEMINI_COMMAND": str(GEMINI),
+            "HUB_LOG_FORMAT": "json",
+            **google,
+            **coverage,
+            **self.changes,
+        }
+
+    def upstream(self, provider: str) -> AnthropicUpstream | GoogleUpstream:
+        return self.claude if provider == "claude" else self.gemini
+
+    def prompts_received(self, provider: str) -> int:
+        """How many prompts have reached this provider."""
+        return len(self.claude.received) if provider == "claude" else len(self.gemini.generations)
+
+    @property
+    def surprises(self) -> list[str]:
+        """What reached a stand-in that must not have."""
+        return [*self.claude.surprises, *self.gemini.surprises]
+
+    def children(self) -> list[psutil.Process]:
+        """Every process that lives in this world's state folder: the hub's children, or what it left."""
+        found: list[psutil.Process] = []
+        for process in psutil.process_iter():
+            try:
+                around = process.environ()
+                zombie = process.status() == psutil.STATUS_ZOMBIE
+            except psutil.Error:
+                continue
+            if not zombie and str(self.state) in around.get("HOME", ""):
+                found.append(process)
+        return found
+
+    def wait_until_no_child(self, timeout: float = 30.0) -> None:
+        """Block until no child is left. Raises AssertionError."""
+        _gone, alive = psutil.wait_procs(self.children(), timeout=timeout)
+        left = alive or self.children()
+        assert not left, f"left behind: {[p.cmdline() for p in left]}"
+
+
+@contextmanager
+def make_world(folder: Path) -> Generator[World]:
+    """A fresh world below `folder`."""
+    home = folder / "home"
+    home.mkdir(mode=0o700, parents=True)
+    with AnthropicUpstream() as claude, GoogleUpstream(folder / "google") as gemini:
+        write_login(home / ".gemini")
+        yield World(home, claude, gemini)
+
+
+class HttpHub:
+    """A hub that serves HTTP in a process of its own; its log is read as it comes."""
+
+    def __init__(self, environment: Mapping[str, str], *arguments: str, cwd: Path | None = None) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "llm_mcp_hub", "serve", "--port", "0", *arguments],
+            env=dict(environment),
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.log: list[str] = []
+        self.url = ""
+        self._up = threading.Event()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        if not self._up.wait(DEADLINE_S) or not self.url:
+            self.process.kill()
+            raise AssertionError("the hub did not start: " + "".join(self.log))
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        with self.process.stderr as stderr:
+            for line in stderr:
+                self.log.append(line)
+                if "Uvicorn running on " in line:
+                    self.url = line.split("Uvicorn running on ")[1].split(" ")[0]
+                    self._up.set()
+        self._up.set()
+
+    def stop(self) -> int:
+        """SIGTERM, and wait. Returns the exit code."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        code = self.process.wait(DEADLINE_S)
+        self._reader.join(DEADLINE_S)
+        return code
+
+
+@contextmanager
+def http_hub(world: World, *arguments: str, cwd: Path | None = None) -> Generator[HttpHub]:
+    """A hub over HTTP, stopped at the end."""
+    hub = HttpHub(world.environment, *arguments, cwd=cwd)
+    try:
+        yield hub
+    finally:
+        hub.stop()
+
+
+def stdio_server(world: World, *, cwd: Path | None = None) -> StdioServerParameters:
+    """How a client starts the hub over stdio in this world."""
+    return StdioServerParameters(
+        command=sys.executable, args=["-m", "llm_mcp_hub"], env=world.environment, cwd=cwd
+    )
+
+
+@asynccontextmanager
+async def connect(world: World, transport: Transport, era: Era, *, cwd: Path | None = None) -> AsyncGenerator[Client]:
+    """A real MCP client on a real hub. One test body serves every transport and era with this."""
+    if transport == "stdio":
+        async with Client(stdio_server(world, cwd=cwd), mode=era) as client:
+            yield client
+    else:
+        with http_hub(world, cwd=cwd) as hub:
+            async with Client(hub.url + "/mcp", mode=era) as client:
+                yield client
+
+
+def answer_of(result: Any) -> dict[str, Any]:
+    """The `Answer` of a tool result, as a program reads it."""
+    assert not result.is_error, result.content
+    return result.meta["llm-mcp-hub/answer"]
+
+
+def error_of(result: Any) -> dict[str, Any]:
+    """The coded error of a tool result; checks what holds for every one of them."""
+    assert result.is_error, result.content
+    error = result.meta["llm-mcp-hub/error"]
+    assert result.content[0].text.startswith(f"{error['code']}: {error['message']}")
+    assert error["action"], error
+    assert len(result.content[0].text) < 2_000
+    json.dumps(error)
+    return error
+
+
+def run_command(
+    world: World, *arguments: str, stdin: str | bytes = b"", cwd: Path | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    """Run `llm-mcp-hub` with these words to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "llm_mcp_hub", *arguments],
+        env=world.environment,
+        cwd=cwd,
+        input=stdin.encode() if isinstance(stdin, str) else stdin,
+        capture_output=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+
+

@@ -1,0 +1,1 @@
+"""Loopback stand-ins of the two providers: real servers that the real CLIs talk to."""
