@@ -139,9 +139,7 @@ async def _ask(settings: Settings, given: argparse.Namespace) -> int:
             loop.add_signal_handler(number, task.cancel)
     try:
         async with composition.build_hub(settings) as hub:
-            ask = hub.new_ask(
-                given.provider, prompt, model=given.model, system=given.system, timeout_s=given.timeout
-            )
+            ask = hub.new_ask(given.provider, prompt, model=given.model, system=given.system, timeout_s=given.timeout)
             answer = await hub.ask(ask, Watch(None if given.json else show))
     except HubError as error:
         if given.json:
@@ -162,7 +160,9 @@ async def _ask(settings: Settings, given: argparse.Namespace) -> int:
         sys.stdout.write(answer.text)
     if not answer.text.endswith("\n"):
         print()
-    about = f"{answer.model} ({answer.model_source}), {answer.duration_ms / 1000:.1f} s, paid by {answer.billing.source}"
+    about = (
+        f"{answer.model} ({answer.model_source}), {answer.duration_ms / 1000:.1f} s, paid by {answer.billing.source}"
+    )
     print(about, *answer.warnings, sep="\n", file=sys.stderr)
     return 0
 

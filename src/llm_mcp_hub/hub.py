@@ -155,15 +155,21 @@ class Hub:
         except Exception as error:
             said.error("ask broke", error=type(error).__name__, duration_ms=_ms(began), exc_info=True)
             raise Internal(
-                "The hub itself failed.", action="See the hub's log for this ask_id.", provider=ask.provider,
+                "The hub itself failed.",
+                action="See the hub's log for this ask_id.",
+                provider=ask.provider,
                 ask_id=ask.ask_id,
             ) from error
         finally:
             self._running -= 1
             self._hold()
         said.info(
-            "ask answered", served=answer.model, stop_reason=answer.stop_reason, answer_chars=len(answer.text),
-            duration_ms=answer.duration_ms, first_text_ms=answer.first_text_ms,
+            "ask answered",
+            served=answer.model,
+            stop_reason=answer.stop_reason,
+            answer_chars=len(answer.text),
+            duration_ms=answer.duration_ms,
+            first_text_ms=answer.first_text_ms,
         )
         return answer
 

@@ -1,4 +1,4 @@
-"""A child on a pseudo-terminal of its own, as a stream of bytes. The only module that knows pexpect; it knows no provider.
+"""A child on a pseudo-terminal of its own, as a stream of bytes. Alone in knowing pexpect; it knows no provider.
 
 Why a pseudo-terminal at all: when the hub dies, even by SIGKILL, the kernel closes the master side and sends SIGHUP to
 the child. Over pipes a busy child lives on (measured: over a minute, until killed by hand).
@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import termios
 import tty
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -38,7 +39,10 @@ class Terminal:
     """A running child. Create it with `spawn`, on the event loop's own thread."""
 
     def __init__(self, child: pexpect.spawn[bytes]) -> None:
+        if child.pid is None:
+            raise TerminalError("the child was not started")
         self._child = child
+        self.pid = child.pid
         self._fd = child.child_fd
         self._loop = asyncio.get_running_loop()
         self._arrived: deque[bytes] = deque()
@@ -63,7 +67,7 @@ class Terminal:
         # umask: what the child writes of its own is for its owner only.
         words = ["-c", 'umask 077; exec "$@" 2>>"$0"', str(stderr), *command]
         try:
-            child = pexpect.spawn(
+            child: pexpect.spawn[bytes] = pexpect.spawn(
                 "/bin/sh",
                 words,
                 env=dict(environment),
@@ -76,13 +80,9 @@ class Terminal:
         except (pexpect.ExceptionPexpect, OSError) as error:
             raise TerminalError(f"no pseudo-terminal or no shell: {error}") from error
         child.delaybeforesend = None
-        with contextlib.suppress(OSError, tty.error):  # gone already: the first read tells
+        with contextlib.suppress(OSError, termios.error):  # gone already: the first read tells
             tty.setraw(child.child_fd)
         return cls(child)
-
-    @property
-    def pid(self) -> int:
-        return self._child.pid
 
     @property
     def ended(self) -> bool:
@@ -119,7 +119,7 @@ class Terminal:
         if self._child.closed:
             return
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._child.pid, signal.SIGKILL)
+            os.killpg(self.pid, signal.SIGKILL)
         with contextlib.suppress(pexpect.ExceptionPexpect):
             self._child.wait()
             self._child.close()
@@ -129,7 +129,7 @@ class Terminal:
         if self._child.closed:
             return
         with contextlib.suppress(ProcessLookupError):
-            os.kill(self._child.pid, signal.SIGTERM)
+            os.kill(self.pid, signal.SIGTERM)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
                 while not self._ended:

@@ -94,27 +94,41 @@ class ClaudeCredentials:
             checked(self._raw)
         except HubError as error:
             return TokenStatus(
-                status="misconfigured", usable=False, expires_at=None, days_remaining=None, message=error.message,
-                action=error.action, expires_source="none", credential=setup_token,
+                status="misconfigured",
+                usable=False,
+                expires_at=None,
+                days_remaining=None,
+                message=error.message,
+                action=error.action,
+                expires_source="none",
+                credential=setup_token,
                 evidence=Evidence(level="present", source="CLAUDE_CODE_OAUTH_TOKEN", observed_at=utc(now)),
             )
         if self._issued_at is None:
             return TokenStatus(
-                status="valid", usable=True, expires_at=None, days_remaining=None,
+                status="valid",
+                usable=True,
+                expires_at=None,
+                days_remaining=None,
                 message="A setup-token is set and well-formed; it lives one year from its making, and the token does "
                 "not tell when that was.",
                 action="Set CLAUDE_TOKEN_ISSUED_AT to the day it was made, for a warning before it ends.",
-                expires_source="none", credential=setup_token,
+                expires_source="none",
+                credential=setup_token,
                 evidence=Evidence(level="well_formed", source="CLAUDE_CODE_OAUTH_TOKEN", observed_at=utc(now)),
             )
         expires = self._issued_at + LIFETIME
         state = by_clock(now, expires, self._alert)
         said = {"expired": "The setup-token has ended", "warning": "The setup-token ends soon"}
         return TokenStatus(
-            status=state, usable=state in USABLE, expires_at=utc(expires), days_remaining=days_between(now, expires),
-            message=f"{said.get(state, 'The setup-token is set')}: {local(now, expires)} (from CLAUDE_TOKEN_ISSUED_AT).",
+            status=state,
+            usable=state in USABLE,
+            expires_at=utc(expires),
+            days_remaining=days_between(now, expires),
+            message=f"{said.get(state, 'The setup-token is set')}: {local(now, expires)} (by CLAUDE_TOKEN_ISSUED_AT).",
             action="" if state == "valid" else GET_ONE,
-            expires_source="operator", credential=setup_token,
+            expires_source="operator",
+            credential=setup_token,
             evidence=Evidence(level="clock", source="CLAUDE_TOKEN_ISSUED_AT", observed_at=utc(now)),
         )
 
@@ -125,8 +139,14 @@ class ClaudeCredentials:
             message += " Claude Code's own login is on this machine; the hub reports it and never uses it, because a "
             message += "second user of its single-use refresh token would log its owner out."
         return TokenStatus(
-            status="missing", usable=False, expires_at=None, days_remaining=None, message=message, action=GET_ONE,
-            expires_source="none", credential=found,
+            status="missing",
+            usable=False,
+            expires_at=None,
+            days_remaining=None,
+            message=message,
+            action=GET_ONE,
+            expires_source="none",
+            credential=found,
             evidence=Evidence(level="present", source=str(self._own_login), observed_at=utc(now)) if found else None,
         )
 

@@ -46,7 +46,8 @@ class GeminiCredentials:
         except ValueError as error:
             raise Misconfigured(
                 f"The Google login file {self._path} is no JSON; it may have been cut off while it was written.",
-                action=LOG_IN, provider=NAME,
+                action=LOG_IN,
+                provider=NAME,
             ) from error
         if not isinstance(held, dict):
             raise self._not_a_login()
@@ -73,19 +74,28 @@ class GeminiCredentials:
         except HubError as error:
             states: dict[str, State] = {"auth_missing": "missing", "auth_expired": "expired"}
             return TokenStatus(
-                status=states.get(error.code, "misconfigured"), usable=False, expires_at=None,
-                days_remaining=0 if error.code == "auth_expired" else None, message=error.message, action=error.action,
-                expires_source="none", credential=None if error.code == "auth_missing"
-                else Credential(kind="login", source="file"),
-                evidence=None if error.code == "auth_missing"
+                status=states.get(error.code, "misconfigured"),
+                usable=False,
+                expires_at=None,
+                days_remaining=0 if error.code == "auth_expired" else None,
+                message=error.message,
+                action=error.action,
+                expires_source="none",
+                credential=None if error.code == "auth_missing" else Credential(kind="login", source="file"),
+                evidence=None
+                if error.code == "auth_missing"
                 else Evidence(level="present", source=str(self._path), observed_at=utc(now)),
             )
         access = utc(found.access_expires_at) if found.access_expires_at else None
         return TokenStatus(
-            status="valid", usable=True, expires_at=None, days_remaining=None,
+            status="valid",
+            usable=True,
+            expires_at=None,
+            days_remaining=None,
             message="A Google login is there and nothing is known against it. It has no date of its own: its access "
             "token renews itself, the login lasts until it is revoked.",
-            action="", expires_source="none",
+            action="",
+            expires_source="none",
             credential=Credential(kind="login", source="file", access_expires_at=access),
             evidence=Evidence(level="clock" if access else "well_formed", source=str(self._path), observed_at=utc(now)),
         )
@@ -96,7 +106,8 @@ class GeminiCredentials:
             if path.is_dir():
                 raise Misconfigured(
                     f"{path} is a folder: a container mounted it before the file existed.",
-                    action=f"Remove the folder, log in with `gemini`, then mount {path.parent} again.", provider=NAME,
+                    action=f"Remove the folder, log in with `gemini`, then mount {path.parent} again.",
+                    provider=NAME,
                 )
             with path.open("rb") as file:
                 content = file.read(LARGEST + 1)
@@ -105,7 +116,8 @@ class GeminiCredentials:
                 raise Misconfigured(
                     "The Google login is in the CLI's encrypted store, which only works under the same user and host "
                     "name; the hub needs the plain file.",
-                    action="Unset GEMINI_FORCE_ENCRYPTED_FILE_STORAGE and log in again with `gemini`.", provider=NAME,
+                    action="Unset GEMINI_FORCE_ENCRYPTED_FILE_STORAGE and log in again with `gemini`.",
+                    provider=NAME,
                 ) from error
             raise AuthMissing(f"There is no Google login at {path}.", action=LOG_IN, provider=NAME) from error
         except NotADirectoryError as error:
@@ -113,7 +125,8 @@ class GeminiCredentials:
         except OSError as error:
             raise Misconfigured(
                 f"The Google login file {path} cannot be read ({error.strerror}).",
-                action=f"Let this user read it: chmod u+r {path}, or run the hub as its owner.", provider=NAME,
+                action=f"Let this user read it: chmod u+r {path}, or run the hub as its owner.",
+                provider=NAME,
             ) from error
         if len(content) > LARGEST:
             raise self._not_a_login()
@@ -122,5 +135,6 @@ class GeminiCredentials:
     def _not_a_login(self) -> Misconfigured:
         return Misconfigured(
             f"{self._path} is not a login of the Gemini CLI (refresh_token and access_token are missing).",
-            action=LOG_IN, provider=NAME,
+            action=LOG_IN,
+            provider=NAME,
         )

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 VERSION = 1
 _MARK = b'{"jsonrpc"'
-_SURROGATES = {code: "\ufffd" for code in range(0xD800, 0xE000)}
+_SURROGATES = dict.fromkeys(range(55296, 57344), "�")
 
 
 @dataclass(frozen=True, slots=True)

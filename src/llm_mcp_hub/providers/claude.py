@@ -18,145 +18,33 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import platform
 import re
-import shutil
-import stat
-import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
-from llm_mcp_hub.children.environment import blanked, child_environment
 from llm_mcp_hub.children.supervision import Child, RunFolder
-from llm_mcp_hub.conversation import Ask, Billing, QuotaWindow, StopReason, Usage
-from llm_mcp_hub.errors import (
-    AuthRejected,
-    BillingBlocked,
-    CliMissing,
-    HubError,
-    InvalidRequest,
-    Misconfigured,
-    ModelUnavailable,
-    PermissionDenied,
-    QuotaExhausted,
-    RateLimited,
-    Refused,
-    Timeout,
-    UpstreamError,
-)
-from llm_mcp_hub.providers.base import Alive, Event, Finished, Restarted, Text, Traits
+from llm_mcp_hub.conversation import Ask
+from llm_mcp_hub.errors import BillingBlocked, CliMissing, HubError, Misconfigured, UpstreamError
+from llm_mcp_hub.providers.base import Alive, Event, Finished, Traits
+from llm_mcp_hub.providers.claude_child import bundled_cli, options
+from llm_mcp_hub.providers.claude_guard import MANAGED_FOLDERS, check_account, check_managed_settings
+from llm_mcp_hub.providers.claude_turn import ALIASES, NAME, Turn, iso
 
 if TYPE_CHECKING:  # importing the SDK costs a tenth of a second: not before the first ask
-    from claude_agent_sdk import AssistantMessage, ClaudeAgentOptions, ClaudeSDKClient, RateLimitEvent, ResultMessage
+    from claude_agent_sdk import ClaudeSDKClient
 
-NAME = "claude"
-ALIASES = ("sonnet", "opus", "haiku", "fable")
 # No `[1m]`: the long-context variants are billed as extra usage.
 MODEL_PATTERN = re.compile(r"claude-[a-z0-9][a-z0-9.-]{0,80}")
-BUFFER_BYTES = 32 << 20
-"""The SDK's default of 1 MiB ends an answer of that size with a decoding error."""
 MAX_AGE_S = 30 * 60.0
 """A connected client was measured to work after 10 idle minutes; older than this it is replaced."""
 CONNECT_TIMEOUT_S = 30.0
 DRAIN_S = 1.0
-SYSTEM = "Answer in text. You have no tools, no files and no network access."
-LOGIN_ACTION = "Run `llm-mcp-hub login claude`, or set CLAUDE_CODE_OAUTH_TOKEN to a new `claude setup-token` token."
-
-MANAGED_FOLDERS = {
-    "Linux": Path("/etc/claude-code"),
-    "Darwin": Path("/Library/Application Support/ClaudeCode"),
-    "Windows": Path("C:/Program Files/ClaudeCode"),
-}
-
-# Kept by the child's wrapper beside what `environment.py` allows: what the SDK itself tells its CLI.
-_SDK_NAMES = (
-    "CLAUDE_CODE_ENTRYPOINT",
-    "CLAUDE_AGENT_SDK_VERSION",
-    "CLAUDE_AGENT_SDK_CLIENT_APP",
-    "CLAUDE_CODE_SDK_READS_SESSION_STATE",
-    "PWD",
-)
-
-# The SDK merges our variables over its own and so cannot remove a name. This wrapper can: it keeps the names that it
-# is told and drops the rest, notes its pid (it becomes the CLI by exec, so it is the CLI's) and, on Linux, asks the
-# kernel to kill the CLI when the hub dies: over pipes it would live on.
-_WRAPPER = """#!/bin/sh
-umask 077
-echo $$ >"$HUB_CHILD_HOME/pid"
-cli=$HUB_CHILD_CLI
-keep=" $HUB_CHILD_KEEP "
-for name in $(env | sed -n 's/^\\([A-Za-z_][A-Za-z0-9_]*\\)=.*/\\1/p'); do
-    case $keep in *" $name "*) ;; *) unset "$name" ;; esac
-done
-exec SETPRIV"$cli" "$@"
-"""
-
-
-def bundled_cli() -> Path | None:
-    """The CLI in claude-agent-sdk's wheel, or None where the wheel has none (a platform without a build)."""
-    from importlib.util import find_spec
-
-    package = find_spec("claude_agent_sdk")
-    if package is None or package.origin is None:
-        return None
-    cli = Path(package.origin).parent / "_bundled" / ("claude.exe" if sys.platform == "win32" else "claude")
-    return cli if cli.is_file() else None
-
-
-def check_managed_settings(folder: Path | None) -> None:
-    """Refuse machine-wide settings that could pay or redirect. They cannot be switched off for a child.
-
-    Measured: `env` in them puts an API key or another base URL on the wire, `apiKeyHelper` likewise, and the handshake
-    looks clean. Raises BillingBlocked.
-    """
-    if folder is None:
-        return
-    try:
-        files = [folder / "managed-settings.json"]
-        if (folder / "managed-settings.d").exists():
-            files += sorted((folder / "managed-settings.d").iterdir())
-        for file in files:
-            if not file.exists():
-                continue
-            held = json.loads(file.read_text("utf-8"))
-            if not isinstance(held, dict) or "env" in held or "apiKeyHelper" in held:
-                raise BillingBlocked(
-                    f"Claude Code's machine-wide settings ({file}) hold `env` or `apiKeyHelper`, or are not an object: "
-                    "they could make Claude use a paid key or another address, so nothing was sent.",
-                    action=f"Ask this machine's administrator to remove `env` and `apiKeyHelper` from {file}.",
-                    provider=NAME,
-                )
-    except (OSError, ValueError) as error:
-        raise BillingBlocked(
-            f"Claude Code's machine-wide settings in {folder} cannot be read ({type(error).__name__}), so it is not "
-            "known who would pay; nothing was sent.",
-            action=f"Make the files in {folder} readable and valid JSON, or remove them.",
-            provider=NAME,
-        ) from error
-
-
-def check_account(account: Mapping[str, Any]) -> None:
-    """The handshake must name the subscription's token and no other way to pay. Raises a HubError otherwise."""
-    if (
-        account.get("tokenSource") == "CLAUDE_CODE_OAUTH_TOKEN"
-        and "apiKeySource" not in account
-        and account.get("apiProvider") == "firstParty"
-    ):
-        return
-    seen = {key: str(account[key]) for key in ("tokenSource", "apiKeySource", "apiProvider") if key in account}
-    raise BillingBlocked(
-        f"Claude's CLI would not use the subscription's token alone ({seen or 'no account named'}), so nothing was "
-        "sent.",
-        action="Run `llm-mcp-hub doctor`; remove API keys and cloud settings for Claude from this machine.",
-        provider=NAME,
-    )
 
 
 @dataclass(slots=True, eq=False)
@@ -316,14 +204,24 @@ class ClaudeProvider:
             )
         try:
             home = self._run.new_home(NAME)
-            options = self._options(home, model, system, token)
+            chosen = options(
+                home=home,
+                cwd=self._run.empty,
+                cli=self._cli,
+                around=self._around,
+                model=model,
+                system=system,
+                token=token,
+                upstream=self._upstream,
+                app=f"llm-mcp-hub/{self._version}",
+            )
         except OSError as error:
             raise Misconfigured(
                 f"The hub cannot write its state folder ({error.strerror}).",
                 action="Make HUB_STATE_DIR a folder that this user can write.",
                 provider=NAME,
             ) from error
-        client = ClaudeSDKClient(options)
+        client = ClaudeSDKClient(chosen)
         connected = _Connected(client, None, home, model, token, time.monotonic())
         self._children.add(connected)
         try:
@@ -354,59 +252,6 @@ class ClaudeProvider:
             self._later(self._drop(connected))
             raise
         return connected
-
-    def _options(self, home: Path, model: str, system: str | None, token: str) -> ClaudeAgentOptions:
-        from claude_agent_sdk import ClaudeAgentOptions
-
-        (home / "config").mkdir(mode=0o700)
-        # By file: on the command line every user of the machine could read it.
-        prompt = home / "system.md"
-        prompt.touch(mode=0o600)
-        prompt.write_text(SYSTEM if system is None else f"{SYSTEM}\n\n{system}", "utf-8")
-        wrapper = home / "claude"
-        setpriv = shutil.which("setpriv") if sys.platform == "linux" else None
-        wrapper.touch(mode=0o700)
-        wrapper.write_text(_WRAPPER.replace("SETPRIV", f"{setpriv} --pdeathsig KILL -- " if setpriv else ""))
-        wrapper.chmod(stat.S_IRWXU)
-        wanted = child_environment(
-            self._around,
-            {
-                "HOME": str(home),
-                "CLAUDE_CONFIG_DIR": str(home / "config"),
-                "TMPDIR": str(home),
-                "CLAUDE_CODE_OAUTH_TOKEN": token,
-                "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
-                "CLAUDE_CODE_MAX_RETRIES": "1",
-                "DISABLE_AUTOUPDATER": "1",
-                "DISABLE_TELEMETRY": "1",
-                **({"ANTHROPIC_BASE_URL": self._upstream} if self._upstream else {}),
-            },
-        )
-        told = {
-            **wanted,
-            "HUB_CHILD_HOME": str(home),
-            "HUB_CHILD_CLI": str(self._cli),
-            "HUB_CHILD_KEEP": " ".join([*wanted, *_SDK_NAMES]),
-        }
-        return ClaudeAgentOptions(
-            tools=[],
-            setting_sources=[],
-            strict_mcp_config=True,
-            skills=[],
-            system_prompt={"type": "file", "path": str(prompt)},
-            permission_mode="dontAsk",
-            verbatim_prompts=True,
-            max_turns=1,
-            include_partial_messages=True,
-            max_buffer_size=BUFFER_BYTES,
-            model=model,
-            cwd=self._run.empty,
-            cli_path=wrapper,
-            env=blanked(self._around, told),
-            stderr=_ignore,  # without a callback the child would write on our own stderr
-            client_app=f"llm-mcp-hub/{self._version}",
-            extra_args={"no-session-persistence": None, "disable-slash-commands": None},
-        )
 
     async def _interrupt(self, connected: _Connected) -> None:
         """Make an unfinished client quiet: interrupt and drain for a second, else end it."""
@@ -449,7 +294,7 @@ class ClaudeProvider:
             StreamEvent,
         )
 
-        turn = _Turn(ask)
+        turn = Turn(ask)
         try:
             await connected.client.query(ask.prompt)
             async for message in connected.client.receive_response():
@@ -495,7 +340,7 @@ class ClaudeProvider:
 
     # -- paid extra usage -------------------------------------------------------------------------------------------
 
-    def _note_overage(self, turn: _Turn) -> None:
+    def _note_overage(self, turn: Turn) -> None:
         if turn.overage:
             self._overage_until = turn.resets_at or time.time() + 3600.0
         elif turn.overage is False:
@@ -511,213 +356,7 @@ class ClaudeProvider:
             return
         raise BillingBlocked(
             "Claude's subscription is used up and further asks are paid as extra usage, so nothing was sent.",
-            action=f"Wait until {_iso(until)}, or set HUB_ALLOW_OVERAGE=1 to pay for extra usage.",
+            action=f"Wait until {iso(until)}, or set HUB_ALLOW_OVERAGE=1 to pay for extra usage.",
             provider=NAME,
             retry_after_s=round(left),
         )
-
-
-def _ignore(line: str) -> None:
-    """The CLI's stderr is for its developers, and could quote a prompt: it goes nowhere."""
-
-
-def _iso(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-class _Turn:
-    """What one turn has shown so far: messages in, events and one result or error out. No I/O."""
-
-    def __init__(self, ask: Ask) -> None:
-        self._ask = ask
-        self._kept = ""
-        self._streamed = ""
-        self._cut_by_length = False
-        self.model: str | None = None
-        self.failed_as: str | None = None
-        self.quota: tuple[QuotaWindow, ...] = ()
-        self.overage: bool | None = None
-        self.resets_at: float | None = None
-        self._rejected_window: str | None = None
-
-    @property
-    def text(self) -> str:
-        return self._kept + self._streamed
-
-    def streamed(self, event: Mapping[str, Any]) -> list[Event]:
-        """One raw event of the Messages API."""
-        kind = event.get("type")
-        if kind == "message_start":
-            message = cast("Mapping[str, Any]", event.get("message") or {})
-            self.model = str(message.get("model") or "") or self.model
-            if self._cut_by_length:  # the CLI goes on where the length limit cut: a sequel, not a new beginning
-                self._kept, self._streamed, self._cut_by_length = self.text, "", False
-                return [Alive()]
-            if self._streamed:
-                self._streamed = ""
-                return [Restarted()]
-        elif kind == "content_block_delta":
-            delta = cast("Mapping[str, Any]", event.get("delta") or {})
-            if delta.get("type") == "text_delta" and delta.get("text"):
-                self._streamed += str(delta["text"])
-                return [Text(str(delta["text"]))]
-        elif kind == "message_delta":
-            delta = cast("Mapping[str, Any]", event.get("delta") or {})
-            self._cut_by_length = delta.get("stop_reason") == "max_tokens"
-        return [Alive()]
-
-    def limited(self, event: RateLimitEvent) -> None:
-        """What the subscription's windows say; rides on every ask for free."""
-        info = event.rate_limit_info
-        raw = info.raw
-        now = _iso(time.time())
-        windows = cast("Mapping[str, Mapping[str, Any]]", raw.get("unifiedWindows") or {})
-        self.quota = tuple(
-            QuotaWindow(
-                window=name,
-                used_fraction=window.get("utilization"),
-                resets_at=_iso(window["resetsAt"]) if window.get("resetsAt") else None,
-                observed_at=now,
-            )
-            for name, window in windows.items()
-        )
-        # The first is the CLI's own conclusion (window rejected, overage allowed), the second the provider's word.
-        self.overage = bool(raw.get("isUsingOverage") or raw.get("overageInUse"))
-        if info.resets_at:
-            self.resets_at = float(info.resets_at)
-        # A plain 429 also says `rejected`, but names no window: only a named one means that the quota is gone.
-        if info.status == "rejected" and info.rate_limit_type:
-            self._rejected_window = str(info.rate_limit_type)
-
-    def result(self, message: ResultMessage) -> Finished:
-        """The end of the turn. Raises the coded error of a failed one."""
-        if message.is_error:
-            raise self._error(message)
-        # `result` is the last message's whole text, also where no pieces were streamed (a repeated request).
-        text = self._kept + (message.result if message.result is not None else self._streamed)
-        if not text.strip():
-            raise UpstreamError("Claude answered with no text.", action="Ask again.", provider=NAME)
-        usage = message.usage or {}
-        served = self.model or next(iter(message.model_usage or {}), None)
-        warnings: list[str] = []
-        asked = self._ask.model
-        if served and asked not in ALIASES and served != asked:
-            warnings.append(f"asked for {asked}, Claude's CLI used {served}")
-        if self.overage:
-            warnings.append("this answer was paid as extra usage, not by the subscription")
-        cached = usage.get("cache_read_input_tokens")
-        return Finished(
-            text=text,
-            model=served or asked,
-            model_source="served" if served else "requested",
-            stop_reason=_stop_reason(message.stop_reason),
-            usage=Usage(
-                input_tokens=int(usage.get("input_tokens") or 0),
-                output_tokens=int(usage.get("output_tokens") or 0),
-                cached_input_tokens=int(cached) if cached is not None else None,
-            ),
-            billing=Billing(source="overage", evidence="event")
-            if self.overage
-            else Billing(source="subscription", evidence="handshake"),
-            quota=self.quota,
-            warnings=tuple(warnings),
-        )
-
-    def _error(self, message: ResultMessage) -> HubError:
-        """Claude's failures as ours. Order: window, kind of failure, HTTP status, end of the loop (measured table)."""
-        status = message.api_error_status
-        kind = self.failed_as
-        said = message.result or " ".join(message.errors or ())
-        partial = self.text or None
-        if self._rejected_window is not None and (status == 429 or kind == "rate_limit"):
-            reset = self.resets_at
-            return QuotaExhausted(
-                f"Claude's {_window(self._rejected_window)} limit of this subscription is used up"
-                + (f" until {_iso(reset)}." if reset else "."),
-                action="Wait for the reset, or ask the other provider.",
-                provider=NAME,
-                retry_after_s=max(0, round(reset - time.time())) if reset else None,
-                partial_text=partial,
-            )
-        if message.stop_reason == "refusal":
-            return Refused("Claude declined to answer this.", action="Put the question differently.", provider=NAME)
-        if message.subtype == "error_max_turns" or message.terminal_reason == "max_turns":
-            return UpstreamError(
-                "Claude tried to use a tool instead of answering; the hub gives it none.",
-                action="Ask again and ask for an answer in text only.",
-                provider=NAME,
-                partial_text=partial,
-            )
-        if message.terminal_reason in {"blocking_limit", "prompt_too_long"}:
-            return _invalid("The prompt is longer than Claude takes.", "Shorten the prompt.")
-        if kind == "oauth_org_not_allowed":
-            return PermissionDenied(
-                "The organisation of this Claude account does not allow Claude Code.",
-                action="Ask the organisation's administrator to allow Claude Code for this account.",
-                provider=NAME,
-            )
-        if kind == "authentication_failed" or status in {401, 403} or "Not logged in" in said:
-            return AuthRejected("Claude refused the token.", action=LOGIN_ACTION, provider=NAME)
-        if kind == "billing_error":
-            return BillingBlocked(
-                "Claude answered that a credit balance is too low: this account would pay by credit, not by a "
-                "subscription.",
-                action="Check with `llm-mcp-hub status` which account the token belongs to; use a subscription's.",
-                provider=NAME,
-            )
-        if kind == "rate_limit" or status == 429:
-            return RateLimited(
-                "Claude is limiting requests for the moment (not the subscription's limit).",
-                action="Try again in half a minute.",
-                provider=NAME,
-                retry_after_s=30,
-                partial_text=partial,
-            )
-        if kind == "model_not_found" or status == 404:
-            return ModelUnavailable(
-                f"Claude does not offer the model {self._ask.model}.",
-                action=f"Use one of: {', '.join(ALIASES)}.",
-                provider=NAME,
-            )
-        if kind == "max_output_tokens":
-            return UpstreamError(
-                "Claude's answer hit its length limit again and again.",
-                action="Ask for a shorter answer; the text so far is attached.",
-                provider=NAME,
-                partial_text=partial,
-            )
-        if status == 413:
-            return _invalid("The request is larger than Claude takes.", "Shorten the prompt.")
-        if status is not None and 400 <= status < 500:
-            return _invalid("Claude refused the request as it is.", "Change the prompt or the model.")
-        if status == 529:
-            return UpstreamError(
-                "Claude is overloaded.", action="Try again in a minute.", provider=NAME, retry_after_s=60,
-                partial_text=partial,
-            )
-        if "timed out" in said.lower():
-            return Timeout("Claude did not answer in time.", action="Try again.", provider=NAME, partial_text=partial)
-        return UpstreamError(
-            f"Claude failed{f' (HTTP {status})' if status else ' (the connection broke)'}.",
-            action="Try again.",
-            provider=NAME,
-            partial_text=partial,
-        )
-
-
-def _invalid(message: str, action: str) -> InvalidRequest:
-    return InvalidRequest(message, action=action, provider=NAME)
-
-
-def _window(name: str) -> str:
-    return {"five_hour": "5-hour", "seven_day": "weekly", "seven_day_opus": "weekly Opus"}.get(
-        name, name.replace("_", " ")
-    )
-
-
-def _stop_reason(given: str | None) -> StopReason:
-    if given == "end_turn" or given == "stop_sequence":
-        return "end_turn"
-    if given == "max_tokens":
-        return "max_tokens"
-    return "refusal" if given == "refusal" else "unknown"

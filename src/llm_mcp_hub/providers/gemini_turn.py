@@ -28,7 +28,9 @@ from llm_mcp_hub.errors import (
 from llm_mcp_hub.providers import acp
 
 NAME = "gemini"
-LOGIN_ACTION = "Run `llm-mcp-hub login gemini`, or `gemini` and choose Login with Google; the hub takes the new login up."
+LOGIN_ACTION = (
+    "Run `llm-mcp-hub login gemini`, or `gemini` and choose Login with Google; the hub takes the new login up."
+)
 PROJECT_ACTION = "Set GEMINI_PROJECT to the id of the Google Cloud project that your Code Assist licence hangs on."
 QUOTA_FROM_S = 300.0
 """A 429 that asks for a longer wait than this is a used-up quota, a shorter one is a passing limit."""
@@ -60,7 +62,7 @@ def reset_after_s(message: str) -> float | None:
 
 def quoted(message: str) -> str:
     """Google's own sentence, fit for one line of ours."""
-    return _CONTROL.sub(" ", message.split("\n\n💡")[0]).strip()[:400]
+    return _CONTROL.sub(" ", message.split("\n\n💡", maxsplit=1)[0]).strip()[:400]
 
 
 def start_error(*, debug_log: str) -> HubError:
@@ -76,8 +78,9 @@ def start_error(*, debug_log: str) -> HubError:
             action="Check the network and HTTPS_PROXY, then try again.",
             provider=NAME,
         )
-    return AuthExpired("Gemini's CLI does not accept this login and asks for a new one.", action=LOGIN_ACTION,
-                       provider=NAME)
+    return AuthExpired(
+        "Gemini's CLI does not accept this login and asks for a new one.", action=LOGIN_ACTION, provider=NAME
+    )
 
 
 def account_error(reply: acp.Reply) -> HubError:
@@ -92,17 +95,25 @@ def account_error(reply: acp.Reply) -> HubError:
             provider=NAME,
         )
     if "numeric" in low and "project" in low:
-        return Misconfigured("GEMINI_PROJECT is a number; Google wants the project's id.", action=PROJECT_ACTION,
-                             provider=NAME)
+        return Misconfigured(
+            "GEMINI_PROJECT is a number; Google wants the project's id.", action=PROJECT_ACTION, provider=NAME
+        )
     if "google_cloud_project" in low:
-        return Misconfigured("This account's licence needs a Google Cloud project.", action=PROJECT_ACTION,
-                             provider=NAME)
+        return Misconfigured(
+            "This account's licence needs a Google Cloud project.", action=PROJECT_ACTION, provider=NAME
+        )
     if "validation required" in low or "verify your account" in low:
-        return AccountIneligible(f"Google wants this account to be verified first: {said}",
-                                 action="Run `gemini` once in a terminal and follow the link it shows.", provider=NAME)
+        return AccountIneligible(
+            f"Google wants this account to be verified first: {said}",
+            action="Run `gemini` once in a terminal and follow the link it shows.",
+            provider=NAME,
+        )
     if "eligible" in low or "not available" in low or "location" in low or "age" in low.split():
-        return AccountIneligible(f"Google does not serve this account through the Gemini CLI: {said}",
-                                 action="Use another Google account, or ask_claude.", provider=NAME)
+        return AccountIneligible(
+            f"Google does not serve this account through the Gemini CLI: {said}",
+            action="Use another Google account, or ask_claude.",
+            provider=NAME,
+        )
     return prompt_error(reply, model="", partial=None, known=(), account=True)
 
 
@@ -114,8 +125,9 @@ def prompt_error(
     low = said.lower()
     wait = reset_after_s(said)
     if "invalid_grant" in low or "invalid_rapt" in low:
-        return AuthExpired("Google no longer accepts this login: it was revoked or has ended.", action=LOGIN_ACTION,
-                           provider=NAME)
+        return AuthExpired(
+            "Google no longer accepts this login: it was revoked or has ended.", action=LOGIN_ACTION, provider=NAME
+        )
     if code == 401 or "unauthenticated" in low or "authentication required" in low or "invalid authentication" in low:
         return AuthRejected("Google refused this login's access token.", action=LOGIN_ACTION, provider=NAME)
     if code == 403 or "permission" in low:
@@ -123,7 +135,8 @@ def prompt_error(
         if "service_disabled" in low or "has not been used" in low or link:
             return PermissionDenied(
                 "The Gemini for Google Cloud API is switched off in this account's project.",
-                action=f"Switch it on: {link.group(0)}" if link
+                action=f"Switch it on: {link.group(0)}"
+                if link
                 else "Run: gcloud services enable cloudaicompanion.googleapis.com --project YOUR_PROJECT",
                 provider=NAME,
             )
@@ -134,26 +147,35 @@ def prompt_error(
         )
     if "no capacity" in low or "model_capacity" in low:
         return ModelUnavailable(
-            f"Google has no capacity for {model or 'this model'} now.", action=_other_models(model, known),
-            provider=NAME, partial_text=partial,
+            f"Google has no capacity for {model or 'this model'} now.",
+            action=_other_models(model, known),
+            provider=NAME,
+            partial_text=partial,
         )
     if code == 404 or "requested entity was not found" in low:
-        return ModelUnavailable(f"Google does not know the model {model}.", action=_other_models(model, known),
-                                provider=NAME)
+        return ModelUnavailable(
+            f"Google does not know the model {model}.", action=_other_models(model, known), provider=NAME
+        )
     if code == 429:
         if "daily quota" in low or "quota_exhausted" in low or "limit: 0" in low or (wait or 0) >= QUOTA_FROM_S:
             return QuotaExhausted(
                 "Gemini's quota of this account is used up" + (f" for another {round(wait)} s." if wait else "."),
                 action="Wait for the reset, ask another Gemini model, or use ask_claude.",
-                provider=NAME, retry_after_s=round(wait) if wait else None, partial_text=partial,
+                provider=NAME,
+                retry_after_s=round(wait) if wait else None,
+                partial_text=partial,
             )
         return RateLimited(
-            "Gemini is limiting requests for the moment.", action="Try again in a moment.", provider=NAME,
-            retry_after_s=max(1, round(wait)) if wait else 30, partial_text=partial,
+            "Gemini is limiting requests for the moment.",
+            action="Try again in a moment.",
+            provider=NAME,
+            retry_after_s=max(1, round(wait)) if wait else 30,
+            partial_text=partial,
         )
     if code == 400 or code in {-32602, -32603}:
-        return InvalidRequest("Gemini refused the request as it is.", action="Change the prompt or the model.",
-                              provider=NAME)
+        return InvalidRequest(
+            "Gemini refused the request as it is.", action="Change the prompt or the model.", provider=NAME
+        )
     return UpstreamError(
         f"Gemini failed{f' (HTTP {code})' if code and 500 <= code < 600 else ''}"
         f"{': the connection broke' if 'premature close' in low or 'fetch failed' in low else ''}"
@@ -166,8 +188,9 @@ def prompt_error(
 
 def unknown_model(model: str, known: tuple[str, ...]) -> ModelUnavailable:
     """The model is not in the list that the CLI gave for this account."""
-    return ModelUnavailable(f"This account's Gemini CLI does not offer {model}.", action=_other_models(model, known),
-                            provider=NAME)
+    return ModelUnavailable(
+        f"This account's Gemini CLI does not offer {model}.", action=_other_models(model, known), provider=NAME
+    )
 
 
 def _other_models(model: str, known: tuple[str, ...]) -> str:
@@ -175,9 +198,7 @@ def _other_models(model: str, known: tuple[str, ...]) -> str:
     return f"Use one of: {', '.join(others)}." if others else "Ask with another model."
 
 
-def finished(
-    result: Mapping[str, Any], text: str
-) -> tuple[StopReason, Usage]:
+def finished(result: Mapping[str, Any], text: str) -> tuple[StopReason, Usage]:
     """A `session/prompt` result that is a whole answer. Raises HubError for one that only looks like it.
 
     The CLI ends a blocked, an empty, a malformed and an unfinished stream alike, as `end_turn`: they are told by an
@@ -197,15 +218,21 @@ def finished(
     if reason == "max_tokens" and nothing_counted and not text:
         raise InvalidRequest("The prompt is longer than Gemini takes.", action="Shorten the prompt.", provider=NAME)
     if reason == "cancelled":
-        raise UpstreamError("Gemini's CLI dropped the ask.", action="Ask again.", provider=NAME,
-                            partial_text=text or None)
+        raise UpstreamError(
+            "Gemini's CLI dropped the ask.", action="Ask again.", provider=NAME, partial_text=text or None
+        )
     if not text.strip():
         raise UpstreamError(
             "Gemini answered with no text (blocked by a filter, or nothing came).",
-            action="Ask again, or put the question differently.", provider=NAME,
+            action="Ask again, or put the question differently.",
+            provider=NAME,
         )
     if nothing_counted:
-        raise UpstreamError("Gemini's answer broke off before its end.", action="Ask again; the text so far is "
-                            "attached.", provider=NAME, partial_text=text)
+        raise UpstreamError(
+            "Gemini's answer broke off before its end.",
+            action="Ask again; the text so far is attached.",
+            provider=NAME,
+            partial_text=text,
+        )
     ended: dict[str, StopReason] = {"end_turn": "end_turn", "max_tokens": "max_tokens"}
     return ended.get(str(reason), "unknown"), usage

@@ -12,7 +12,6 @@ import contextlib
 import signal
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 import uvicorn
 from mcp.server.lowlevel import Server
@@ -44,7 +43,7 @@ class LocalOnly:
             if _name(headers.get(b"host", "")) not in LOOPBACK_NAMES:
                 return await Response("This host name is not served here.\n", 421)(scope, receive, send)
             origin = headers.get(b"origin")
-            if origin is not None and _name(urlsplit(origin).netloc) not in LOOPBACK_NAMES:
+            if origin is not None and _name(origin.partition("://")[2]) not in LOOPBACK_NAMES:
                 return await Response("Pages of this origin may not use the hub.\n", 403)(scope, receive, send)
         return await self._app(scope, receive, send)
 

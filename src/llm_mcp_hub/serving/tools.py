@@ -148,7 +148,9 @@ async def _ask(
 def _token_status(hub: Hub, arguments: Strict) -> types.CallToolResult:
     provider: str | None = getattr(arguments, "provider", None)
     status = {name: known.model_dump(mode="json") for name, known in hub.token_status(provider).items()}
-    lines = [f"{name}: {known['status']}. {known['message']} {known['action']}".strip() for name, known in status.items()]
+    lines = [
+        f"{name}: {known['status']}. {known['message']} {known['action']}".strip() for name, known in status.items()
+    ]
     return types.CallToolResult(
         content=[types.TextContent(type="text", text="\n".join(lines))], structured_content=status
     )
@@ -164,9 +166,7 @@ def _validated(model: type[A], given: Mapping[str, Any], provider: str | None) -
         where = str(first["loc"][0]) if first["loc"] else "arguments"
         if first["type"] == "extra_forbidden":
             # The name is the caller's text: a client that mixes names and values up could have put a prompt there.
-            raise InvalidRequest(
-                "An argument is unknown.", action=f"Use only: {named}.", provider=provider
-            ) from None
+            raise InvalidRequest("An argument is unknown.", action=f"Use only: {named}.", provider=provider) from None
         raise InvalidRequest(f"{where}: {first['msg']}.", action=f"Correct {where}.", provider=provider) from None
 
 
@@ -260,9 +260,9 @@ def _ask_tool(traits: Traits) -> types.Tool:
     return types.Tool(
         name=f"ask_{traits.name}",
         title=f"Ask {traits.title}",
-        description=f"Put a question to {traits.title} and get its whole answer as text. Use it for a second opinion, a "
-        f"review or a task that suits {traits.title}. It sees only the prompt: no files, no tools, no earlier "
-        f"asks, so put everything it needs into the prompt. Spends {traits.spends}; no API key is ever used.",
+        description=f"Put a question to {traits.title} and get its whole answer as text. Use it for a second opinion, "
+        f"a review or a task that suits {traits.title}. It sees only the prompt: no files, no tools, no earlier asks, "
+        f"so put everything it needs into the prompt. Spends {traits.spends}; no API key is ever used.",
         input_schema=schema,
         annotations=types.ToolAnnotations(
             read_only_hint=True, destructive_hint=False, idempotent_hint=False, open_world_hint=True

@@ -1,0 +1,136 @@
+"""How Claude's CLI is started: contained options, a private home, and a wrapper that lets nothing else through."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llm_mcp_hub.children.environment import blanked, child_environment
+
+if TYPE_CHECKING:
+    from claude_agent_sdk import ClaudeAgentOptions
+
+BUFFER_BYTES = 32 << 20
+"""The SDK's default of 1 MiB ends an answer of that size with a decoding error."""
+SYSTEM = "Answer in text. You have no tools, no files and no network access."
+# Kept by the child's wrapper beside what `environment.py` allows: what the SDK itself tells its CLI.
+_SDK_NAMES = (
+    "CLAUDE_CODE_ENTRYPOINT",
+    "CLAUDE_AGENT_SDK_VERSION",
+    "CLAUDE_AGENT_SDK_CLIENT_APP",
+    "CLAUDE_CODE_SDK_READS_SESSION_STATE",
+    "PWD",
+)
+
+# The SDK merges our variables over its own and so cannot remove a name. This wrapper can: it keeps the names that it
+# is told and drops the rest, notes its pid (it becomes the CLI by exec, so it is the CLI's) and, on Linux, asks the
+# kernel to kill the CLI when the hub dies: over pipes it would live on.
+_WRAPPER = """#!/bin/sh
+umask 077
+echo $$ >"$HUB_CHILD_HOME/pid"
+cli=$HUB_CHILD_CLI
+keep=" $HUB_CHILD_KEEP "
+for name in $(env | sed -n 's/^\\([A-Za-z_][A-Za-z0-9_]*\\)=.*/\\1/p'); do
+    case $keep in *" $name "*) ;; *) unset "$name" ;; esac
+done
+exec SETPRIV"$cli" "$@"
+"""
+
+
+def bundled_cli() -> Path | None:
+    """The CLI in claude-agent-sdk's wheel, or None where the wheel has none (a platform without a build)."""
+    from importlib.util import find_spec
+
+    package = find_spec("claude_agent_sdk")
+    if package is None or package.origin is None:
+        return None
+    cli = Path(package.origin).parent / "_bundled" / ("claude.exe" if sys.platform == "win32" else "claude")
+    return cli if cli.is_file() else None
+
+
+def options(
+    *,
+    home: Path,
+    cwd: Path,
+    cli: Path,
+    around: Mapping[str, str],
+    model: str,
+    system: str | None,
+    token: str,
+    upstream: str | None,
+    app: str,
+) -> ClaudeAgentOptions:
+    """Lay out a child's private home, and give the contained options that start it there.
+
+    Args:
+        home: the child's own folder, made and empty.
+        cwd: an empty folder.
+        cli: the Claude Code program.
+        around: the hub's environment.
+        model: alias or full name.
+        system: instruction of the ask, or None.
+        token: the setup-token.
+        upstream: base URL of a stand-in, for tests.
+        app: the hub's name and version, told to the CLI.
+
+    Raises OSError when the folder cannot be written.
+    """
+    from claude_agent_sdk import ClaudeAgentOptions
+
+    (home / "config").mkdir(mode=0o700)
+    # By file: on the command line every user of the machine could read it.
+    prompt = home / "system.md"
+    prompt.touch(mode=0o600)
+    prompt.write_text(SYSTEM if system is None else f"{SYSTEM}\n\n{system}", "utf-8")
+    wrapper = home / "claude"
+    setpriv = shutil.which("setpriv") if sys.platform == "linux" else None
+    wrapper.touch(mode=0o700)
+    wrapper.write_text(_WRAPPER.replace("SETPRIV", f"{setpriv} --pdeathsig KILL -- " if setpriv else ""))
+    wrapper.chmod(stat.S_IRWXU)
+    wanted = child_environment(
+        around,
+        {
+            "HOME": str(home),
+            "CLAUDE_CONFIG_DIR": str(home / "config"),
+            "TMPDIR": str(home),
+            "CLAUDE_CODE_OAUTH_TOKEN": token,
+            "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+            "CLAUDE_CODE_MAX_RETRIES": "1",
+            "DISABLE_AUTOUPDATER": "1",
+            "DISABLE_TELEMETRY": "1",
+            **({"ANTHROPIC_BASE_URL": upstream} if upstream else {}),
+        },
+    )
+    told = {
+        **wanted,
+        "HUB_CHILD_HOME": str(home),
+        "HUB_CHILD_CLI": str(cli),
+        "HUB_CHILD_KEEP": " ".join([*wanted, *_SDK_NAMES]),
+    }
+    return ClaudeAgentOptions(
+        tools=[],
+        setting_sources=[],
+        strict_mcp_config=True,
+        skills=[],
+        system_prompt={"type": "file", "path": str(prompt)},
+        permission_mode="dontAsk",
+        verbatim_prompts=True,
+        max_turns=1,
+        include_partial_messages=True,
+        max_buffer_size=BUFFER_BYTES,
+        model=model,
+        cwd=cwd,
+        cli_path=wrapper,
+        env=blanked(around, told),
+        stderr=_ignore,  # without a callback the child would write on our own stderr
+        client_app=app,
+        extra_args={"no-session-persistence": None, "disable-slash-commands": None},
+    )
+
+
+def _ignore(line: str) -> None:
+    """The CLI's stderr is for its developers, and could quote a prompt: it goes nowhere."""

@@ -1,0 +1,240 @@
+"""What Claude's CLI says in one turn, as ours: messages in, events, an answer or a coded error out.
+
+Pure: no I/O and no child. The table of errors was measured on CLI 2.1.330 against a stand-in of the API; the order in
+which it is read matters and stands in `_error`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, cast
+
+from llm_mcp_hub.conversation import Ask, Billing, QuotaWindow, StopReason, Usage
+from llm_mcp_hub.errors import (
+    AuthRejected,
+    BillingBlocked,
+    HubError,
+    InvalidRequest,
+    ModelUnavailable,
+    PermissionDenied,
+    QuotaExhausted,
+    RateLimited,
+    Refused,
+    Timeout,
+    UpstreamError,
+)
+from llm_mcp_hub.providers.base import Alive, Event, Finished, Restarted, Text
+
+if TYPE_CHECKING:
+    from claude_agent_sdk import RateLimitEvent, ResultMessage
+
+NAME = "claude"
+ALIASES = ("sonnet", "opus", "haiku", "fable")
+LOGIN_ACTION = "Run `claude setup-token` and set CLAUDE_CODE_OAUTH_TOKEN to the token it prints."
+
+
+def iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class Turn:
+    """What one turn has shown so far: messages in, events and one result or error out. No I/O."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+        self._kept = ""
+        self._streamed = ""
+        self._cut_by_length = False
+        self.model: str | None = None
+        self.failed_as: str | None = None
+        self.quota: tuple[QuotaWindow, ...] = ()
+        self.overage: bool | None = None
+        self.resets_at: float | None = None
+        self._rejected_window: str | None = None
+
+    @property
+    def text(self) -> str:
+        return self._kept + self._streamed
+
+    def streamed(self, event: Mapping[str, Any]) -> list[Event]:
+        """One raw event of the Messages API."""
+        kind = event.get("type")
+        if kind == "message_start":
+            message = cast("Mapping[str, Any]", event.get("message") or {})
+            self.model = str(message.get("model") or "") or self.model
+            if self._cut_by_length:  # the CLI goes on where the length limit cut: a sequel, not a new beginning
+                self._kept, self._streamed, self._cut_by_length = self.text, "", False
+                return [Alive()]
+            if self._streamed:
+                self._streamed = ""
+                return [Restarted()]
+        elif kind == "content_block_delta":
+            delta = cast("Mapping[str, Any]", event.get("delta") or {})
+            if delta.get("type") == "text_delta" and delta.get("text"):
+                self._streamed += str(delta["text"])
+                return [Text(str(delta["text"]))]
+        elif kind == "message_delta":
+            delta = cast("Mapping[str, Any]", event.get("delta") or {})
+            self._cut_by_length = delta.get("stop_reason") == "max_tokens"
+        return [Alive()]
+
+    def limited(self, event: RateLimitEvent) -> None:
+        """What the subscription's windows say; rides on every ask for free."""
+        info = event.rate_limit_info
+        raw = info.raw
+        now = iso(time.time())
+        windows = cast("Mapping[str, Mapping[str, Any]]", raw.get("unifiedWindows") or {})
+        self.quota = tuple(
+            QuotaWindow(
+                window=name,
+                used_fraction=window.get("utilization"),
+                resets_at=iso(window["resetsAt"]) if window.get("resetsAt") else None,
+                observed_at=now,
+            )
+            for name, window in windows.items()
+        )
+        # The first is the CLI's own conclusion (window rejected, overage allowed), the second the provider's word.
+        self.overage = bool(raw.get("isUsingOverage") or raw.get("overageInUse"))
+        if info.resets_at:
+            self.resets_at = float(info.resets_at)
+        # A plain 429 also says `rejected`, but names no window: only a named one means that the quota is gone.
+        if info.status == "rejected" and info.rate_limit_type:
+            self._rejected_window = str(info.rate_limit_type)
+
+    def result(self, message: ResultMessage) -> Finished:
+        """The end of the turn. Raises the coded error of a failed one."""
+        if message.is_error:
+            raise self._error(message)
+        # `result` is the last message's whole text, also where no pieces were streamed (a repeated request).
+        text = self._kept + (message.result if message.result is not None else self._streamed)
+        if not text.strip():
+            raise UpstreamError("Claude answered with no text.", action="Ask again.", provider=NAME)
+        usage = message.usage or {}
+        served = self.model or next(iter(message.model_usage or {}), None)
+        warnings: list[str] = []
+        asked = self._ask.model
+        if served and asked not in ALIASES and served != asked:
+            warnings.append(f"asked for {asked}, Claude's CLI used {served}")
+        if self.overage:
+            warnings.append("this answer was paid as extra usage, not by the subscription")
+        cached = usage.get("cache_read_input_tokens")
+        return Finished(
+            text=text,
+            model=served or asked,
+            model_source="served" if served else "requested",
+            stop_reason=_stop_reason(message.stop_reason),
+            usage=Usage(
+                input_tokens=int(usage.get("input_tokens") or 0),
+                output_tokens=int(usage.get("output_tokens") or 0),
+                cached_input_tokens=int(cached) if cached is not None else None,
+            ),
+            billing=Billing(source="overage", evidence="event")
+            if self.overage
+            else Billing(source="subscription", evidence="handshake"),
+            quota=self.quota,
+            warnings=tuple(warnings),
+        )
+
+    def _error(self, message: ResultMessage) -> HubError:
+        """Claude's failures as ours. Order: window, kind of failure, HTTP status, end of the loop (measured table)."""
+        status = message.api_error_status
+        kind = self.failed_as
+        said = message.result or " ".join(message.errors or ())
+        partial = self.text or None
+        if self._rejected_window is not None and (status == 429 or kind == "rate_limit"):
+            reset = self.resets_at
+            return QuotaExhausted(
+                f"Claude's {_window(self._rejected_window)} limit of this subscription is used up"
+                + (f" until {iso(reset)}." if reset else "."),
+                action="Wait for the reset, or ask the other provider.",
+                provider=NAME,
+                retry_after_s=max(0, round(reset - time.time())) if reset else None,
+                partial_text=partial,
+            )
+        if message.stop_reason == "refusal":
+            return Refused("Claude declined to answer this.", action="Put the question differently.", provider=NAME)
+        if message.subtype == "error_max_turns" or message.terminal_reason == "max_turns":
+            return UpstreamError(
+                "Claude tried to use a tool instead of answering; the hub gives it none.",
+                action="Ask again and ask for an answer in text only.",
+                provider=NAME,
+                partial_text=partial,
+            )
+        if message.terminal_reason in {"blocking_limit", "prompt_too_long"}:
+            return _invalid("The prompt is longer than Claude takes.", "Shorten the prompt.")
+        if kind == "oauth_org_not_allowed":
+            return PermissionDenied(
+                "The organisation of this Claude account does not allow Claude Code.",
+                action="Ask the organisation's administrator to allow Claude Code for this account.",
+                provider=NAME,
+            )
+        if kind == "authentication_failed" or status in {401, 403} or "Not logged in" in said:
+            return AuthRejected("Claude refused the token.", action=LOGIN_ACTION, provider=NAME)
+        if kind == "billing_error":
+            return BillingBlocked(
+                "Claude answered that a credit balance is too low: this account would pay by credit, not by a "
+                "subscription.",
+                action="Check with `llm-mcp-hub status` which account the token belongs to; use a subscription's.",
+                provider=NAME,
+            )
+        if kind == "rate_limit" or status == 429:
+            return RateLimited(
+                "Claude is limiting requests for the moment (not the subscription's limit).",
+                action="Try again in half a minute.",
+                provider=NAME,
+                retry_after_s=30,
+                partial_text=partial,
+            )
+        if kind == "model_not_found" or status == 404:
+            return ModelUnavailable(
+                f"Claude does not offer the model {self._ask.model}.",
+                action=f"Use one of: {', '.join(ALIASES)}.",
+                provider=NAME,
+            )
+        if kind == "max_output_tokens":
+            return UpstreamError(
+                "Claude's answer hit its length limit again and again.",
+                action="Ask for a shorter answer; the text so far is attached.",
+                provider=NAME,
+                partial_text=partial,
+            )
+        if status == 413:
+            return _invalid("The request is larger than Claude takes.", "Shorten the prompt.")
+        if status is not None and 400 <= status < 500:
+            return _invalid("Claude refused the request as it is.", "Change the prompt or the model.")
+        if status == 529:
+            return UpstreamError(
+                "Claude is overloaded.",
+                action="Try again in a minute.",
+                provider=NAME,
+                retry_after_s=60,
+                partial_text=partial,
+            )
+        if "timed out" in said.lower():
+            return Timeout("Claude did not answer in time.", action="Try again.", provider=NAME, partial_text=partial)
+        return UpstreamError(
+            f"Claude failed{f' (HTTP {status})' if status else ' (the connection broke)'}.",
+            action="Try again.",
+            provider=NAME,
+            partial_text=partial,
+        )
+
+
+def _invalid(message: str, action: str) -> InvalidRequest:
+    return InvalidRequest(message, action=action, provider=NAME)
+
+
+def _window(name: str) -> str:
+    return {"five_hour": "5-hour", "seven_day": "weekly", "seven_day_opus": "weekly Opus"}.get(
+        name, name.replace("_", " ")
+    )
+
+
+def _stop_reason(given: str | None) -> StopReason:
+    if given in {"end_turn", "stop_sequence"}:
+        return "end_turn"
+    if given == "max_tokens":
+        return "max_tokens"
+    return "refusal" if given == "refusal" else "unknown"

@@ -1,0 +1,404 @@
+"""One `gemini --acp` on its pseudo-terminal: its start, its sessions, and who waits for which message.
+
+Knows the CLI's traps (see `gemini.py`'s rules), not where its home, its login or its settings come from.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+import time
+from collections.abc import AsyncGenerator, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import anyio
+
+from llm_mcp_hub.children.supervision import Child, RunFolder
+from llm_mcp_hub.children.terminal import Terminal, TerminalError
+from llm_mcp_hub.conversation import Ask, Billing
+from llm_mcp_hub.errors import CliMissing, HubError, Misconfigured, UpstreamError
+from llm_mcp_hub.providers import acp
+from llm_mcp_hub.providers.base import Alive, Event, Finished, Text
+from llm_mcp_hub.providers.gemini_turn import (
+    NAME,
+    account_error,
+    finished,
+    prompt_blocks,
+    prompt_error,
+    start_error,
+    unknown_model,
+)
+
+OLDEST = (0, 61)
+"""The oldest CLI whose behaviour was measured."""
+START_TIMEOUT_S = 30.0
+CONTROL_TIMEOUT_S = 20.0
+CANCEL_S = 1.0
+SPARE_SESSIONS = 2
+SPARE_AGE_S = 15 * 60.0
+MAX_SESSIONS = 500
+MAX_BYTES = 600 << 20
+INSTALL_ACTION = (
+    "Install it: npm install -g @google/gemini-cli@0.61.0 (Node.js 20 or newer), or set HUB_GEMINI_COMMAND."
+)
+
+_LOGIN_TEXT = (b"Please visit the following URL", b"Enter the authorization code", b"Opening authentication page")
+_TERMINAL_QUERY, _TERMINAL_ANSWER, _PREAMBLE_END = b"\x1b[c", b"\x1b[?62c", b"\x1b[0m"
+
+
+class Process:
+    """A child that is started once, serves sessions, and is closed."""
+
+    def __init__(self, run: RunFolder, home: Path, mark: str, model: str) -> None:
+        self.mark = mark
+        self.active = 0
+        self.retired = False
+        self._run = run
+        self._home = home
+        self._model = model
+        self._terminal: Terminal | None = None
+        self._child: Child | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._number = 0
+        self._sessions = 0
+        self._replies: dict[int, asyncio.Future[acp.Reply]] = {}
+        self._updates: dict[str, asyncio.Queue[acp.Update | acp.Reply | None]] = {}
+        self._spare: list[tuple[str, float]] = []
+        self._preparing = asyncio.Lock()
+        self.models: tuple[str, ...] = ()
+
+    @property
+    def ended(self) -> bool:
+        return self._terminal is None or self._terminal.ended
+
+    @property
+    def worn_out(self) -> bool:
+        """Whether it should serve no further ask: told to stop, too many sessions, or too much memory."""
+        return (
+            self.retired
+            or self.ended
+            or self._sessions >= MAX_SESSIONS
+            or (self._child is not None and self._child.memory > MAX_BYTES)
+        )
+
+    # -- start and end ----------------------------------------------------------------------------------------------
+
+    async def start(self, argv: list[str], environment: Mapping[str, str], cwd: Path) -> None:
+        """Spawn, and wait until `initialize` is answered. Raises HubError."""
+        try:
+            self._terminal = Terminal.spawn(
+                argv, environment=environment, cwd=cwd, stderr=self._home / "stderr", columns=2000
+            )
+            (self._home / "pid").write_text(str(self._terminal.pid))
+        except TerminalError as error:
+            raise Misconfigured(
+                f"This machine gives the hub no pseudo-terminal ({error}).",
+                action="Mount devpts (in a container: /dev/pts) and allow at least one pseudo-terminal.",
+                provider=NAME,
+            ) from error
+        with contextlib.suppress(ProcessLookupError):
+            self._child = Child(self._terminal.pid)
+        decoder = acp.Decoder()
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                first = await self._handshake(self._terminal, decoder)
+        except TimeoutError as error:
+            raise UpstreamError(
+                f"Gemini's CLI was not ready after {START_TIMEOUT_S:.0f} s; Google's login service may be unreachable.",
+                action="Check the network and HTTPS_PROXY, then try again.",
+                provider=NAME,
+            ) from error
+        except TerminalError as error:
+            raise self._died_at_start() from error
+        self._check_version(first)
+        self._reader = asyncio.get_running_loop().create_task(self._read(self._terminal, decoder))
+
+    async def _handshake(self, terminal: Terminal, decoder: acp.Decoder) -> acp.Reply:
+        seen = b""
+        asking: asyncio.Task[None] | None = None
+        try:
+            while True:
+                data = await terminal.read()
+                if not data:
+                    raise self._died_at_start()
+                if asking is None:
+                    seen = (seen + data)[-65536:]
+                    if any(text in seen for text in _LOGIN_TEXT):
+                        raise start_error(debug_log=self._debug_log())
+                    if _TERMINAL_QUERY in data:
+                        await terminal.write(_TERMINAL_ANSWER)
+                    query = seen.find(_TERMINAL_QUERY)
+                    if query >= 0 and _PREAMBLE_END in seen[query:]:
+                        asking = asyncio.get_running_loop().create_task(self._initialize(terminal))
+                for message in decoder.feed(data):
+                    if isinstance(message, acp.Reply) and message.result is not None:
+                        return message
+                    if isinstance(message, acp.Noise) and any(text in message.data for text in _LOGIN_TEXT):
+                        raise start_error(debug_log=self._debug_log())
+                if any(text in decoder.pending for text in _LOGIN_TEXT):
+                    raise start_error(debug_log=self._debug_log())
+        finally:
+            if asking is not None:
+                asking.cancel()
+                await asyncio.gather(asking, return_exceptions=True)
+
+    async def _initialize(self, terminal: Terminal) -> None:
+        # What is written before the CLI's reader is attached is lost without a trace, so ask again until answered.
+        while True:
+            self._number += 1
+            await terminal.write(acp.initialize(self._number))
+            await asyncio.sleep(0.1)
+
+    def _check_version(self, first: acp.Reply) -> None:
+        agent = cast("Mapping[str, Any]", (first.result or {}).get("agentInfo") or {})
+        version = str(agent.get("version") or "")
+        numbers = re.match(r"(\d+)\.(\d+)", version)
+        if numbers is None or (int(numbers[1]), int(numbers[2])) < OLDEST:
+            raise CliMissing(
+                f"The Gemini CLI is too old ({version or 'no version told'}); the hub needs 0.61 or newer.",
+                action=INSTALL_ACTION,
+                provider=NAME,
+            )
+
+    def _died_at_start(self) -> HubError:
+        stderr = self._file("stderr")
+        if "node" in stderr and ("No such file" in stderr or "not found" in stderr):
+            return CliMissing(
+                "Node.js, which the Gemini CLI runs on, was not found.",
+                action="Install Node.js 20 or newer, or put it into PATH.",
+                provider=NAME,
+            )
+        if "SyntaxError" in stderr or "Unsupported engine" in stderr or "requires Node" in stderr:
+            return CliMissing(
+                "Node.js is too old for the Gemini CLI.", action="Install Node.js 20 or newer.", provider=NAME
+            )
+        if "FatalAuthenticationError" in stderr or "Manual authorization is required" in stderr:
+            return start_error(debug_log=self._debug_log())
+        if "Unknown argument" in stderr or "Unknown arguments" in stderr:
+            return CliMissing(
+                "The Gemini CLI is too old: it does not know the hub's options.", action=INSTALL_ACTION, provider=NAME
+            )
+        if "EROFS" in stderr or "ENOSPC" in stderr:
+            return Misconfigured(
+                "Gemini's CLI cannot write its private home.",
+                action="Make HUB_STATE_DIR a folder that this user can write, with space left.",
+                provider=NAME,
+            )
+        return UpstreamError(
+            "Gemini's CLI ended while it started.",
+            action="Try again; `llm-mcp-hub doctor` tells what stops it.",
+            provider=NAME,
+        )
+
+    async def close(self) -> None:
+        with anyio.CancelScope(shield=True):
+            if self._terminal is not None:
+                await self._terminal.close()
+            if self._reader is not None:
+                self._reader.cancel()
+                await asyncio.gather(self._reader, return_exceptions=True)
+            self._run.drop_home(self._home)
+
+    def kill(self) -> None:
+        if self._terminal is not None:
+            self._terminal.kill()
+
+    def _debug_log(self) -> str:
+        return self._file("debug.log")
+
+    def _file(self, name: str) -> str:
+        try:
+            return (self._home / name).read_text("utf-8", errors="replace")[-65536:]
+        except OSError:
+            return ""
+
+    # -- messages ---------------------------------------------------------------------------------------------------
+
+    async def _read(self, terminal: Terminal, decoder: acp.Decoder) -> None:
+        try:
+            while data := await terminal.read():
+                for message in decoder.feed(data):
+                    await self._dispatch(terminal, message)
+        finally:
+            for waiting in self._replies.values():
+                if not waiting.done():
+                    waiting.set_exception(_gone())
+            self._replies.clear()
+            for queue in self._updates.values():
+                queue.put_nowait(None)
+
+    async def _dispatch(self, terminal: Terminal, message: acp.Message) -> None:
+        if isinstance(message, acp.Reply):
+            waiting = self._replies.pop(message.id, None)
+            if waiting is not None and not waiting.done():
+                waiting.set_result(message)
+        elif isinstance(message, acp.Update):
+            queue = self._updates.get(message.session)
+            if queue is not None:
+                queue.put_nowait(message)
+        elif isinstance(message, acp.AgentRequest):
+            await terminal.write(acp.refusal(message))
+
+    def _expect(self) -> tuple[int, asyncio.Future[acp.Reply]]:
+        if self.ended:
+            raise _gone()
+        self._number += 1
+        waiting: asyncio.Future[acp.Reply] = asyncio.get_running_loop().create_future()
+        waiting.add_done_callback(_retrieve)
+        self._replies[self._number] = waiting
+        return self._number, waiting
+
+    async def _send(self, data: bytes) -> None:
+        if self._terminal is None:
+            raise _gone()
+        try:
+            await self._terminal.write(data)
+        except TerminalError as error:
+            raise _gone() from error
+
+    async def _control(self, method: str, params: Mapping[str, Any]) -> acp.Reply:
+        """A request that no model works on, with a deadline of its own. Raises HubError when it is not answered."""
+        number, waiting = self._expect()
+        try:
+            async with asyncio.timeout(CONTROL_TIMEOUT_S):
+                await self._send(acp.request(number, method, params))
+                return await waiting
+        except TimeoutError as error:
+            self.retired = True
+            raise UpstreamError(
+                f"Gemini's CLI did not answer within {CONTROL_TIMEOUT_S:.0f} s.",
+                action="Check the network and try again.",
+                provider=NAME,
+            ) from error
+        finally:
+            self._replies.pop(number, None)
+
+    # -- sessions ---------------------------------------------------------------------------------------------------
+
+    async def take_session(self) -> str:
+        """A session that has seen nothing yet: one made ahead, or a new one."""
+        while self._spare:
+            session, since = self._spare.pop(0)
+            if time.monotonic() - since < SPARE_AGE_S:
+                return session
+            self._forget(session)
+        return await self._new_session()
+
+    async def prepare(self) -> None:
+        """Make sessions ahead. Raises nothing."""
+        async with self._preparing:
+            with contextlib.suppress(HubError):
+                while len(self._spare) < SPARE_SESSIONS and not self.worn_out:
+                    self._spare.append((await self._new_session(), time.monotonic()))
+
+    async def _new_session(self) -> str:
+        self._sessions += 1
+        reply = await self._control("session/new", {"cwd": str(self._run.empty), "mcpServers": []})
+        if reply.result is None:
+            raise account_error(reply)
+        models = cast("Mapping[str, Any]", reply.result.get("models") or {})
+        offered = cast("list[Mapping[str, Any]]", models.get("availableModels") or [])
+        self.models = tuple(str(m.get("modelId")) for m in offered if m.get("modelId") not in (None, "auto"))
+        return str(reply.result.get("sessionId"))
+
+    def _forget(self, session: str) -> None:
+        """Remove what the CLI wrote about a session: it is the whole conversation."""
+        for file in self._home.glob(f".gemini/tmp/*/chats/session-*-{session[:8]}.jsonl"):
+            file.unlink(missing_ok=True)
+        for file in (self._home / "tmp").glob("gemini-client-error-*.json"):
+            file.unlink(missing_ok=True)
+
+    async def converse(self, session: str, ask: Ask) -> AsyncGenerator[Event]:
+        """One turn in `session`, which is used up by it."""
+        text: list[str] = []
+        queue: asyncio.Queue[acp.Update | acp.Reply | None] = asyncio.Queue()
+        self._updates[session] = queue
+        try:
+            if self.models and ask.model not in self.models:
+                raise unknown_model(ask.model, self.models)
+            if ask.model != self._model:
+                reply = await self._control("session/set_model", {"sessionId": session, "modelId": ask.model})
+                if reply.result is None:
+                    raise unknown_model(ask.model, self.models)
+            number, waiting = self._expect()
+            waiting.add_done_callback(lambda _: queue.put_nowait(None))
+            sent = False
+            try:
+                sent = True
+                await self._send(acp.prompt(number, session, prompt_blocks(ask.prompt, ask.system)))
+                while True:
+                    message = await queue.get()
+                    if message is None:
+                        break
+                    if isinstance(message, acp.Update) and message.kind == "agent_message_chunk" and message.text:
+                        text.append(message.text)
+                        yield Text(message.text)
+                    else:
+                        yield Alive()
+                reply = await waiting
+            except HubError as error:
+                error.partial_text = "".join(text) or None
+                raise
+            finally:
+                if sent and not waiting.done():
+                    with anyio.CancelScope(shield=True):
+                        await self._cancel(session, waiting)
+                self._replies.pop(number, None)
+            yield self._finish(session, ask, reply, "".join(text))
+        finally:
+            self._updates.pop(session, None)
+            self._forget(session)
+
+    async def _cancel(self, session: str, waiting: asyncio.Future[acp.Reply]) -> None:
+        try:
+            async with asyncio.timeout(CANCEL_S):
+                await self._send(acp.notification("session/cancel", {"sessionId": session}))
+                await asyncio.wait([waiting])
+        except (TimeoutError, HubError):
+            # It does not listen. It gets no further ask; alone with this one it is ended at once.
+            self.retired = True
+            if self.active <= 1:
+                self.kill()
+
+    def _finish(self, session: str, ask: Ask, reply: acp.Reply, text: str) -> Finished:
+        if reply.result is None:
+            raise prompt_error(reply, model=ask.model, partial=text or None, known=self.models)
+        stop_reason, usage = finished(reply.result, text)
+        tokens = self._counted(session)
+        if tokens:
+            usage = usage.model_copy(
+                update={"cached_input_tokens": tokens.get("cached"), "thinking_tokens": tokens.get("thoughts")}
+            )
+        return Finished(
+            text=text,
+            model=ask.model,
+            model_source="requested",  # the CLI names what it asked for, not what Google served
+            stop_reason=stop_reason,
+            usage=usage,
+            billing=Billing(source="subscription", evidence="fuse"),
+        )
+
+    def _counted(self, session: str) -> Mapping[str, int]:
+        """The finer usage that the CLI writes only to its session file; empty when it is not there."""
+        for file in self._home.glob(f".gemini/tmp/*/chats/session-*-{session[:8]}.jsonl"):
+            try:
+                for line in reversed(file.read_text("utf-8").splitlines()):
+                    record = json.loads(line)
+                    if record.get("type") == "gemini" and isinstance(record.get("tokens"), dict):
+                        return {k: v for k, v in record["tokens"].items() if isinstance(v, int)}
+            except (OSError, ValueError, AttributeError):
+                return {}
+        return {}
+
+
+def _gone() -> UpstreamError:
+    return UpstreamError("Gemini's CLI ended before the answer did.", action="Ask again.", provider=NAME)
+
+
+def _retrieve(waiting: asyncio.Future[acp.Reply]) -> None:
+    """Mark a failure as seen: an ask that left early has nobody to tell."""
+    if not waiting.cancelled():
+        waiting.exception()
