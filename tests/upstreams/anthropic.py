@@ -366,7 +366,7 @@ class AnthropicUpstream(LoopbackServer):
         script = self._scripts.popleft() if self._scripts else self.default
         try:
             reply = script(received) if callable(script) else script
-        except Exception as error:  # noqa: BLE001 -- whatever the test raised, the test is to see it
+        except Exception as error:
             # Left alone, aiohttp would log it and answer 500, and the test would look for the fault in the CLI.
             self.surprises.append(f"the test's own script failed: {error!r}")
             return _error_response(Error.server_error())

@@ -24,7 +24,7 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -70,7 +70,7 @@ class Answer:
     thoughts_tokens: int = 0
     cached_tokens: int = 0
     thought: str = ""
-    """A thought, sent before the text."""
+    """A thought, sent before the text. The CLI expects `**subject**`, a line break, and what it is about."""
     model_version: str | None = None
     """None: the model that was asked for."""
 
@@ -407,9 +407,10 @@ def write_login(
     access_token: str | None = None,
     refresh_token: str | None = None,
     expires_in_s: float = 3600,
+    without: Collection[str] = (),
     **changes: Any,
 ) -> Path:
-    """Write a made-up login into `folder` (a `.gemini`) as the CLI does. A change to None leaves the field out."""
+    """Write a made-up login into `folder` (a `.gemini`) as the CLI does; `changes` are fields, `without` names some."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     login: dict[str, Any] = {
         "access_token": access_token or made_up("access"),
@@ -423,7 +424,7 @@ def write_login(
     path = folder / "oauth_creds.json"
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        json.dump({name: value for name, value in login.items() if value is not None}, file)
+        json.dump({name: value for name, value in login.items() if name not in without}, file)
     return path
 
 
@@ -696,13 +697,13 @@ class GoogleUpstream:
         script = self._scripts.popleft() if streaming and self._scripts else self.default
         try:
             reply = script(received) if callable(script) else script
-        except Exception as error:  # noqa: BLE001 -- whatever the test raised, the test is to see it
+        except Exception as error:  # whatever the test raised, the test is to see it
             return self._refuse(received, f"the test's own script failed: {error!r}", 500, "INTERNAL")
         return await _Stream(request, str(body["model"]), streaming).send(reply)
 
     # OAuth
 
-    def _tunnel_to(self, target: str) -> int | None | Literal["drop"]:
+    def _tunnel_to(self, target: str) -> int | Literal["drop"] | None:
         host, _, port = target.rpartition(":")
         if host not in OAUTH_HOSTS or port != "443":
             return None
@@ -921,7 +922,7 @@ class _Proxy:
     """
 
     def __init__(
-        self, tunnel_to: Callable[[str], int | None | Literal["drop"]], surprise: Callable[[str], None]
+        self, tunnel_to: Callable[[str], int | Literal["drop"] | None], surprise: Callable[[str], None]
     ) -> None:
         self._tunnel_to = tunnel_to
         self._surprise = surprise

@@ -23,6 +23,7 @@ from llm_mcp_hub.errors import CliMissing, HubError, Misconfigured, UpstreamErro
 from llm_mcp_hub.providers import acp
 from llm_mcp_hub.providers.base import Alive, Event, Finished, Text
 from llm_mcp_hub.providers.gemini_turn import (
+    LOGIN_VERDICT,
     NAME,
     account_error,
     finished,
@@ -37,6 +38,7 @@ OLDEST = (0, 61)
 START_TIMEOUT_S = 30.0
 CONTROL_TIMEOUT_S = 20.0
 CANCEL_S = 1.0
+DEBUG_LOG_S = 2.0
 SPARE_SESSIONS = 2
 SPARE_AGE_S = 15 * 60.0
 MAX_SESSIONS = 500
@@ -127,7 +129,7 @@ class Process:
                 if asking is None:
                     seen = (seen + data)[-65536:]
                     if any(text in seen for text in _LOGIN_TEXT):
-                        raise start_error(debug_log=self._debug_log())
+                        raise start_error(debug_log=await self._debug_log(LOGIN_VERDICT))
                     if _TERMINAL_QUERY in data:
                         await terminal.write(_TERMINAL_ANSWER)
                     query = seen.find(_TERMINAL_QUERY)
@@ -137,9 +139,9 @@ class Process:
                     if isinstance(message, acp.Reply) and message.result is not None:
                         return message
                     if isinstance(message, acp.Noise) and any(text in message.data for text in _LOGIN_TEXT):
-                        raise start_error(debug_log=self._debug_log())
+                        raise start_error(debug_log=await self._debug_log(LOGIN_VERDICT))
                 if any(text in decoder.pending for text in _LOGIN_TEXT):
-                    raise start_error(debug_log=self._debug_log())
+                    raise start_error(debug_log=await self._debug_log(LOGIN_VERDICT))
         finally:
             if asking is not None:
                 asking.cancel()
@@ -176,7 +178,7 @@ class Process:
                 "Node.js is too old for the Gemini CLI.", action="Install Node.js 20 or newer.", provider=NAME
             )
         if "FatalAuthenticationError" in stderr or "Manual authorization is required" in stderr:
-            return start_error(debug_log=self._debug_log())
+            return start_error(debug_log=self._file("debug.log"))
         if "Unknown argument" in stderr or "Unknown arguments" in stderr:
             return CliMissing(
                 "The Gemini CLI is too old: it does not know the hub's options.", action=INSTALL_ACTION, provider=NAME
@@ -206,7 +208,12 @@ class Process:
         if self._terminal is not None:
             self._terminal.kill()
 
-    def _debug_log(self) -> str:
+    async def _debug_log(self, sign: str) -> str:
+        """The CLI's debug log once it holds `sign`: it is written a little after what it explains (measured)."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DEBUG_LOG_S):
+                while sign not in self._file("debug.log"):
+                    await asyncio.sleep(0.02)
         return self._file("debug.log")
 
     def _file(self, name: str) -> str:
@@ -298,7 +305,7 @@ class Process:
         self._sessions += 1
         reply = await self._control("session/new", {"cwd": str(self._run.empty), "mcpServers": []})
         if reply.result is None:
-            raise account_error(reply)
+            raise account_error(reply, debug_log=await self._debug_log("Authentication failed"))
         models = cast("Mapping[str, Any]", reply.result.get("models") or {})
         offered = cast("list[Mapping[str, Any]]", models.get("availableModels") or [])
         self.models = tuple(str(m.get("modelId")) for m in offered if m.get("modelId") not in (None, "auto"))

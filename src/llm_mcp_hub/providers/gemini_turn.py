@@ -6,6 +6,8 @@ had been sent yet (start, account): a later one could quote the prompt.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 from collections.abc import Mapping
 from typing import Any, cast
@@ -35,6 +37,14 @@ PROJECT_ACTION = "Set GEMINI_PROJECT to the id of the Google Cloud project that 
 QUOTA_FROM_S = 300.0
 """A 429 that asks for a longer wait than this is a used-up quota, a shorter one is a passing limit."""
 
+LOGIN_VERDICT = "Cached credentials are not valid"
+"""Begins the line of the CLI's debug log that says why it asks for a login."""
+
+# After the verdict: the token endpoint's or tokeninfo's own words, or nothing to renew the login with. Anything else
+# that stands there (`internal_failure`, `request to … failed`) says nothing about the login.
+_DEAD_LOGIN = re.compile(
+    re.escape(LOGIN_VERDICT) + r': (?:invalid_grant|invalid_token|No refresh token|.*"error":\s*"invalid_grant")'
+)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]+")
 _RESET = re.compile(r"(?:reset after|retry after|Retrying after)\s+((?:\d+(?:\.\d+)?\s*(?:ms|h|m|s))+)", re.IGNORECASE)
 _UNIT = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|h|m|s)", re.IGNORECASE)
@@ -61,17 +71,20 @@ def reset_after_s(message: str) -> float | None:
 
 
 def quoted(message: str) -> str:
-    """Google's own sentence, fit for one line of ours."""
-    return _CONTROL.sub(" ", message.split("\n\n💡", maxsplit=1)[0]).strip()[:400]
+    """Google's own sentence, fit for one line of ours. For some errors the CLI hands the whole JSON body on."""
+    said = message.split("\n\n💡", maxsplit=1)[0]
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        said = str(json.loads(said)["error"]["message"])
+    return _CONTROL.sub(" ", said).strip()[:400]
 
 
 def start_error(*, debug_log: str) -> HubError:
     """The CLI asked for a login at its start. Only its debug log tells a dead login from a dead network (measured)."""
-    if "not valid: invalid_grant" in debug_log or "invalid_rapt" in debug_log or "invalid_token" in debug_log:
+    if _DEAD_LOGIN.search(debug_log):
         return AuthExpired(
             "Google no longer accepts this login: it was revoked or has ended.", action=LOGIN_ACTION, provider=NAME
         )
-    if "Cached credentials are not valid" in debug_log:
+    if LOGIN_VERDICT in debug_log:
         return UpstreamError(
             "Google's login service could not be reached or failed, so the login could not be renewed; nothing is "
             "known against the login itself.",
@@ -83,32 +96,31 @@ def start_error(*, debug_log: str) -> HubError:
     )
 
 
-def account_error(reply: acp.Reply) -> HubError:
-    """`session/new` was refused: it is about the account or the login; no prompt has been sent."""
+def account_error(reply: acp.Reply, *, debug_log: str) -> HubError:
+    """`session/new` was refused: it is about the account or the login; no prompt has been sent.
+
+    The reply holds Google's sentence and no reason code; the CLI's debug log names the class of its error.
+    """
     said = quoted(reply.error_message)
     low = said.lower()
-    if "no longer supported" in low or "unsupported_client" in low:
+    if "no longer supported" in low:
         return AccountIneligible(
             f"The login works, but Google no longer serves this account through the Gemini CLI: {said}",
             action="Use an account with a Gemini Code Assist Standard or Enterprise licence; personal accounts (free, "
             "AI Pro, AI Ultra) ended here on 2026-06-18. ask_claude still works.",
             provider=NAME,
         )
-    if "numeric" in low and "project" in low:
+    if "InvalidNumericProjectIdError" in debug_log or "project number" in low:
         return Misconfigured(
             "GEMINI_PROJECT is a number; Google wants the project's id.", action=PROJECT_ACTION, provider=NAME
         )
-    if "google_cloud_project" in low:
+    if "ProjectIdRequiredError" in debug_log or "google_cloud_project" in low:
         return Misconfigured(
             "This account's licence needs a Google Cloud project.", action=PROJECT_ACTION, provider=NAME
         )
-    if "validation required" in low or "verify your account" in low:
-        return AccountIneligible(
-            f"Google wants this account to be verified first: {said}",
-            action="Run `gemini` once in a terminal and follow the link it shows.",
-            provider=NAME,
-        )
-    if "eligible" in low or "not available" in low or "location" in low or "age" in low.split():
+    if "ValidationRequiredError" in debug_log or "validation required" in low:
+        return _unverified()
+    if "IneligibleTierError" in debug_log:
         return AccountIneligible(
             f"Google does not serve this account through the Gemini CLI: {said}",
             action="Use another Google account, or ask_claude.",
@@ -124,6 +136,8 @@ def prompt_error(
     code, said = reply.error_code, reply.error_message
     low = said.lower()
     wait = reset_after_s(said)
+    if "verify your account" in low:
+        return _unverified()
     if "invalid_grant" in low or "invalid_rapt" in low:
         return AuthExpired(
             "Google no longer accepts this login: it was revoked or has ended.", action=LOGIN_ACTION, provider=NAME
@@ -183,6 +197,14 @@ def prompt_error(
         action="Try again.",
         provider=NAME,
         partial_text=partial,
+    )
+
+
+def _unverified() -> AccountIneligible:
+    return AccountIneligible(
+        "Google wants this account to be verified before it serves it.",
+        action="Run `gemini` once in a terminal and follow the link it shows.",
+        provider=NAME,
     )
 
 

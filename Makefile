@@ -1,0 +1,72 @@
+# The five verbs of a contributor (install, check, fix, test, serve), and what a newcomer types first (demo, test).
+# Everything is installed below this folder: .venv, gemini-cli/node_modules, .tools. Needs Python >= 3.11, Node >= 20.
+
+PYTHON ?= python3
+WORKERS ?= 2
+BIN := .venv/bin
+export PYRIGHT_PYTHON_CACHE_DIR := $(CURDIR)/.tools/pyright
+export PYTHONPYCACHEPREFIX :=
+GEMINI := gemini-cli/node_modules/.bin/gemini
+
+.PHONY: install demo test check fix serve bench drill drill-full lock snapshots clean
+
+install: .venv/ready $(GEMINI)
+
+.venv/ready: requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(GEMINI): gemini-cli/package.json gemini-cli/package-lock.json
+	@node -e 'process.exit(process.versions.node.split(".")[0] < 20)' 2>/dev/null || { echo "Node.js 20 or newer is needed: see nodejs.org" >&2; exit 1; }
+	npm ci --prefix gemini-cli --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+# The main job, shown: a real MCP client asks both providers through the hub. LIVE=1 uses your own logins.
+demo: install
+	@$(BIN)/python scripts/demo.py $(if $(LIVE),--live)
+
+test: install
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n $(WORKERS) --dist worksteal -q
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports --no-cache
+
+fix: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+serve: install
+	$(BIN)/llm-mcp-hub serve
+
+# Medians and ratios of one run against the stand-ins: what an ask costs here and with the bare CLIs.
+bench: install
+	@$(BIN)/python benchmarks/ask_latency.py
+
+# What survives cancels, signals and kills, mid-answer: a tenth of the rounds (as in `make test`), or all of them.
+drill: install
+	$(BIN)/python -m pytest tests/guarantees/test_g5_leftovers.py -q -s
+
+drill-full: install
+	HUB_DRILL_ROUNDS=20 $(BIN)/python -m pytest tests/guarantees/test_g5_leftovers.py -q -s --timeout 3600
+
+# New versions on purpose: hashes, and no addresses of any registry.
+lock: .venv/ready
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url pyproject.toml -o requirements/runtime.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --group dev pyproject.toml -o requirements/dev.txt
+	npm install --prefix gemini-cli --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund
+
+snapshots: install
+	UPDATE_SNAPSHOTS=1 $(BIN)/python -m pytest tests/protocol/test_tools.py -q
+
+clean:
+	rm -rf .venv .tools gemini-cli/node_modules .coverage .coverage.* .pytest_cache .ruff_cache .hypothesis
