@@ -91,8 +91,11 @@ async def demonstrate(environment: dict[str, str]) -> bool:
     finally:
         well &= hub.stop() == 0
 
-    say("\n3. From a shell: llm-mcp-hub ask gemini \"…\"")
-    asked = subprocess.run([*HUB, "ask", "gemini", QUESTION], env=environment, capture_output=True, text=True)
+    say('\n3. From a shell: llm-mcp-hub ask gemini "…"')
+    command = [*HUB, "ask", "gemini", QUESTION]
+    asked = await asyncio.to_thread(
+        subprocess.run, command, env=environment, capture_output=True, text=True, check=False
+    )
     say(f"    {asked.stdout.strip()}\n    {asked.stderr.strip()}")
     return well and asked.returncode == 0
 

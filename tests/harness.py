@@ -11,15 +11,18 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncGenerator, Generator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import psutil
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 from mcp.client import Client
-from mcp.client.stdio import StdioServerParameters
+from mcp.client.stdio import StdioServerParameters, stdio_client
+from mcp_types import CallToolResult
 
 from tests.upstreams.anthropic import AnthropicUpstream
 from tests.upstreams.google import GoogleUpstream, write_login
@@ -171,9 +174,7 @@ def http_hub(world: World, *arguments: str, cwd: Path | None = None) -> Generato
 
 def stdio_server(world: World, *, cwd: Path | None = None) -> StdioServerParameters:
     """How a client starts the hub over stdio in this world."""
-    return StdioServerParameters(
-        command=sys.executable, args=["-m", "llm_mcp_hub"], env=world.environment, cwd=cwd
-    )
+    return StdioServerParameters(command=sys.executable, args=["-m", "llm_mcp_hub"], env=world.environment, cwd=cwd)
 
 
 @asynccontextmanager
@@ -186,6 +187,65 @@ async def connect(world: World, transport: Transport, era: Era, *, cwd: Path | N
         with http_hub(world, cwd=cwd) as hub:
             async with Client(hub.url + "/mcp", mode=era) as client:
                 yield client
+
+
+Progress = Callable[[float, float | None, str | None], Awaitable[None]]
+
+
+class Line:
+    """A client that stays connected and needs no event loop of the test's: one warm hub serves many cases.
+
+    Each call has a deadline. `log` is what the hub has written to its stderr so far.
+    """
+
+    def __init__(self, portal: BlockingPortal, client: Client, log: Callable[[], str]) -> None:
+        self.client = client
+        self._portal = portal
+        self._log = log
+
+    @property
+    def log(self) -> str:
+        return self._log()
+
+    def call(self, tool: str, arguments: Mapping[str, Any] | None = None) -> CallToolResult:
+        """Call a tool and wait for its result."""
+        return self.begin(tool, arguments).result(DEADLINE_S)
+
+    def begin(
+        self, tool: str, arguments: Mapping[str, Any] | None = None, progress: Progress | None = None
+    ) -> Future[CallToolResult]:
+        """Call a tool; the test goes on meanwhile."""
+
+        async def call() -> CallToolResult:
+            given = None if arguments is None else dict(arguments)
+            return await self.client.call_tool(tool, given, progress_callback=progress)
+
+        return self._portal.start_task_soon(call)
+
+    def tools(self) -> list[dict[str, Any]]:
+        """What `tools/list` says, as it stands on the wire."""
+        listed = self._portal.start_task_soon(self.client.list_tools).result(DEADLINE_S)
+        return [tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in listed.tools]
+
+
+@contextmanager
+def open_line(world: World, transport: Transport, era: Era, *, hub: HttpHub | None = None) -> Generator[Line]:
+    """A line to a hub of its own, or over HTTP to one that is running already."""
+    if transport == "http":
+        if hub is None:
+            with http_hub(world) as own, open_line(world, transport, era, hub=own) as line:
+                yield line
+            return
+        served = hub
+        client = Client(served.url + "/mcp", mode=era)
+        with start_blocking_portal("asyncio") as portal, portal.wrap_async_context_manager(client):
+            yield Line(portal, client, lambda: "".join(served.log))
+        return
+    with (world.home.parent / f"stdio-{era}.log").open("a+") as errors:
+        path = Path(errors.name)
+        client = Client(stdio_client(stdio_server(world), errlog=errors), mode=era)
+        with start_blocking_portal("asyncio") as portal, portal.wrap_async_context_manager(client):
+            yield Line(portal, client, path.read_text)
 
 
 def answer_of(result: Any) -> dict[str, Any]:
@@ -218,5 +278,3 @@ def run_command(
         timeout=DEADLINE_S,
         check=False,
     )
-
-

@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
 
     ask = commands.add_parser("ask", help="ask one question; the answer is streamed to the terminal")
     ask.add_argument("provider", choices=["claude", "gemini"])
-    ask.add_argument("prompt", nargs="?", default="-", help="the question, or - to read it from stdin")
+    ask.add_argument("prompt", nargs="?", help="the question; without it, or as -, it is read from stdin")
     ask.add_argument("--model", help="model name or alias")
     ask.add_argument("--system", help="instruction for the model")
     ask.add_argument("--timeout", type=float, metavar="SECONDS", help="1 to 3600")
@@ -67,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit code."""
-    given = _parser().parse_args(arguments)
+    given = _parse(arguments)
     if given.version:
         from importlib.metadata import version
 
@@ -88,6 +88,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _tell(error)
     except KeyboardInterrupt:
         return 130
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the words. argparse gives an optional word up too early when options stand before it: it is found here."""
+    parser = _parser()
+    given, rest = parser.parse_known_args(arguments)
+    if given.command == "ask" and given.prompt is None and len(rest) == 1 and not rest[0].startswith("-"):
+        given.prompt = rest.pop()
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)} (put -- before a prompt that begins with a dash)")
+    return given
 
 
 def _tell(error: HubError) -> int:
@@ -119,7 +130,7 @@ async def _ask(settings: Settings, given: argparse.Namespace) -> int:
     from llm_mcp_hub.hub import Watch
     from llm_mcp_hub.providers.base import Event, Restarted, Text
 
-    prompt = sys.stdin.buffer.read().decode("utf-8", "surrogateescape") if given.prompt == "-" else given.prompt
+    prompt = sys.stdin.buffer.read().decode("utf-8", "surrogateescape") if given.prompt in {None, "-"} else given.prompt
     printed = 0
 
     def show(event: Event) -> None:

@@ -15,6 +15,32 @@ PROMPT_LIMIT = 1_000_000
 """Longest prompt, in characters (Unicode code points)."""
 
 
+def whole(text: str) -> str:
+    """`text` with whole characters only: two halves that meet become one, a lone half becomes U+FFFD.
+
+    JSON can carry half of a character (`"\\ud83d"`), no encoding can: written as it is, it would end the hub.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
+class Characters:
+    """Whole characters out of pieces that may have been cut in the middle of one."""
+
+    def __init__(self) -> None:
+        self._half = ""
+
+    def joined(self, piece: str) -> str:
+        """What `piece` completes. The first half of a character is kept for the next piece."""
+        text, self._half = self._half + piece, ""
+        if "\ud800" <= text[-1:] <= "\udbff":
+            text, self._half = text[:-1], text[-1]
+        return whole(text)
+
+
 @dataclass(frozen=True, slots=True)
 class Ask:
     """One question on its way to one provider.

@@ -18,7 +18,7 @@ from typing import Self
 import anyio
 import structlog
 
-from llm_mcp_hub.conversation import PROMPT_LIMIT, Answer, Ask
+from llm_mcp_hub.conversation import PROMPT_LIMIT, Answer, Ask, Characters, whole
 from llm_mcp_hub.credentials.status import TokenStatus
 from llm_mcp_hub.errors import Busy, HubError, Internal, InvalidRequest, NotFound, Timeout
 from llm_mcp_hub.providers.base import Event, Finished, Provider, Restarted, Text, Traits
@@ -146,6 +146,7 @@ class Hub:
         except HubError as error:
             error.ask_id = ask.ask_id
             error.provider = error.provider or ask.provider
+            error.partial_text = error.partial_text and whole(error.partial_text)
             error.action += self._other_provider(error, ask.provider)
             said.warning("ask failed", code=error.code, duration_ms=_ms(began))
             raise
@@ -229,6 +230,7 @@ class Hub:
     async def _converse(self, provider: Provider, ask: Ask, seen: Watch, began: float) -> Answer:
         first_text_ms: int | None = None
         partial: list[str] = []
+        characters = Characters()
         started = time.monotonic()
         quiet_since = started
         async with contextlib.aclosing(provider.ask(ask)) as events:
@@ -245,13 +247,19 @@ class Hub:
                 except StopAsyncIteration:
                     raise Internal("The provider ended without an answer.", action="Ask again.") from None
                 quiet_since = time.monotonic()
+                if isinstance(event, Text):
+                    event = Text(characters.joined(event.piece))
                 seen.saw(event)
                 if isinstance(event, Text):
                     partial.append(event.piece)
                     if first_text_ms is None:
                         first_text_ms = _ms(began)
+                        log.debug(
+                            "first text", ask_id=ask.ask_id, provider=ask.provider, first_text_ms=first_text_ms
+                        )
                 elif isinstance(event, Restarted):
                     partial.clear()
+                    characters = Characters()
                 elif isinstance(event, Finished):
                     return _answer(ask, event, began, first_text_ms)
 
@@ -301,7 +309,8 @@ class Hub:
 
 def _check_text(name: str, text: str, *, required: bool) -> None:
     """Refuse what could not reach the model as it is; never quote it."""
-    if required and not text.strip():
+    # JavaScript, in which both CLIs are written, counts U+FEFF as white space: Claude's would answer it by itself.
+    if required and not text.replace("\ufeff", "").strip():
         raise InvalidRequest(f"{name} is blank.", action=f"Give a {name} with text in it.")
     if len(text) > PROMPT_LIMIT:
         raise InvalidRequest(
@@ -324,7 +333,7 @@ def _answer(ask: Ask, end: Finished, began: float, first_text_ms: int | None) ->
         provider=ask.provider,
         model=end.model,
         model_source=end.model_source,
-        text=end.text,
+        text=whole(end.text),
         conversation_id=None,
         stop_reason=end.stop_reason,
         usage=end.usage,

@@ -137,6 +137,8 @@ class Answer:
     """None: the model that was asked for."""
     thinking: str = ""
     """If any, comes first, as a block of its own."""
+    texts_before: Sequence[str] = ()
+    """Text blocks before the one of `text`: a model that thinks in between says more than one."""
     rate_limits: RateLimits | None = None
 
     @staticmethod
@@ -554,7 +556,7 @@ def _dump(value: Json) -> bytes:
 
 def _message(model: str, content: list[Json], stop_reason: str | None, usage: Json) -> Json:
     return {
-        "id": "msg_of_the_stand_in",
+        "id": f"msg_{time.monotonic_ns()}",  # never twice the same, as with the API
         "type": "message",
         "role": "assistant",
         "model": model,
@@ -579,6 +581,7 @@ def _whole(answer: Answer, model: str) -> Json:
     content: list[Json] = []
     if answer.thinking:
         content.append({"type": "thinking", "thinking": answer.thinking, "signature": "c3RhbmQtaW4="})
+    content += [{"type": "text", "text": text} for text in answer.texts_before]
     if answer.pieces:
         content.append({"type": "text", "text": "".join(answer.pieces)})
     return _message(model, content, answer.stop_reason, _usage(answer, answer.output_tokens))
@@ -600,6 +603,8 @@ def _answer_events(answer: Answer, model: str) -> list[Json]:
         said: Json = {"type": "thinking_delta", "thinking": answer.thinking}
         signed: Json = {"type": "signature_delta", "signature": "c3RhbmQtaW4="}
         blocks.append(_block(len(blocks), {"type": "thinking", "thinking": "", "signature": ""}, [said, signed]))
+    for text in answer.texts_before:
+        blocks.append(_text_block(len(blocks), [text]))
     if answer.pieces:
         blocks.append(_text_block(len(blocks), answer.pieces))
     return [

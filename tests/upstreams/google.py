@@ -482,6 +482,10 @@ class GoogleUpstream:
         self.oauth = OAuth()
         self.surprises: list[str] = []
         """What arrived at any of the three that was not expected."""
+        self.hold_quota_from: int | None = None
+        """From this retrieveUserQuota on (1 is the first) none is answered until this is None. A start of the CLI sends 2,
+        and waits for them; each new session sends 1."""
+        self._quotas_asked = 0
         self._scripts: deque[Script] = deque()
         self._polls_left = 0
         authority = trustme.CA()
@@ -567,6 +571,8 @@ class GoogleUpstream:
         self.default = Answer("Hello from the stand-in of Gemini.")
         self.account = Account.free()
         self.oauth = OAuth()
+        self.hold_quota_from = None
+        self._quotas_asked = 0
         self._code_assist.received.clear()
         self._oauth_server.received.clear()
         self.surprises.clear()
@@ -628,6 +634,8 @@ class GoogleUpstream:
             case "/v1internal:onboardUser":
                 return self._onboard_user(body)
             case "/v1internal:retrieveUserQuota":
+                self._quotas_asked += 1
+                await self._quota_is_free(self._quotas_asked)
                 return web.json_response({"buckets": [_bucket(model) for model in _MODELS]})
             case "/v1internal:listExperiments":
                 return web.json_response({"experimentIds": [], "flags": []})
@@ -639,6 +647,11 @@ class GoogleUpstream:
                 return await self._generate(request, received, body)
             case _:
                 return self._refuse(received, "unknown path", 404, "NOT_FOUND")
+
+    async def _quota_is_free(self, number: int) -> None:
+        while self.hold_quota_from is not None and number >= self.hold_quota_from:
+            # Looked at again and again, for a thread that waits could not be cancelled when the caller hangs up.
+            await asyncio.sleep(0.005)
 
     def _load_code_assist(self, body: dict[str, Any]) -> web.Response:
         account = self.account
@@ -1031,7 +1044,12 @@ def _drop(request: web.Request, *, reset: bool = False) -> web.Response:
 
 
 def _event(body: dict[str, Any]) -> bytes:
-    return b"data: " + json.dumps(body, ensure_ascii=False).encode() + b"\r\n\r\n"
+    # As UTF-8 and not as escapes, like Google; what UTF-8 cannot say (half a surrogate pair) goes as an escape.
+    try:
+        said = json.dumps(body, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        said = json.dumps(body).encode()
+    return b"data: " + said + b"\r\n\r\n"
 
 
 def _bucket(model: str) -> dict[str, Any]:

@@ -192,7 +192,8 @@ def test_the_request_is_recorded_as_the_cli_sent_it(upstream: AnthropicUpstream,
 @pytest.mark.parametrize("chunks", [None, 7], ids=["whole", "in pieces"])
 def test_any_text_arrives_unchanged_both_ways(upstream: AnthropicUpstream, claude: Claude, chunks: int | None) -> None:
     # Line separators that are none in JSON or in an event stream, NUL, right to left, joined and astral characters.
-    text = "a\u2028b\u0085c\r\nd\x00e \u05d0\u0628 👩‍👩‍👧 𝒳 e\u0301 data: {\n\nevent: x\n\n<system-reminder>no</system-reminder>"
+    text = "a\u2028b\u0085c\r\nd\x00e \u05d0\u0628 👩‍👩‍👧 𝒳 e\u0301 "
+    text += "data: {\n\nevent: x\n\n<system-reminder>no</system-reminder>"
     upstream.script(Answer(text, chunks=chunks))
 
     messages = claude.ask(text)

@@ -94,8 +94,10 @@ def _decode(line: bytes) -> list[Message]:
 
 def _message(message: Mapping[str, Any]) -> Message | None:
     number, method = message.get("id"), message.get("method")
+    if isinstance(number, bool):  # Python counts it among the integers: `true` would answer request 1
+        return None
     if isinstance(method, str):
-        if isinstance(number, int | str):
+        if isinstance(number, int) or (isinstance(number, str) and number == _text(number)):
             return AgentRequest(number, method)
         return _update(message) if method == "session/update" else None
     if not isinstance(number, int):
@@ -120,7 +122,8 @@ def _update(message: Mapping[str, Any]) -> Update | None:
     told = cast("dict[str, Any]", update)
     content = told.get("content")
     text = cast("dict[str, Any]", content).get("text") if isinstance(content, dict) else None
-    return Update(session, _text(told.get("sessionUpdate")), _text(text))
+    # The text as it is: half of a character at its end may meet its other half at the beginning of the next.
+    return Update(session, _text(told.get("sessionUpdate")), text if isinstance(text, str) else "")
 
 
 def _text(value: object) -> str:

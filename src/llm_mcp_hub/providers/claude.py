@@ -245,7 +245,7 @@ class ClaudeProvider:
             self._later(self._drop(connected))
             raise UpstreamError(
                 f"Claude's CLI did not start ({type(error).__name__}).",
-                action="Try again; `llm-mcp-hub doctor` tells what stops it.",
+                action="Try again; if it stays so: pip install --force-reinstall claude-agent-sdk",
                 provider=NAME,
             ) from error
         except BaseException:
@@ -302,9 +302,7 @@ class ClaudeProvider:
                     for event in turn.streamed(message.event):
                         yield event
                 elif isinstance(message, AssistantMessage):
-                    turn.failed_as = message.error or turn.failed_as
-                    if message.error is None:
-                        turn.model = turn.model or message.model
+                    turn.said(message)
                     yield Alive()
                 elif isinstance(message, RateLimitEvent):
                     turn.limited(message)

@@ -62,6 +62,6 @@ def check_account(account: Mapping[str, Any]) -> None:
     raise BillingBlocked(
         f"Claude's CLI would not use the subscription's token alone ({seen or 'no account named'}), so nothing was "
         "sent.",
-        action="Run `llm-mcp-hub doctor`; remove API keys and cloud settings for Claude from this machine.",
+        action="Remove API keys and cloud settings for Claude from this machine, then ask again.",
         provider=NAME,
     )

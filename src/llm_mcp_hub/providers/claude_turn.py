@@ -28,7 +28,7 @@ from llm_mcp_hub.errors import (
 from llm_mcp_hub.providers.base import Alive, Event, Finished, Restarted, Text
 
 if TYPE_CHECKING:
-    from claude_agent_sdk import RateLimitEvent, ResultMessage
+    from claude_agent_sdk import AssistantMessage, RateLimitEvent, ResultMessage
 
 NAME = "claude"
 ALIASES = ("sonnet", "opus", "haiku", "fable")
@@ -46,6 +46,9 @@ class Turn:
         self._ask = ask
         self._kept = ""
         self._streamed = ""
+        self._streaming: str | None = None
+        self._unstreamed = ""
+        self._repeating: str | None = None
         self._cut_by_length = False
         self.model: str | None = None
         self.failed_as: str | None = None
@@ -64,6 +67,7 @@ class Turn:
         if kind == "message_start":
             message = cast("Mapping[str, Any]", event.get("message") or {})
             self.model = str(message.get("model") or "") or self.model
+            self._streaming, self._unstreamed = message.get("id"), ""
             if self._cut_by_length:  # the CLI goes on where the length limit cut: a sequel, not a new beginning
                 self._kept, self._streamed, self._cut_by_length = self.text, "", False
                 return [Alive()]
@@ -79,6 +83,20 @@ class Turn:
             delta = cast("Mapping[str, Any]", event.get("delta") or {})
             self._cut_by_length = delta.get("stop_reason") == "max_tokens"
         return [Alive()]
+
+    def said(self, message: AssistantMessage) -> None:
+        """A block of the answer that has ended. It matters where the CLI repeated a request without streaming it."""
+        from claude_agent_sdk import TextBlock
+
+        if message.error is not None:
+            self.failed_as = message.error
+            return
+        self.model = self.model or message.model
+        if message.message_id == self._streaming:
+            return
+        if message.message_id != self._repeating:
+            self._repeating, self._unstreamed = message.message_id, ""
+        self._unstreamed += "".join(block.text for block in message.content if isinstance(block, TextBlock))
 
     def limited(self, event: RateLimitEvent) -> None:
         """What the subscription's windows say; rides on every ask for free."""
@@ -107,23 +125,26 @@ class Turn:
         """The end of the turn. Raises the coded error of a failed one."""
         if message.is_error:
             raise self._error(message)
-        # `result` is the last message's whole text, also where no pieces were streamed (a repeated request).
-        text = self._kept + (message.result if message.result is not None else self._streamed)
+        # Not `result` where there is anything better: it is the text of the last block alone, and an answer that was
+        # thought over in between has more of them.
+        text = self._kept + (self._unstreamed or self._streamed or message.result or "")
         if not text.strip():
             raise UpstreamError("Claude answered with no text.", action="Ask again.", provider=NAME)
         usage = message.usage or {}
         served = self.model or next(iter(message.model_usage or {}), None)
+        if served is None:  # as it does with a prompt that it takes for blank
+            raise _invalid("Claude's CLI answered this by itself and sent nothing to a model.", "Change the prompt.")
         warnings: list[str] = []
         asked = self._ask.model
-        if served and asked not in ALIASES and served != asked:
+        if asked not in ALIASES and served != asked:
             warnings.append(f"asked for {asked}, Claude's CLI used {served}")
         if self.overage:
             warnings.append("this answer was paid as extra usage, not by the subscription")
         cached = usage.get("cache_read_input_tokens")
         return Finished(
             text=text,
-            model=served or asked,
-            model_source="served" if served else "requested",
+            model=served,
+            model_source="served",
             stop_reason=_stop_reason(message.stop_reason),
             usage=Usage(
                 input_tokens=int(usage.get("input_tokens") or 0),
@@ -148,7 +169,10 @@ class Turn:
             return QuotaExhausted(
                 f"Claude's {_window(self._rejected_window)} limit of this subscription is used up"
                 + (f" until {iso(reset)}." if reset else "."),
-                action="Wait for the reset, or ask the other provider.",
+                # Opus alone has a window of its own: the other models still answer.
+                action=f"Ask with another model ({_others('opus')}), or again after the reset."
+                if self._rejected_window.endswith("_opus")
+                else "Ask again after the reset.",
                 provider=NAME,
                 retry_after_s=max(0, round(reset - time.time())) if reset else None,
                 partial_text=partial,
@@ -170,13 +194,14 @@ class Turn:
                 action="Ask the organisation's administrator to allow Claude Code for this account.",
                 provider=NAME,
             )
-        if kind == "authentication_failed" or status in {401, 403} or "Not logged in" in said:
+        if kind == "authentication_failed" or status in {401, 403} or (status is None and "Not logged in" in said):
             return AuthRejected("Claude refused the token.", action=LOGIN_ACTION, provider=NAME)
         if kind == "billing_error":
             return BillingBlocked(
                 "Claude answered that a credit balance is too low: this account would pay by credit, not by a "
                 "subscription.",
-                action="Check with `llm-mcp-hub status` which account the token belongs to; use a subscription's.",
+                action="Log in to an account with a Claude subscription, run `claude setup-token` and set "
+                "CLAUDE_CODE_OAUTH_TOKEN to the token it prints.",
                 provider=NAME,
             )
         if kind == "rate_limit" or status == 429:
@@ -190,7 +215,7 @@ class Turn:
         if kind == "model_not_found" or status == 404:
             return ModelUnavailable(
                 f"Claude does not offer the model {self._ask.model}.",
-                action=f"Use one of: {', '.join(ALIASES)}.",
+                action=f"Use one of: {_others(self._ask.model)}.",
                 provider=NAME,
             )
         if kind == "max_output_tokens":
@@ -212,7 +237,7 @@ class Turn:
                 retry_after_s=60,
                 partial_text=partial,
             )
-        if "timed out" in said.lower():
+        if status is None and "timed out" in said.lower():  # with a status it is the API's text, which may quote us
             return Timeout("Claude did not answer in time.", action="Try again.", provider=NAME, partial_text=partial)
         return UpstreamError(
             f"Claude failed{f' (HTTP {status})' if status else ' (the connection broke)'}.",
@@ -224,6 +249,10 @@ class Turn:
 
 def _invalid(message: str, action: str) -> InvalidRequest:
     return InvalidRequest(message, action=action, provider=NAME)
+
+
+def _others(model: str) -> str:
+    return ", ".join(alias for alias in ALIASES if alias != model)
 
 
 def _window(name: str) -> str:

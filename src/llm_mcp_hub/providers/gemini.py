@@ -201,7 +201,7 @@ class GeminiProvider:
             if wait > 0:
                 raise UpstreamError(
                     f"Gemini's CLI failed {self._failures} times in a row and is being given a rest.",
-                    action=f"Try again in {max(1, round(wait))} s; `llm-mcp-hub doctor` tells what stops it.",
+                    action=f"Try again in {max(1, round(wait))} s.",
                     provider=NAME,
                     retry_after_s=max(1, round(wait)),
                 )

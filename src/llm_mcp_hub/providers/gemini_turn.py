@@ -30,12 +30,12 @@ from llm_mcp_hub.errors import (
 from llm_mcp_hub.providers import acp
 
 NAME = "gemini"
-LOGIN_ACTION = (
-    "Run `llm-mcp-hub login gemini`, or `gemini` and choose Login with Google; the hub takes the new login up."
-)
+LOGIN_ACTION = "Run `gemini` and choose Login with Google; the hub takes the new login up."
 PROJECT_ACTION = "Set GEMINI_PROJECT to the id of the Google Cloud project that your Code Assist licence hangs on."
 QUOTA_FROM_S = 300.0
 """A 429 that asks for a longer wait than this is a used-up quota, a shorter one is a passing limit."""
+LONGEST_WAIT_S = 366 * 86_400.0
+"""A message may hold any number, and JSON has none that is infinite."""
 
 LOGIN_VERDICT = "Cached credentials are not valid"
 """Begins the line of the CLI's debug log that says why it asks for a login."""
@@ -44,6 +44,9 @@ LOGIN_VERDICT = "Cached credentials are not valid"
 # that stands there (`internal_failure`, `request to … failed`) says nothing about the login.
 _DEAD_LOGIN = re.compile(
     re.escape(LOGIN_VERDICT) + r': (?:invalid_grant|invalid_token|No refresh token|.*"error":\s*"invalid_grant")'
+)
+_BROKEN = re.compile(
+    r"Premature close|fetch failed|socket hang up|E(?:CONNRESET|CONNREFUSED|TIMEDOUT|PIPE|AI_AGAIN)|ENOTFOUND"
 )
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]+")
 _RESET = re.compile(r"(?:reset after|retry after|Retrying after)\s+((?:\d+(?:\.\d+)?\s*(?:ms|h|m|s))+)", re.IGNORECASE)
@@ -67,7 +70,16 @@ def reset_after_s(message: str) -> float | None:
     found = _RESET.search(message)
     if found is None:
         return None
-    return sum(float(n) * _SECONDS[unit.lower()] for n, unit in _UNIT.findall(found.group(1)))
+    seconds = sum(float(n) * _SECONDS[unit.lower()] for n, unit in _UNIT.findall(found.group(1)))
+    return min(seconds, LONGEST_WAIT_S)
+
+
+def _spoken(seconds: float) -> str:
+    """A wait as a person says it: `5 h 12 min`, `40 min`, `7 s`."""
+    minutes = round(seconds / 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes} min" if minutes else f"{max(1, round(seconds))} s"
 
 
 def quoted(message: str) -> str:
@@ -107,7 +119,7 @@ def account_error(reply: acp.Reply, *, debug_log: str) -> HubError:
         return AccountIneligible(
             f"The login works, but Google no longer serves this account through the Gemini CLI: {said}",
             action="Use an account with a Gemini Code Assist Standard or Enterprise licence; personal accounts (free, "
-            "AI Pro, AI Ultra) ended here on 2026-06-18. ask_claude still works.",
+            "AI Pro, AI Ultra) ended here on 2026-06-18.",
             provider=NAME,
         )
     if "InvalidNumericProjectIdError" in debug_log or "project number" in low:
@@ -123,7 +135,7 @@ def account_error(reply: acp.Reply, *, debug_log: str) -> HubError:
     if "IneligibleTierError" in debug_log:
         return AccountIneligible(
             f"Google does not serve this account through the Gemini CLI: {said}",
-            action="Use another Google account, or ask_claude.",
+            action="Log in with another Google account: run `gemini`.",
             provider=NAME,
         )
     return prompt_error(reply, model="", partial=None, known=(), account=True)
@@ -132,19 +144,27 @@ def account_error(reply: acp.Reply, *, debug_log: str) -> HubError:
 def prompt_error(
     reply: acp.Reply, *, model: str, partial: str | None, known: tuple[str, ...], account: bool = False
 ) -> HubError:
-    """A failed `session/prompt` (or, with `account`, `session/new`) as a coded error."""
+    """A failed `session/prompt` (or, with `account`, `session/new`) as a coded error.
+
+    After a prompt only the code and the message's first words count: the rest may be the prompt, quoted by Google, and
+    a question about `invalid_grant` must not end a login.
+    """
     code, said = reply.error_code, reply.error_message
     low = said.lower()
     wait = reset_after_s(said)
-    if "verify your account" in low:
+    if low.startswith("verify your account"):
         return _unverified()
-    if "invalid_grant" in low or "invalid_rapt" in low:
+    if low.startswith(("invalid_grant", "invalid_rapt")) or (account and "invalid_grant" in low):
         return AuthExpired(
             "Google no longer accepts this login: it was revoked or has ended.", action=LOGIN_ACTION, provider=NAME
         )
-    if code == 401 or "unauthenticated" in low or "authentication required" in low or "invalid authentication" in low:
+    if (
+        code == 401
+        or low.startswith("authentication required")
+        or (account and ("invalid authentication" in low or "unauthenticated" in low))
+    ):
         return AuthRejected("Google refused this login's access token.", action=LOGIN_ACTION, provider=NAME)
-    if code == 403 or "permission" in low:
+    if code == 403 or (account and "permission" in low):
         link = re.search(r"https://console\.[\w./?=&%-]+", said)
         if "service_disabled" in low or "has not been used" in low or link:
             return PermissionDenied(
@@ -159,22 +179,23 @@ def prompt_error(
             action="Check the account's Code Assist licence and GEMINI_PROJECT with its administrator.",
             provider=NAME,
         )
-    if "no capacity" in low or "model_capacity" in low:
+    if code == 429 and ("no capacity" in low or "model_capacity" in low):
         return ModelUnavailable(
             f"Google has no capacity for {model or 'this model'} now.",
             action=_other_models(model, known),
             provider=NAME,
             partial_text=partial,
         )
-    if code == 404 or "requested entity was not found" in low:
+    if code == 404 or low.startswith("requested entity was not found"):
         return ModelUnavailable(
             f"Google does not know the model {model}.", action=_other_models(model, known), provider=NAME
         )
     if code == 429:
         if "daily quota" in low or "quota_exhausted" in low or "limit: 0" in low or (wait or 0) >= QUOTA_FROM_S:
             return QuotaExhausted(
-                "Gemini's quota of this account is used up" + (f" for another {round(wait)} s." if wait else "."),
-                action="Wait for the reset, ask another Gemini model, or use ask_claude.",
+                f"Gemini's quota of this account for {model or 'this model'} is used up"
+                + (f" for another {_spoken(wait)}." if wait else "."),
+                action="Ask with another Gemini model, or again after the reset.",
                 provider=NAME,
                 retry_after_s=round(wait) if wait else None,
                 partial_text=partial,
@@ -190,14 +211,13 @@ def prompt_error(
         return InvalidRequest(
             "Gemini refused the request as it is.", action="Change the prompt or the model.", provider=NAME
         )
-    return UpstreamError(
-        f"Gemini failed{f' (HTTP {code})' if code and 500 <= code < 600 else ''}"
-        f"{': the connection broke' if 'premature close' in low or 'fetch failed' in low else ''}"
-        f"{f': {quoted(said)}' if account else ''}.",
-        action="Try again.",
-        provider=NAME,
-        partial_text=partial,
-    )
+    if _BROKEN.search(said):  # the CLI gives this the code 500, which nobody had sent
+        message = "The connection to Gemini broke."
+    elif account:
+        message = f"Google's Code Assist failed: {quoted(said)}"
+    else:
+        message = f"Gemini failed{f' (HTTP {code})' if code and 500 <= code < 600 else ''}."
+    return UpstreamError(message, action="Try again.", provider=NAME, partial_text=partial)
 
 
 def _unverified() -> AccountIneligible:
@@ -220,6 +240,16 @@ def _other_models(model: str, known: tuple[str, ...]) -> str:
     return f"Use one of: {', '.join(others)}." if others else "Ask with another model."
 
 
+def _part(value: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    part = value.get(name)
+    return cast("Mapping[str, Any]", part) if isinstance(part, Mapping) else {}
+
+
+def _count(value: Mapping[str, Any], name: str) -> int:
+    count = value.get(name)
+    return max(0, count) if isinstance(count, int) else 0
+
+
 def finished(result: Mapping[str, Any], text: str) -> tuple[StopReason, Usage]:
     """A `session/prompt` result that is a whole answer. Raises HubError for one that only looks like it.
 
@@ -227,13 +257,8 @@ def finished(result: Mapping[str, Any], text: str) -> tuple[StopReason, Usage]:
     empty text or by usage of 0/0.
     """
     reason = result.get("stopReason")
-    meta = cast("Mapping[str, Any]", result.get("_meta") or {})
-    quota = cast("Mapping[str, Any]", meta.get("quota") or {})
-    count = cast("Mapping[str, Any]", quota.get("token_count") or {})
-    usage = Usage(
-        input_tokens=int(count.get("input_tokens") or 0),
-        output_tokens=int(count.get("output_tokens") or 0),
-    )
+    count = _part(_part(_part(result, "_meta"), "quota"), "token_count")
+    usage = Usage(input_tokens=_count(count, "input_tokens"), output_tokens=_count(count, "output_tokens"))
     nothing_counted = usage.input_tokens == 0 and usage.output_tokens == 0
     if reason == "refusal":
         raise Refused("Gemini declined to answer this.", action="Put the question differently.", provider=NAME)

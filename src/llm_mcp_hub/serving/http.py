@@ -21,9 +21,10 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llm_mcp_hub.hub import Hub
+from llm_mcp_hub.serving.tools import answer_to_half_a_character
 
 BODY_BYTES = 16 << 20
 """A prompt of 1,000,000 characters takes up to 12 MB as escaped JSON."""
@@ -46,6 +47,48 @@ class LocalOnly:
             if origin is not None and _name(origin.partition("://")[2]) not in LOOPBACK_NAMES:
                 return await Response("Pages of this origin may not use the hub.\n", 403)(scope, receive, send)
         return await self._app(scope, receive, send)
+
+
+class WholeCharacters:
+    """Gives a call that holds half of a character the same coded answer as stdio does.
+
+    In the older era the SDK answers it 400 without the call's id, so that is what is looked for.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "POST":
+            return await self._app(scope, receive, send)
+        body: list[bytes] = []
+        refused: Message | None = None
+        replaced = False
+
+        async def hear() -> Message:
+            message = await receive()
+            if message["type"] == "http.request":
+                body.append(message.get("body", b""))
+            return message
+
+        async def say(message: Message) -> None:
+            nonlocal refused, replaced
+            if message["type"] == "http.response.start" and message["status"] == 400:
+                refused = message
+                return
+            if refused is not None:
+                start, refused = refused, None
+                answer = answer_to_half_a_character(b"".join(body))
+                if answer is not None:
+                    replaced = True
+                    await JSONResponse(answer.model_dump(by_alias=True, mode="json"))(scope, receive, send)
+                else:
+                    await send(start)
+            body.clear()
+            if not replaced:
+                await send(message)
+
+        return await self._app(scope, hear, say)
 
 
 def _name(host: str) -> str:
@@ -87,7 +130,9 @@ def build_app(hub_maker: Callable[[], Hub], server_maker: Callable[[Hub], Server
         Route("/health/live", live, methods=["GET"]),
         Route("/health/tokens", tokens, methods=["GET"]),
     ]
-    return Starlette(routes=list(plain), middleware=[Middleware(LocalOnly)], lifespan=lifespan)
+    return Starlette(
+        routes=list(plain), middleware=[Middleware(LocalOnly), Middleware(WholeCharacters)], lifespan=lifespan
+    )
 
 
 def serve(app: Starlette, *, host: str, port: int, drain_s: float) -> int:

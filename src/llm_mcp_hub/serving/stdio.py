@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
+import io
 import os
 import signal
 import sys
 from collections.abc import AsyncGenerator
-from typing import Any, cast
+from typing import Any
 
 import anyio
 import mcp_types as types
@@ -24,9 +24,8 @@ from mcp.server.stdio import stdio_server
 from mcp.shared.message import SessionMessage
 from pydantic import ValidationError
 
-from llm_mcp_hub.errors import InvalidRequest
 from llm_mcp_hub.hub import Hub
-from llm_mcp_hub.serving.tools import failure
+from llm_mcp_hub.serving.tools import answer_to_half_a_character
 
 CLOSE_S = 5.0
 
@@ -46,25 +45,51 @@ async def _run(hub_maker: Any, server_maker: Any) -> None:
     hub: Hub = hub_maker()
     hub.let_go_when_idle = True
     loop = asyncio.get_running_loop()
-    serving = loop.create_task(_serve(server_maker(hub)))
+    stopped = asyncio.Event()
+    serving = loop.create_task(_serve(server_maker(hub), stopped))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, serving.cancel)
     try:
-        await asyncio.wait([serving])
+        await asyncio.wait([serving, loop.create_task(stopped.wait())], return_when=asyncio.FIRST_COMPLETED)
     finally:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_S):
                 await hub.close()
         hub.kill()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        failed = not serving.cancelled() and serving.exception() is not None
+        with contextlib.suppress(OSError):  # a client that has died reads neither
+            sys.stdout.flush()
+            sys.stderr.flush()
+        failed = serving.done() and not serving.cancelled() and serving.exception() is not None
         os._exit(1 if failed else 0)
 
 
-async def _serve(server: Server[Any]) -> None:
-    async with stdio_server() as (read, write), _with_answers_to_the_unreadable(read, write) as readable:
-        await server.run(readable, write, server.create_initialization_options())
+async def _serve(server: Server[Any], stopped: asyncio.Event) -> None:
+    """Serve to the end of stdin. Stopped before it, `stopped` is set as soon as no ask runs any more.
+
+    The task itself cannot end then: it waits for the thread that reads stdin, which waits for the client.
+    """
+    streams = stdio_server(stdin=_claimed_stdin())
+    async with streams as (read, write), _with_answers_to_the_unreadable(read, write) as readable:
+        try:
+            await server.run(readable, write, server.create_initialization_options())
+        except asyncio.CancelledError:
+            stopped.set()
+            raise
+
+
+def _claimed_stdin() -> anyio.AsyncFile[str]:
+    """The client's end of stdin; descriptor 0 itself is at its end from now on, so nobody else reads a message.
+
+    The SDK would do the same, but decode with `replace`: bytes that are no UTF-8 would reach a model as U+FFFD without
+    a word. As lone surrogates they are refused. And a line ends at LF alone, not at a CR too.
+    """
+    wire = os.dup(0)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    # Never closed: a thread that blocks on it outlives the serving.
+    stream = os.fdopen(wire, "rb", closefd=False)
+    return anyio.wrap_file(io.TextIOWrapper(stream, encoding="utf-8", errors="surrogateescape", newline="\n"))
 
 
 @contextlib.asynccontextmanager
@@ -73,7 +98,7 @@ async def _with_answers_to_the_unreadable(
 ) -> AsyncGenerator[MemoryObjectReceiveStream[SessionMessage | Exception]]:
     """The read stream, where a call that the SDK cannot parse gets a coded answer instead of none at all.
 
-    The SDK's parser refuses half characters (`"\\ud800"`), and then does not answer: the client would wait for ever.
+    See `answer_to_half_a_character`.
     """
     send: MemoryObjectSendStream[SessionMessage | Exception]
     send, receive = anyio.create_memory_object_stream[SessionMessage | Exception](0)
@@ -81,11 +106,13 @@ async def _with_answers_to_the_unreadable(
     async def forward() -> None:
         async with send:
             async for message in read:
-                answer = _answer(message) if isinstance(message, Exception) else None
+                if not isinstance(message, Exception):
+                    await send.send(message)
+                    continue
+                # Not handed on: the SDK would write it into a debug log, and a parser's complaint quotes the prompt.
+                answer = _answer(message)
                 if answer is not None:
                     await write.send(SessionMessage(answer))
-                else:
-                    await send.send(message)
 
     async with anyio.create_task_group() as group:
         group.start_soon(forward)
@@ -96,21 +123,5 @@ async def _with_answers_to_the_unreadable(
 def _answer(error: Exception) -> types.JSONRPCResponse | types.JSONRPCError | None:
     if not isinstance(error, ValidationError):
         return None
-    try:
-        line = error.errors(include_url=False)[0]["input"]
-        message = cast("dict[str, Any]", json.loads(line))
-        number, method = message["id"], message["method"]
-    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
-        return None
-    if not isinstance(number, int | str) or isinstance(number, bool):
-        return None
-    if method != "tools/call":
-        return types.JSONRPCError(
-            jsonrpc="2.0", id=number, error=types.ErrorData(code=types.PARSE_ERROR, message="Parse error")
-        )
-    fault = InvalidRequest(
-        "The arguments hold half of a character (a lone surrogate) or another thing that JSON cannot carry as text.",
-        action="Remove it, or send the whole character.",
-    )
-    result = failure(fault).model_dump(by_alias=True, mode="json", exclude_none=True)
-    return types.JSONRPCResponse(jsonrpc="2.0", id=number, result=result)
+    line: Any = error.errors(include_url=False)[0]["input"]
+    return answer_to_half_a_character(line) if isinstance(line, str) else None

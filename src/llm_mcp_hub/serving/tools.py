@@ -9,17 +9,18 @@ stands on the SDK's low-level `Server`. Answers are text only: Claude Code shows
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 import mcp_types as types
 from mcp.server import ServerRequestContext
 from mcp.server.lowlevel import Server
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from llm_mcp_hub.conversation import PROMPT_LIMIT, Answer, Ask
+from llm_mcp_hub.conversation import PROMPT_LIMIT, Answer, Ask, whole
 from llm_mcp_hub.errors import HubError, InvalidRequest
 from llm_mcp_hub.hub import Hub, Watch
 from llm_mcp_hub.providers.base import Traits
@@ -167,7 +168,43 @@ def _validated(model: type[A], given: Mapping[str, Any], provider: str | None) -
         if first["type"] == "extra_forbidden":
             # The name is the caller's text: a client that mixes names and values up could have put a prompt there.
             raise InvalidRequest("An argument is unknown.", action=f"Use only: {named}.", provider=provider) from None
+        if first["type"] == "string_unicode":
+            raise _half_a_character(provider) from None
         raise InvalidRequest(f"{where}: {first['msg']}.", action=f"Correct {where}.", provider=provider) from None
+
+
+def _half_a_character(provider: str | None) -> InvalidRequest:
+    return InvalidRequest(
+        "The arguments hold half of a character (a lone surrogate) or bytes that are no text.",
+        action="Remove it, or send the whole character.",
+        provider=provider,
+    )
+
+
+def answer_to_half_a_character(message: str | bytes) -> types.JSONRPCResponse | types.JSONRPCError | None:
+    """The answer to a message that is JSON and still cannot be read, because it holds half of a character.
+
+    The SDK's parser refuses such a one (`"\\ud800"`) without an answer to the call: a client would wait for ever.
+    None for a message that has another fault, or wants no answer.
+    """
+    try:
+        given: Any = json.loads(message)
+        text = json.dumps(given, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return None
+    if whole(text) == text:
+        return None
+    asked = cast("dict[str, Any]", given if isinstance(given, dict) else {})
+    number = asked.get("id")
+    if not isinstance(number, int | str) or isinstance(number, bool):
+        return None
+    if isinstance(number, str) and whole(number) != number:
+        number = None  # it cannot be written either
+    if number is None or asked.get("method") != "tools/call":
+        fault = types.ErrorData(code=types.PARSE_ERROR, message="Parse error: half of a character (a lone surrogate)")
+        return types.JSONRPCError(jsonrpc="2.0", id=number, error=fault)
+    result = failure(_half_a_character(None)).model_dump(by_alias=True, mode="json", exclude_none=True)
+    return types.JSONRPCResponse(jsonrpc="2.0", id=number, result=result)
 
 
 @asynccontextmanager

@@ -1,0 +1,84 @@
+"""The README's commands are run, its JSON is read, its links lead somewhere."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from llm_mcp_hub.providers.claude_child import bundled_cli
+from tests.harness import ROOT, TOKEN, World
+
+DOCUMENTS = sorted(ROOT.glob("*.md"))
+NOT_HERE = {
+    "make demo": "CI runs it before the tests (.ci/run)",
+    "make test": "it is what runs this",
+}
+"""Commands of the README that no test can run, and who runs them."""
+
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def blocks(language: str) -> list[str]:
+    """The README's code blocks in one language."""
+    return [body for kind, body in BLOCK.findall((ROOT / "README.md").read_text("utf-8")) if kind == language]
+
+
+@pytest.mark.parametrize("script", blocks("bash"), ids=lambda script: script.splitlines()[0][:50])
+def test_every_shell_block_does_what_it_says(world: World, tmp_path: Path, script: str) -> None:
+    """Each block is run as it stands, in a private home with both stand-ins, and must end well."""
+    lines = [line for line in script.splitlines() if line not in NOT_HERE]
+    if not lines:
+        assert all(line in NOT_HERE for line in script.splitlines())
+        return
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    claude = bundled_cli()
+    assert claude is not None
+    (programs / "claude").symlink_to(claude)
+    text = "\n".join(lines).replace(".venv/bin/", f"{Path(sys.executable).parent}/")
+    text = text.replace('"$PWD/', '"').replace("8000", str(8000 + 1 + sum(map(ord, str(tmp_path))) % 2000))
+    environment = {**world.environment, "CLAUDE_CODE_OAUTH_TOKEN": TOKEN, "DISABLE_AUTOUPDATER": "1"}
+    environment["CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC"] = "1"
+    environment["PATH"] = f"{programs}:{environment['PATH']}"
+    if "claude mcp" in text:  # the reader's own Claude Code, not contained by the hub: it must reach nobody
+        environment["HTTPS_PROXY"] = "http://127.0.0.1:9"
+    done = subprocess.run(
+        ["bash", "-e", "-u", "-c", text],
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    if "mcp list" in text:
+        assert "Connected" in done.stdout, done.stdout
+    if " ask " in text:
+        assert done.stdout.count("Hello from the stand-in of") == text.count(" ask ")
+    if "compare.py" in text:
+        assert "stand-in of Claude" in done.stdout
+        assert "stand-in of Gemini" in done.stdout
+    world.wait_until_no_child()
+
+
+@pytest.mark.parametrize("text", blocks("json"), ids=["client configuration"])
+def test_every_json_block_is_json(text: str) -> None:
+    """What a reader copies into a client's configuration can be read by it."""
+    assert "llm-hub" in json.loads(text)["mcpServers"]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_inside_the_project_lead_somewhere(document: Path) -> None:
+    """A relative link in a document names a file of the project."""
+    targets = re.findall(r"\]\(([^)#]+)\)", document.read_text("utf-8"))
+    missing = [t for t in targets if not t.startswith("http") and not (document.parent / t).exists()]
+
+    assert missing == []
