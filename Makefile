@@ -20,7 +20,7 @@ install: .venv/ready $(GEMINI)
 	@touch $@
 
 $(GEMINI): gemini-cli/package.json gemini-cli/package-lock.json
-	@node -e 'process.exit(process.versions.node.split(".")[0] < 20)' 2>/dev/null || { echo "Node.js 20 or newer is needed: see nodejs.org" >&2; exit 1; }
+	@node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 20 ? 1 : 0)' 2>/dev/null || { echo "Node.js 20 or newer is needed: see nodejs.org" >&2; exit 1; }
 	npm ci --prefix gemini-cli --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
