@@ -79,7 +79,8 @@ def live_environment() -> Generator[dict[str, str]]:
 async def demonstrate(environment: dict[str, str]) -> bool:
     """Both transports, then the shell command. Returns whether all went well."""
     say("1. Over stdio, as Claude Code, Claude Desktop, Cursor and VS Code start it:")
-    async with Client(StdioServerParameters(command=HUB[0], args=HUB[1:], env=environment)) as client:
+    quiet = {**environment, "LOG_LEVEL": "WARNING"}
+    async with Client(StdioServerParameters(command=HUB[0], args=HUB[1:], env=quiet)) as client:
         well = await call_the_tools(client)
 
     say("\n2. Over streamable HTTP on loopback (`llm-mcp-hub serve`), warm after the first ask:")

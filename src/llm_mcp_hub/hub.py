@@ -48,16 +48,20 @@ class Deadlines:
     idle: float
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Watch:
     """What can be seen of a running ask; `on_event` is told each event as it comes."""
 
     on_event: Callable[[Event], None] | None = None
     characters: int = 0
-    running: bool = False
+    queue: list[Watch] | None = None
+
+    @property
+    def position(self) -> int:
+        """Place in the queue, 1 for the next; 0 for an ask that has its place."""
+        return self.queue.index(self) + 1 if self.queue and self in self.queue else 0
 
     def saw(self, event: Event) -> None:
-        self.running = True
         if isinstance(event, Text):
             self.characters += len(event.piece)
         elif isinstance(event, Restarted):
@@ -89,7 +93,7 @@ class Hub:
         self._queue_limit = queue_limit
         self._release = release
         self._places = {name: asyncio.Semaphore(entry.concurrency) for name, entry in table.items()}
-        self._waiting = dict.fromkeys(table, 0)
+        self._waiting: dict[str, list[Watch]] = {name: [] for name in table}
         self._running = 0
         self._idle_timer: asyncio.TimerHandle | None = None
         self._letting_go: set[asyncio.Task[None]] = set()
@@ -141,7 +145,7 @@ class Hub:
         self._running += 1
         self._hold()
         try:
-            async with self._place(ask, began + ask.timeout_s):
+            async with self._place(ask, seen, began + ask.timeout_s):
                 answer = await self._converse(entry.provider, ask, seen, began)
         except HubError as error:
             error.ask_id = ask.ask_id
@@ -203,15 +207,16 @@ class Hub:
     # -- one ask ----------------------------------------------------------------------------------------------------
 
     @contextlib.asynccontextmanager
-    async def _place(self, ask: Ask, deadline: float) -> AsyncGenerator[None]:
-        places = self._places[ask.provider]
-        if places.locked() and self._waiting[ask.provider] >= self._queue_limit:
+    async def _place(self, ask: Ask, seen: Watch, deadline: float) -> AsyncGenerator[None]:
+        places, waiting = self._places[ask.provider], self._waiting[ask.provider]
+        if places.locked() and len(waiting) >= self._queue_limit:
             raise Busy(
                 "All places for this provider are taken and the queue is full.",
                 action=f"Try again in {QUEUE_RETRY_S:.0f} s.",
                 retry_after_s=QUEUE_RETRY_S,
             )
-        self._waiting[ask.provider] += 1
+        waiting.append(seen)
+        seen.queue = waiting
         try:
             with anyio.fail_after(max(0.0, deadline - time.monotonic())):
                 await places.acquire()
@@ -221,7 +226,7 @@ class Hub:
                 action="Try again, or with a larger timeout_s.",
             ) from None
         finally:
-            self._waiting[ask.provider] -= 1
+            waiting.remove(seen)
         try:
             yield
         finally:
@@ -254,9 +259,7 @@ class Hub:
                     partial.append(event.piece)
                     if first_text_ms is None:
                         first_text_ms = _ms(began)
-                        log.debug(
-                            "first text", ask_id=ask.ask_id, provider=ask.provider, first_text_ms=first_text_ms
-                        )
+                        log.debug("first text", ask_id=ask.ask_id, provider=ask.provider, first_text_ms=first_text_ms)
                 elif isinstance(event, Restarted):
                     partial.clear()
                     characters = Characters()

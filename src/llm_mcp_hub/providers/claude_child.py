@@ -98,6 +98,7 @@ def options(
             "CLAUDE_CONFIG_DIR": str(home / "config"),
             "TMPDIR": str(home),
             "CLAUDE_CODE_OAUTH_TOKEN": token,
+            "CLAUDE_CODE_DISABLE_CLAUDE_MDS": "1",  # the machine-wide memory, which no other option keeps out
             "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
             "CLAUDE_CODE_MAX_RETRIES": "1",
             "DISABLE_AUTOUPDATER": "1",

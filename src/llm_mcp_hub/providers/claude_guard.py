@@ -1,4 +1,4 @@
-"""Who pays for Claude is settled before a prompt is sent. Looks at files and at the handshake; knows no SDK."""
+"""Who pays for Claude, and what would run beside it, is settled before a prompt is sent. Knows no SDK."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from llm_mcp_hub.errors import BillingBlocked
+from llm_mcp_hub.errors import BillingBlocked, Misconfigured
 
 NAME = "claude"
 
@@ -23,6 +23,8 @@ def check_managed_settings(folder: Path | None) -> None:
 
     Measured: `env` in them puts an API key or another base URL on the wire, `apiKeyHelper` likewise, and the handshake
     looks clean. Raises BillingBlocked.
+
+    Nor can their hooks and MCP servers be switched off: programs that would run with each ask. Raises Misconfigured.
     """
     if folder is None:
         return
@@ -41,6 +43,10 @@ def check_managed_settings(folder: Path | None) -> None:
                     action=f"Ask this machine's administrator to remove `env` and `apiKeyHelper` from {file}.",
                     provider=NAME,
                 )
+            if held.get("hooks"):
+                raise _would_run("hooks", file)
+        if (folder / "managed-mcp.json").exists():
+            raise _would_run("MCP servers", folder / "managed-mcp.json")
     except (OSError, ValueError) as error:
         raise BillingBlocked(
             f"Claude Code's machine-wide settings in {folder} cannot be read ({type(error).__name__}), so it is not "
@@ -48,6 +54,15 @@ def check_managed_settings(folder: Path | None) -> None:
             action=f"Make the files in {folder} readable and valid JSON, or remove them.",
             provider=NAME,
         ) from error
+
+
+def _would_run(what: str, file: Path) -> Misconfigured:
+    return Misconfigured(
+        f"Claude Code's machine-wide settings ({file}) hold {what}: programs that would run with each ask, and an ask is "
+        "text in, text out. Nothing was sent.",
+        action=f"Ask this machine's administrator to remove the {what} from {file}, or use ask_gemini.",
+        provider=NAME,
+    )
 
 
 def check_account(account: Mapping[str, Any]) -> None:

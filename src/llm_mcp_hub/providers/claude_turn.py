@@ -65,8 +65,8 @@ class Turn:
         """One raw event of the Messages API."""
         kind = event.get("type")
         if kind == "message_start":
-            message = cast("Mapping[str, Any]", event.get("message") or {})
-            self.model = str(message.get("model") or "") or self.model
+            message = _part(event, "message")
+            self.model = _word(message, "model") or self.model
             self._streaming, self._unstreamed = message.get("id"), ""
             if self._cut_by_length:  # the CLI goes on where the length limit cut: a sequel, not a new beginning
                 self._kept, self._streamed, self._cut_by_length = self.text, "", False
@@ -75,13 +75,13 @@ class Turn:
                 self._streamed = ""
                 return [Restarted()]
         elif kind == "content_block_delta":
-            delta = cast("Mapping[str, Any]", event.get("delta") or {})
-            if delta.get("type") == "text_delta" and delta.get("text"):
-                self._streamed += str(delta["text"])
-                return [Text(str(delta["text"]))]
+            delta = _part(event, "delta")
+            piece = _word(delta, "text")
+            if delta.get("type") == "text_delta" and piece:
+                self._streamed += piece
+                return [Text(piece)]
         elif kind == "message_delta":
-            delta = cast("Mapping[str, Any]", event.get("delta") or {})
-            self._cut_by_length = delta.get("stop_reason") == "max_tokens"
+            self._cut_by_length = _part(event, "delta").get("stop_reason") == "max_tokens"
         return [Alive()]
 
     def said(self, message: AssistantMessage) -> None:
@@ -103,20 +103,19 @@ class Turn:
         info = event.rate_limit_info
         raw = info.raw
         now = iso(time.time())
-        windows = cast("Mapping[str, Mapping[str, Any]]", raw.get("unifiedWindows") or {})
+        windows = _part(raw, "unifiedWindows")
         self.quota = tuple(
             QuotaWindow(
                 window=name,
-                used_fraction=window.get("utilization"),
-                resets_at=iso(window["resetsAt"]) if window.get("resetsAt") else None,
+                used_fraction=_number(_part(windows, name).get("utilization")),
+                resets_at=iso(reset) if (reset := _moment(_part(windows, name).get("resetsAt"))) else None,
                 observed_at=now,
             )
-            for name, window in windows.items()
+            for name in windows
         )
         # The first is the CLI's own conclusion (window rejected, overage allowed), the second the provider's word.
         self.overage = bool(raw.get("isUsingOverage") or raw.get("overageInUse"))
-        if info.resets_at:
-            self.resets_at = float(info.resets_at)
+        self.resets_at = _moment(info.resets_at) or self.resets_at
         # A plain 429 also says `rejected`, but names no window: only a named one means that the quota is gone.
         if info.status == "rejected" and info.rate_limit_type:
             self._rejected_window = str(info.rate_limit_type)
@@ -140,16 +139,15 @@ class Turn:
             warnings.append(f"asked for {asked}, Claude's CLI used {served}")
         if self.overage:
             warnings.append("this answer was paid as extra usage, not by the subscription")
-        cached = usage.get("cache_read_input_tokens")
         return Finished(
             text=text,
             model=served,
             model_source="served",
             stop_reason=_stop_reason(message.stop_reason),
             usage=Usage(
-                input_tokens=int(usage.get("input_tokens") or 0),
-                output_tokens=int(usage.get("output_tokens") or 0),
-                cached_input_tokens=int(cached) if cached is not None else None,
+                input_tokens=_count(usage, "input_tokens") or 0,
+                output_tokens=_count(usage, "output_tokens") or 0,
+                cached_input_tokens=_count(usage, "cache_read_input_tokens"),
             ),
             billing=Billing(source="overage", evidence="event")
             if self.overage
@@ -239,12 +237,46 @@ class Turn:
             )
         if status is None and "timed out" in said.lower():  # with a status it is the API's text, which may quote us
             return Timeout("Claude did not answer in time.", action="Try again.", provider=NAME, partial_text=partial)
+        if status is not None:
+            failed = f"Claude failed (HTTP {status})."
+        elif kind == "server_error":
+            failed = "The connection to Claude broke."
+        else:
+            failed = "Claude's answer could not be read."
         return UpstreamError(
-            f"Claude failed{f' (HTTP {status})' if status else ' (the connection broke)'}.",
+            failed,
             action="Try again.",
             provider=NAME,
             partial_text=partial,
         )
+
+
+# The SDK passes on what the CLI wrote without looking at it, and a CLI gone wrong must not end an ask in an exception.
+
+
+def _part(value: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    part = value.get(name)
+    return cast("Mapping[str, Any]", part) if isinstance(part, Mapping) else {}
+
+
+def _word(value: Mapping[str, Any], name: str) -> str:
+    word = value.get(name)
+    return word if isinstance(word, str) else ""
+
+
+def _count(value: Mapping[str, Any], name: str) -> int | None:
+    count = value.get(name)
+    return max(0, count) if isinstance(count, int) else None
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and abs(value) < 1e15 else None
+
+
+def _moment(value: object) -> float | None:
+    """Seconds since 1970, of a day that a calendar can show."""
+    seconds = _number(value)
+    return seconds if seconds is not None and 0 < seconds < 1e11 else None
 
 
 def _invalid(message: str, action: str) -> InvalidRequest:

@@ -214,17 +214,28 @@ class Process:
         if self._terminal is not None:
             self._terminal.kill()
 
-    async def _debug_log(self, sign: str) -> str:
-        """The CLI's debug log once it holds `sign`: it is written a little after what it explains (measured)."""
+    @property
+    def _logged(self) -> int:
+        """How long the CLI's debug log is now."""
+        try:
+            return (self._home / "debug.log").stat().st_size
+        except OSError:
+            return 0
+
+    async def _debug_log(self, sign: str, since: int = 0) -> str:
+        """What the CLI's debug log says after its byte `since`, once that holds `sign`.
+
+        It is written a little after what it explains (measured); what stands before explains an earlier failure.
+        """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DEBUG_LOG_S):
-                while sign not in self._file("debug.log"):  # noqa: ASYNC110 - it is a file of another process
+                while sign not in self._file("debug.log", since):  # noqa: ASYNC110 - it is a file of another process
                     await asyncio.sleep(0.02)
-        return self._file("debug.log")
+        return self._file("debug.log", since)
 
-    def _file(self, name: str) -> str:
+    def _file(self, name: str, since: int = 0) -> str:
         try:
-            return (self._home / name).read_text("utf-8", errors="replace")[-65536:]
+            return (self._home / name).read_bytes()[since:][-65536:].decode("utf-8", "replace")
         except OSError:
             return ""
 
@@ -311,9 +322,10 @@ class Process:
     async def _new_session(self) -> str:
         self._sessions += 1
         async with self._opening:
+            logged = self._logged
             reply = await self._control("session/new", {"cwd": str(self._run.empty), "mcpServers": []})
         if reply.result is None:
-            raise account_error(reply, debug_log=await self._debug_log("Authentication failed"))
+            raise account_error(reply, debug_log=await self._debug_log("Authentication failed", logged))
         models = cast("Mapping[str, Any]", reply.result.get("models") or {})
         offered = cast("list[Mapping[str, Any]]", models.get("availableModels") or [])
         self.models = tuple(str(m.get("modelId")) for m in offered if m.get("modelId") not in (None, "auto"))

@@ -164,9 +164,10 @@ def prompt_error(
         or (account and ("invalid authentication" in low or "unauthenticated" in low))
     ):
         return AuthRejected("Google refused this login's access token.", action=LOGIN_ACTION, provider=NAME)
-    if code == 403 or (account and "permission" in low):
+    switched_off = "service_disabled" in low or "has not been used" in low
+    if code == 403 or (account and ("permission" in low or switched_off)):
         link = re.search(r"https://console\.[\w./?=&%-]+", said)
-        if "service_disabled" in low or "has not been used" in low or link:
+        if switched_off or link:
             return PermissionDenied(
                 "The Gemini for Google Cloud API is switched off in this account's project.",
                 action=f"Switch it on: {link.group(0)}"

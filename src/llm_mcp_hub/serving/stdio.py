@@ -13,7 +13,7 @@ import io
 import os
 import signal
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import anyio
@@ -30,7 +30,7 @@ from llm_mcp_hub.serving.tools import answer_to_half_a_character
 CLOSE_S = 5.0
 
 
-def run(hub_maker: Any, server_maker: Any) -> int:
+def run(hub_maker: Callable[[], Hub], server_maker: Callable[[Hub], Server[Any]]) -> int:
     """Serve until stdin ends or a signal comes. Returns the exit code; does not return while a reader thread blocks.
 
     Args:
@@ -41,8 +41,8 @@ def run(hub_maker: Any, server_maker: Any) -> int:
     return 0
 
 
-async def _run(hub_maker: Any, server_maker: Any) -> None:
-    hub: Hub = hub_maker()
+async def _run(hub_maker: Callable[[], Hub], server_maker: Callable[[Hub], Server[Any]]) -> None:
+    hub = hub_maker()
     hub.let_go_when_idle = True
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()

@@ -219,7 +219,7 @@ async def _progress(
         while True:
             await asyncio.sleep(PROGRESS_EVERY_S)
             count += 1
-            state = f"{watch.characters:,} characters" if watch.running else "waiting for a place"
+            state = f"place {watch.position} in the queue" if watch.position else f"{watch.characters:,} characters"
             message = f"{title} · {state} · {round(time.monotonic() - began)} s · {ask.ask_id}"
             await context.session.report_progress(count, None, message)
 
