@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +22,7 @@ import psutil
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
+from mcp.shared.dispatcher import ProgressFnT
 from mcp_types import CallToolResult
 
 from tests.upstreams.anthropic import AnthropicUpstream
@@ -189,9 +190,6 @@ async def connect(world: World, transport: Transport, era: Era, *, cwd: Path | N
                 yield client
 
 
-Progress = Callable[[float, float | None, str | None], Awaitable[None]]
-
-
 class Line:
     """A client that stays connected and needs no event loop of the test's: one warm hub serves many cases.
 
@@ -212,7 +210,7 @@ class Line:
         return self.begin(tool, arguments).result(DEADLINE_S)
 
     def begin(
-        self, tool: str, arguments: Mapping[str, Any] | None = None, progress: Progress | None = None
+        self, tool: str, arguments: Mapping[str, Any] | None = None, progress: ProgressFnT | None = None
     ) -> Future[CallToolResult]:
         """Call a tool; the test goes on meanwhile."""
 
@@ -229,11 +227,13 @@ class Line:
 
 
 @contextmanager
-def open_line(world: World, transport: Transport, era: Era, *, hub: HttpHub | None = None) -> Generator[Line]:
+def open_line(
+    world: World, transport: Transport, era: Era, *, hub: HttpHub | None = None, cwd: Path | None = None
+) -> Generator[Line]:
     """A line to a hub of its own, or over HTTP to one that is running already."""
     if transport == "http":
         if hub is None:
-            with http_hub(world) as own, open_line(world, transport, era, hub=own) as line:
+            with http_hub(world, cwd=cwd) as own, open_line(world, transport, era, hub=own) as line:
                 yield line
             return
         served = hub
@@ -243,7 +243,7 @@ def open_line(world: World, transport: Transport, era: Era, *, hub: HttpHub | No
         return
     with (world.home.parent / f"stdio-{era}.log").open("a+") as errors:
         path = Path(errors.name)
-        client = Client(stdio_client(stdio_server(world), errlog=errors), mode=era)
+        client = Client(stdio_client(stdio_server(world, cwd=cwd), errlog=errors), mode=era)
         with start_blocking_portal("asyncio") as portal, portal.wrap_async_context_manager(client):
             yield Line(portal, client, path.read_text)
 

@@ -142,18 +142,23 @@ class Hub:
         seen = watch or Watch()
         began = time.monotonic()
         said = log.bind(ask_id=ask.ask_id, provider=ask.provider, model=ask.model, prompt_chars=len(ask.prompt))
+        said.debug("ask taken")
         self._running += 1
         self._hold()
         try:
             async with self._place(ask, seen, began + ask.timeout_s):
                 answer = await self._converse(entry.provider, ask, seen, began)
         except HubError as error:
-            error.ask_id = ask.ask_id
-            error.provider = error.provider or ask.provider
-            error.partial_text = error.partial_text and whole(error.partial_text)
-            error.action += self._other_provider(error, ask.provider)
             said.warning("ask failed", code=error.code, duration_ms=_ms(began))
-            raise
+            # A new one, for asks that waited for the same start of a CLI are all given the same error.
+            raise type(error)(
+                error.message,
+                action=error.action + self._other_provider(error, ask.provider),
+                provider=error.provider or ask.provider,
+                retry_after_s=error.retry_after_s,
+                partial_text=error.partial_text and whole(error.partial_text),
+                ask_id=ask.ask_id,
+            ) from error
         except asyncio.CancelledError:
             said.info("ask cancelled", duration_ms=_ms(began))
             raise

@@ -8,12 +8,12 @@ not steer it. A secret may be given as `NAME_FILE`, the path of a file that hold
 from __future__ import annotations
 
 import ipaddress
+import re
 import stat
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 import platformdirs
 from dotenv import dotenv_values
@@ -36,22 +36,35 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
+# By form, not by a parser: the CLIs read the address again with theirs, and parsers disagree about what the host of
+# `http://:@one\@two` is.
+_LOOPBACK_URL = re.compile(r"http://(?P<host>localhost|[0-9.]+|\[[0-9a-f:]+\])(?::(?P<port>[0-9]{1,5}))?/?")
+
+
 def _loopback_url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme != "http" or not _is_loopback(parts.hostname or "") or parts.username or parts.query:
+    found = _LOOPBACK_URL.fullmatch(value)
+    if found is None or not _is_loopback(found["host"].strip("[]")) or int(found["port"] or 80) > 65_535:
         raise ValueError("must be an http:// address on loopback; it exists for tests only")
     return value
 
 
 def _moment(value: Any) -> Any:
-    if isinstance(value, str):
+    if not isinstance(value, str):
+        return value
+    try:
         moment = datetime.fromisoformat(value)
-        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return value
+    except ValueError:  # whose text would show the value
+        raise ValueError("must be a day, such as 2026-11-23") from None
+    if not 2020 <= moment.year < 2100:
+        raise ValueError("must be a day of our time, such as 2026-11-23")
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _path(value: str | Path) -> Path:
-    return Path(value).expanduser()
+    try:
+        return Path(value).expanduser()
+    except RuntimeError:
+        raise ValueError("begins with the home folder of a user that does not exist") from None
 
 
 LoopbackUrl = Annotated[str, AfterValidator(_loopback_url)]
@@ -120,22 +133,22 @@ def load(env_file: Path | None = None, around: Mapping[str, str] | None = None) 
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         name = str(first["loc"][0]).upper()
-        raise Misconfigured(f"{name} is not usable: {first['msg']}.", action=f"Correct {name}.") from None
+        reason = first["msg"].removeprefix("Value error, ")
+        raise Misconfigured(f"{name} is not usable: {reason}.", action=f"Correct {name}.") from None
 
 
 def _from_file(env_file: Path | None) -> dict[str, str]:
-    file = env_file
-    if file is None:
-        file = platformdirs.user_config_path(APP) / ".env"
-        if not file.exists():
-            return {}
+    file = env_file or platformdirs.user_config_path(APP) / ".env"
     try:
-        mode = file.stat().st_mode
-        if env_file is None and mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise Misconfigured(
-                f"{file} can be written by others, so its settings are not used.", action=f"Run: chmod 600 {file}"
-            )
-        read = dotenv_values(file, interpolate=False, encoding="utf-8")
+        if env_file is None:
+            if not file.exists():
+                return {}
+            if file.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                raise Misconfigured(
+                    f"{file} can be written by others, so its settings are not used.", action=f"Run: chmod 600 {file}"
+                )
+        with file.open(encoding="utf-8-sig") as lines:  # opened here: dotenv takes a folder for an empty file
+            read = dotenv_values(stream=lines, interpolate=False)
     except (OSError, UnicodeError) as error:
         raise Misconfigured(
             f"The settings file {file} cannot be read.", action="Name a readable file with --env-file."
@@ -146,7 +159,7 @@ def _from_file(env_file: Path | None) -> dict[str, str]:
 def _secret_from(name: str, path: str) -> str:
     try:
         return Path(path).expanduser().read_text("utf-8").strip()
-    except (OSError, UnicodeError) as error:
+    except (OSError, UnicodeError, RuntimeError) as error:  # the last: `~` of nobody
         raise Misconfigured(
             f"The file that {name} names cannot be read.", action=f"Make {name} the path of a readable file."
         ) from error

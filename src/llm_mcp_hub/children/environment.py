@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
 HARMLESS = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "SYSTEMROOT", "WINDIR")
 """What any program needs to run; none of it steers either CLI."""
@@ -34,8 +35,13 @@ def network_settings(around: Mapping[str, str]) -> dict[str, str]:
 def child_environment(around: Mapping[str, str], extra: Mapping[str, str]) -> dict[str, str]:
     """The whole environment of a child: the harmless names, the network's, and `extra` over both."""
     kept = {name: around[name] for name in HARMLESS if around.get(name)}
-    kept.setdefault("PATH", os.defpath)
+    kept["PATH"] = _absolute(kept.get("PATH", "")) or os.defpath
     return {**kept, **network_settings(around), **extra}
+
+
+def _absolute(path: str) -> str:
+    """PATH without `.` and the like: a cloned repository must not bring the programs that the hub starts inside it."""
+    return os.pathsep.join(folder for folder in path.split(os.pathsep) if Path(folder).is_absolute())
 
 
 def blanked(around: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, str]:

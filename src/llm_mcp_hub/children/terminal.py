@@ -16,7 +16,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import termios
 import tty
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -28,11 +27,13 @@ CHUNK = 64 * 1024
 
 
 class TerminalError(Exception):
-    """The child could not be started, or is gone. `missing` says that the program itself was not found."""
+    """The child could not be started, or is gone."""
 
-    def __init__(self, message: str, *, missing: bool = False) -> None:
-        super().__init__(message)
-        self.missing = missing
+
+def _raw() -> None:
+    # In the child, before it becomes the program: done from outside, a quick child may write its first line while the
+    # terminal still puts a CR before each LF (seen on a busy machine).
+    tty.setraw(0)
 
 
 class Terminal:
@@ -60,7 +61,8 @@ class Terminal:
     ) -> Terminal:
         """Start `command` (an absolute program first) on a new pseudo-terminal, its stderr appended to `stderr`.
 
-        Raises TerminalError when the program is missing or the machine refuses a terminal.
+        Raises TerminalError when the machine refuses a terminal. A program that is missing shows as a child that ends
+        at once, with the reason in `stderr`.
         """
         # A shell sends stderr to the file and then becomes the program (same pid): descriptors made in this
         # process would not reach the child, because ptyprocess closes all of them before it runs anything.
@@ -76,12 +78,11 @@ class Terminal:
                 timeout=None,
                 dimensions=(50, columns),
                 encoding=None,
+                preexec_fn=_raw,
             )
         except (pexpect.ExceptionPexpect, OSError) as error:
             raise TerminalError(f"no pseudo-terminal or no shell: {error}") from error
         child.delaybeforesend = None
-        with contextlib.suppress(OSError, termios.error):  # gone already: the first read tells
-            tty.setraw(child.child_fd)
         return cls(child)
 
     @property

@@ -31,7 +31,7 @@ _SPACE = re.compile(r"\s+")
 def checked(raw: str) -> str:
     """The token without the white space that terminals and editors put inside. Raises HubError when it is none."""
     token = _SPACE.sub("", raw).strip("\"'")
-    if token.startswith("sk-ant-api"):
+    if "sk-ant-api" in token:  # also behind a token: a file may hold both
         raise BillingBlocked(
             "CLAUDE_CODE_OAUTH_TOKEN holds an API key; API keys bill by use, so nothing was sent.",
             action=GET_ONE,
@@ -158,6 +158,6 @@ class ClaudeCredentials:
                 return None  # blanked by the CLI after a refused refresh
             ends = login.get("expiresAt")
             access = utc(datetime.fromtimestamp(ends / 1000, UTC)) if isinstance(ends, int | float) and ends else None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             return None
         return Credential(kind="login", source="file", access_expires_at=access)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from llm_mcp_hub.credentials.status import Credential, Evidence, State, TokenStatus, utc
-from llm_mcp_hub.errors import AuthExpired, AuthMissing, HubError, Misconfigured
+from llm_mcp_hub.errors import AuthExpired, AuthMissing, BillingBlocked, HubError, Misconfigured
 
 NAME = "gemini"
 LOG_IN = "Run `gemini`, choose Login with Google, and keep GEMINI_AUTH_PATH at the file it writes."
@@ -39,11 +39,11 @@ class GeminiCredentials:
         self._now = now
 
     def login(self) -> Found:
-        """The login for an ask. Raises AuthMissing, AuthExpired or Misconfigured."""
+        """The login for an ask. Raises AuthMissing, AuthExpired, BillingBlocked or Misconfigured."""
         content = self._content()
         try:
             held = json.loads(content)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise Misconfigured(
                 f"The Google login file {self._path} is no JSON; it may have been cut off while it was written.",
                 action=LOG_IN,
@@ -52,9 +52,18 @@ class GeminiCredentials:
         if not isinstance(held, dict):
             raise self._not_a_login()
         login = cast("dict[str, Any]", held)
-        refresh, access, ends = login.get("refresh_token"), login.get("access_token"), login.get("expiry_date")
-        if not isinstance(refresh, str) and not isinstance(access, str):
+        if login.get("type") not in (None, "authorized_user"):
+            raise BillingBlocked(
+                f"{self._path} holds a cloud account's key, not a person's login: calls would be paid by that account, "
+                "so nothing was sent.",
+                action=LOG_IN, provider=NAME,
+            )
+        refresh, access = (
+            token if isinstance(token := login.get(name), str) else None for name in ("refresh_token", "access_token")
+        )
+        if refresh is None and access is None:
             raise self._not_a_login()
+        ends = login.get("expiry_date")
         try:
             expires = datetime.fromtimestamp(ends / 1000, UTC) if isinstance(ends, int | float) and ends else None
         except (OverflowError, ValueError, OSError):
@@ -63,7 +72,7 @@ class GeminiCredentials:
             raise AuthExpired(
                 "The Google login has ended and holds nothing to renew it with.", action=LOG_IN, provider=NAME
             )
-        mark = hashlib.sha256(str(refresh or access).encode()).hexdigest()
+        mark = hashlib.sha256(str(refresh or access).encode("utf-8", "surrogatepass")).hexdigest()
         return Found(content, mark, expires)
 
     def status(self) -> TokenStatus:

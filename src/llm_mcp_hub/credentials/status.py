@@ -68,7 +68,7 @@ def days_between(now: datetime, then: datetime) -> int:
 
 
 def local(now: datetime, then: datetime) -> str:
-    """A deadline as a person reads it: `Sunday 29 Nov 14:03 KST, 2 days`, in this machine's zone."""
+    """A deadline as a person reads it: `Sunday 29 Nov 2026 14:03 KST, 2 days`, in this machine's zone."""
     shown = then.astimezone()
     days = days_between(now, then)
     left = f"{days} day{'' if days == 1 else 's'}" if then > now else "past"

@@ -37,7 +37,7 @@ def hide(secret: str) -> None:
 
 def cleaned(text: str) -> str:
     """`text` without any secret that is known or looks like one."""
-    for secret in _exact:
+    for secret in sorted(_exact, key=len, reverse=True):  # a short one inside a long one would leave the rest of it
         text = text.replace(secret, HIDDEN)
     return _FORMS.sub(HIDDEN, text)
 
@@ -49,28 +49,38 @@ def _clean(value: object) -> object:
         return {_clean(k): _clean(v) for k, v in cast("Mapping[object, object]", value).items()}
     if isinstance(value, list | tuple):
         return [_clean(item) for item in cast("list[object]", value)]
-    return value
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return cleaned(repr(value))  # what a renderer would print of it, after us
 
 
 def _clean_event(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    return cast("dict[str, Any]", _clean(event))
+    # Names with `_` are structlog's own, and never printed.
+    return {cleaned(name): value if name.startswith("_") else _clean(value) for name, value in event.items()}
 
 
 def configure(level: str, form: str | None) -> None:
     """Set logging up for the whole process. `form` is `json`, `console`, or None to look whether a person reads."""
     console = form == "console" or (form is None and sys.stderr.isatty())
+    traceback = (  # neither shows local variables; the console's renderer takes text only
+        structlog.processors.format_exc_info
+        if console
+        else structlog.processors.ExceptionRenderer(
+            structlog.tracebacks.ExceptionDictTransformer(show_locals=False, max_frames=20)
+        )
+    )
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.ExceptionRenderer(
-            structlog.tracebacks.ExceptionDictTransformer(show_locals=False, max_frames=20)
-        ),
+        traceback,
         _clean_event,
     ]
     renderer: Processor = (
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()) if console else structlog.processors.JSONRenderer()
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
+        if console
+        else structlog.processors.JSONRenderer()
     )
     structlog.configure(
         processors=[

@@ -31,9 +31,14 @@ import anyio
 from llm_mcp_hub.children.supervision import Child, RunFolder
 from llm_mcp_hub.conversation import Ask
 from llm_mcp_hub.errors import BillingBlocked, CliMissing, HubError, Misconfigured, UpstreamError
-from llm_mcp_hub.providers.base import Alive, Event, Finished, Traits
+from llm_mcp_hub.providers.base import Alive, Event, Traits
 from llm_mcp_hub.providers.claude_child import bundled_cli, options
-from llm_mcp_hub.providers.claude_guard import MANAGED_FOLDERS, check_account, check_managed_settings
+from llm_mcp_hub.providers.claude_guard import (
+    MANAGED_FOLDERS,
+    check_account,
+    check_managed_settings,
+    check_settings_in_force,
+)
 from llm_mcp_hub.providers.claude_turn import ALIASES, NAME, Turn, iso
 
 if TYPE_CHECKING:  # importing the SDK costs a tenth of a second: not before the first ask
@@ -57,6 +62,15 @@ class _Connected:
     model: str
     token: str
     since: float
+    connecting: asyncio.Task[None] | None = None
+    busy: bool = False
+
+
+async def _settings(client: ClaudeSDKClient) -> Mapping[str, Any]:
+    """The settings that the CLI says are in force, and where the organisation's stand. Takes about 5 ms."""
+    # The CLI answers this request (its own `/config` asks it); the SDK has no public name for it, and is pinned.
+    query = cast("Any", client)._query
+    return await query._send_control_request({"subtype": "get_settings"})
 
 
 class ClaudeProvider:
@@ -122,16 +136,14 @@ class ClaudeProvider:
         check_managed_settings(self._managed)
         self._check_overage()
         connected = await self._take(ask, token)
-        answered = False
         try:
             yield Alive()
             async with contextlib.aclosing(self._converse(connected, ask)) as events:
                 async for event in events:
-                    answered = isinstance(event, Finished)
                     yield event
         finally:
             with anyio.CancelScope(shield=True):
-                if not answered:
+                if connected.busy:
                     await self._interrupt(connected)
             self._later(self._drop(connected))
             self._later(self.warm())
@@ -181,9 +193,13 @@ class ClaudeProvider:
                 self._later(self._drop(ready))
                 continue
             try:
-                if ready.model != ask.model:
-                    with anyio.fail_after(CONNECT_TIMEOUT_S):
+                with anyio.fail_after(CONNECT_TIMEOUT_S):
+                    if ready.model != ask.model:
                         await ready.client.set_model(ask.model)
+                    check_settings_in_force(await _settings(ready.client))
+            except HubError:
+                self._later(self._drop(ready))
+                raise
             except Exception:  # it died while it waited: any other client will do
                 self._later(self._drop(ready))
                 continue
@@ -225,12 +241,16 @@ class ClaudeProvider:
         connected = _Connected(client, None, home, model, token, time.monotonic())
         self._children.add(connected)
         try:
+            # In a task of its own: a cancelled `connect` waits 5 s for its CLI to end by itself. `_drop` is quicker.
+            connected.connecting = asyncio.get_running_loop().create_task(client.connect())
             with anyio.fail_after(CONNECT_TIMEOUT_S):
-                await client.connect()
+                await asyncio.shield(connected.connecting)
             with contextlib.suppress(OSError, ValueError, ProcessLookupError):
                 connected.child = Child(int((home / "pid").read_text()))
             info = await client.get_server_info() or {}
             check_account(cast("Mapping[str, Any]", info.get("account") or {}))
+            with anyio.fail_after(CONNECT_TIMEOUT_S):
+                check_settings_in_force(await _settings(client))
         except HubError:
             self._later(self._drop(connected))
             raise
@@ -272,6 +292,9 @@ class ClaudeProvider:
                     connected.child = Child(int((connected.home / "pid").read_text()))
             if connected.child is not None:
                 connected.child.kill()  # it keeps nothing that a graceful end would save
+            if connected.connecting is not None and not connected.connecting.done():
+                connected.connecting.cancel()
+                await asyncio.wait([connected.connecting])
             with contextlib.suppress(Exception):
                 await connected.client.disconnect()
             self._children.discard(connected)
@@ -296,6 +319,7 @@ class ClaudeProvider:
 
         turn = Turn(ask)
         try:
+            connected.busy = True
             await connected.client.query(ask.prompt)
             async for message in connected.client.receive_response():
                 if isinstance(message, StreamEvent):
@@ -309,6 +333,7 @@ class ClaudeProvider:
                     self._note_overage(turn)
                     yield Alive()
                 elif isinstance(message, ResultMessage):
+                    connected.busy = False
                     yield turn.result(message)
                     return
                 else:

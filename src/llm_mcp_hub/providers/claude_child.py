@@ -19,10 +19,8 @@ BUFFER_BYTES = 32 << 20
 SYSTEM = "Answer in text. You have no tools, no files and no network access."
 # Kept by the child's wrapper beside what `environment.py` allows: what the SDK itself tells its CLI.
 _SDK_NAMES = (
-    "CLAUDE_CODE_ENTRYPOINT",
     "CLAUDE_AGENT_SDK_VERSION",
     "CLAUDE_AGENT_SDK_CLIENT_APP",
-    "CLAUDE_CODE_SDK_READS_SESSION_STATE",
     "PWD",
 )
 
@@ -86,11 +84,6 @@ def options(
     prompt = home / "system.md"
     prompt.touch(mode=0o600)
     prompt.write_text(SYSTEM if system is None else f"{SYSTEM}\n\n{system}", "utf-8")
-    wrapper = home / "claude"
-    setpriv = shutil.which("setpriv") if sys.platform == "linux" else None
-    wrapper.touch(mode=0o700)
-    wrapper.write_text(_WRAPPER.replace("SETPRIV", f"{setpriv} --pdeathsig KILL -- " if setpriv else ""))
-    wrapper.chmod(stat.S_IRWXU)
     wanted = child_environment(
         around,
         {
@@ -99,13 +92,23 @@ def options(
             "TMPDIR": str(home),
             "CLAUDE_CODE_OAUTH_TOKEN": token,
             "CLAUDE_CODE_DISABLE_CLAUDE_MDS": "1",  # the machine-wide memory, which no other option keeps out
+            "CLAUDE_CODE_DISABLE_FAST_MODE": "1",  # it is paid as extra usage
             "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+            # The SDK's own values: a Claude Code that starts the hub has them too, and blanked for that they would
+            # blank the SDK's. The first stands in the wire's billing line.
+            "CLAUDE_CODE_ENTRYPOINT": "sdk-py",
+            "CLAUDE_CODE_SDK_READS_SESSION_STATE": "1",
             "CLAUDE_CODE_MAX_RETRIES": "1",
             "DISABLE_AUTOUPDATER": "1",
             "DISABLE_TELEMETRY": "1",
             **({"ANTHROPIC_BASE_URL": upstream} if upstream else {}),
         },
     )
+    wrapper = home / "claude"
+    setpriv = shutil.which("setpriv", path=wanted["PATH"]) if sys.platform == "linux" else None
+    wrapper.touch(mode=0o700)
+    wrapper.write_text(_WRAPPER.replace("SETPRIV", f"{setpriv} --pdeathsig KILL -- " if setpriv else ""))
+    wrapper.chmod(stat.S_IRWXU)
     told = {
         **wanted,
         "HUB_CHILD_HOME": str(home),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,17 @@ MANAGED_FOLDERS = {
     "Windows": Path("C:/Program Files/ClaudeCode"),
 }
 
+PAYING = ("env", "apiKeyHelper")
+"""Settings that can name another payer or another address."""
+COMPUTED = ("policyHelper", "policyHelpers")
+"""Settings that name a program whose output becomes settings."""
+
 
 def check_managed_settings(folder: Path | None) -> None:
     """Refuse machine-wide settings that could pay or redirect. They cannot be switched off for a child.
 
     Measured: `env` in them puts an API key or another base URL on the wire, `apiKeyHelper` likewise, and the handshake
-    looks clean. Raises BillingBlocked.
+    looks clean; a `policyHelper` is a program that prints either of them. Raises BillingBlocked.
 
     Nor can their hooks and MCP servers be switched off: programs that would run with each ask. Raises Misconfigured.
     """
@@ -33,21 +38,20 @@ def check_managed_settings(folder: Path | None) -> None:
         if (folder / "managed-settings.d").exists():
             files += sorted((folder / "managed-settings.d").iterdir())
         for file in files:
-            if not file.exists():
+            try:
+                held = json.loads(file.read_text("utf-8"))
+            except FileNotFoundError:
                 continue
-            held = json.loads(file.read_text("utf-8"))
-            if not isinstance(held, dict) or "env" in held or "apiKeyHelper" in held:
-                raise BillingBlocked(
-                    f"Claude Code's machine-wide settings ({file}) hold `env` or `apiKeyHelper`, or are not an object: "
-                    "they could make Claude use a paid key or another address, so nothing was sent.",
-                    action=f"Ask this machine's administrator to remove `env` and `apiKeyHelper` from {file}.",
-                    provider=NAME,
-                )
-            if held.get("hooks"):
+            if not isinstance(held, dict):
+                raise ValueError("not an object")  # noqa: TRY004 -- told below, as unreadable
+            found = [name for name in (*PAYING, *COMPUTED) if name in held]
+            if found:
+                raise _could_pay(f"Claude Code's machine-wide settings ({file})", found, f"this machine to take them out of {file}")
+            if "hooks" in held:
                 raise _would_run("hooks", file)
         if (folder / "managed-mcp.json").exists():
             raise _would_run("MCP servers", folder / "managed-mcp.json")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BillingBlocked(
             f"Claude Code's machine-wide settings in {folder} cannot be read ({type(error).__name__}), so it is not "
             "known who would pay; nothing was sent.",
@@ -56,10 +60,39 @@ def check_managed_settings(folder: Path | None) -> None:
         ) from error
 
 
+def check_settings_in_force(told: Mapping[str, Any]) -> None:
+    """Refuse what the CLI itself says is in force, wherever it comes from.
+
+    The files are not all there is: Anthropic's API delivers an organisation's settings at the CLI's start, and
+    macOS and Windows have further places for a machine's. Measured: such an `env` puts an `x-api-key` or another address
+    on the wire and the handshake looks clean. Raises HubError.
+    """
+    settings = told.get("effective")
+    if not isinstance(settings, dict) or told.get("served_settings_state") == "pending":
+        raise BillingBlocked(
+            "Claude's CLI did not tell which settings are in force, so it is not known who would pay; nothing was sent.",
+            action="Ask again.",
+            provider=NAME,
+        )
+    where = "The settings that this Claude account's organisation or this machine give Claude Code"
+    found = [name for name in PAYING if name in settings]
+    if found:
+        raise _could_pay(where, found, "the organisation or this machine to take them out of Claude Code's managed settings")
+
+
+def _could_pay(where: str, found: Sequence[str], whom: str) -> BillingBlocked:
+    return BillingBlocked(
+        f"{where} hold {' and '.join(found)}: they could make Claude use a paid key or another address, so nothing was "
+        "sent.",
+        action=f"Ask the administrator of {whom}, or use ask_gemini.",
+        provider=NAME,
+    )
+
+
 def _would_run(what: str, file: Path) -> Misconfigured:
     return Misconfigured(
-        f"Claude Code's machine-wide settings ({file}) hold {what}: programs that would run with each ask, and an ask is "
-        "text in, text out. Nothing was sent.",
+        f"Claude Code's machine-wide settings ({file}) hold {what}: programs that would run with each ask, which is text in "
+        "and text out alone. Nothing was sent.",
         action=f"Ask this machine's administrator to remove the {what} from {file}, or use ask_gemini.",
         provider=NAME,
     )

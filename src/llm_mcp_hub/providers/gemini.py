@@ -8,6 +8,9 @@ Rules, each measured on gemini-cli 0.61.0:
   an authorization code and posted to Google), then repeat `initialize` until it is answered. A login text: stop.
 - A private, writable home with a copy of the login: the CLI writes in it at every start, so the owner's may be
   mounted read-only, and nothing of the owner's settings, extensions, hooks, memory or `.env` takes part.
+- It reads the first `.gemini/.env` at or above its working directory, whatever `ignoreLocalEnv` says: the owner's own,
+  were it to work in the hub's state folder (measured: a key's header, another token, another address on the wire). So
+  it works below its private home, where an empty one comes first.
 - No tools, by two means (`tools.core` empty and a deny-all policy); every permission it asks for is refused.
 - `maxAttempts` 1: with the default the CLI sleeps for hours on a used-up quota and repeats text on a cut stream.
 - It has no time-out of its own: the deadlines are the hub's. Cancel is answered in 3 to 5 ms and closes the upstream.
@@ -41,6 +44,10 @@ MODEL_PATTERN = re.compile(r"gemini-[a-z0-9][a-z0-9.-]{0,80}")
 BACKOFF_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 SYSTEM = "Answer in text. You have no tools, no files and no network access.\n"
 
+SESSION_TURNS = 3
+"""Requests that a session may make, and a session answers one ask. A model that calls tools again and again, which it
+does not have, would else spend quota until the deadline (measured: 53 requests a second)."""
+
 # The whole of what steers the CLI. Tested as a whole against hostile surroundings.
 _SETTINGS: Mapping[str, Any] = {
     "security": {
@@ -60,7 +67,7 @@ _SETTINGS: Mapping[str, Any] = {
     "privacy": {"usageStatisticsEnabled": False},
     "telemetry": {"enabled": False},
     "billing": {"overageStrategy": "never"},
-    "model": {"disableLoopDetection": True, "skipNextSpeakerCheck": True},
+    "model": {"disableLoopDetection": True, "skipNextSpeakerCheck": True, "maxSessionTurns": SESSION_TURNS},
     "context": {"fileName": ["__none__.md"], "includeDirectoryTree": False, "discoveryMaxDirs": 0},
     "tools": {"core": [], "useRipgrep": False},
     "useWriteTodos": False,
@@ -137,6 +144,7 @@ class GeminiProvider:
         self._starting: asyncio.Task[Process] | None = None
         self._background: set[asyncio.Task[None]] = set()
         self._failures = 0
+        self._failed_with = ""
         self._not_before = 0.0
 
     # -- the seam ---------------------------------------------------------------------------------------------------
@@ -145,8 +153,10 @@ class GeminiProvider:
         """One question in a session of its own. See `Provider.ask`."""
         process = await self._process()
         process.active += 1
+        opened = False
         try:
             session = await process.take_session()
+            opened = True
             yield Alive()
             async with contextlib.aclosing(process.converse(session, ask)) as events:
                 async for event in events:
@@ -155,7 +165,7 @@ class GeminiProvider:
             process.active -= 1
             if process.worn_out:
                 self._retire(process)
-            else:
+            elif opened:  # else Google would only be asked at once what it has just refused
                 self._later(process.prepare())
 
     async def warm(self) -> None:
@@ -200,7 +210,7 @@ class GeminiProvider:
             wait = self._not_before - time.monotonic()
             if wait > 0:
                 raise UpstreamError(
-                    f"Gemini's CLI failed {self._failures} times in a row and is being given a rest.",
+                    f"{self._failed_with} The hub waits a little before it starts Gemini's CLI again.",
                     action=f"Try again in {max(1, round(wait))} s.",
                     provider=NAME,
                     retry_after_s=max(1, round(wait)),
@@ -221,9 +231,10 @@ class GeminiProvider:
         process = Process(self._run, home, login.mark, self.traits.default_model)
         self._processes.add(process)
         try:
-            await process.start(self._argv(home), self._environment(home, login), self._run.empty)
-        except UpstreamError:
+            await process.start(self._argv(home), self._environment(home, login), home / "empty")
+        except UpstreamError as error:
             self._failures += 1
+            self._failed_with = error.message
             self._not_before = time.monotonic() + BACKOFF_S[min(self._failures, len(BACKOFF_S)) - 1]
             self._retire(process)
             raise
@@ -248,6 +259,7 @@ class GeminiProvider:
         files = {
             folder / "oauth_creds.json": login.content,
             folder / "settings.json": json.dumps(_SETTINGS).encode(),
+            folder / ".env": b"",  # see the module's rules
             home / "system-settings.json": json.dumps(_SETTINGS).encode(),
             home / "system-defaults.json": b"{}",
             home / "deny.toml": _POLICY.encode(),
@@ -256,6 +268,7 @@ class GeminiProvider:
         try:
             folder.mkdir(mode=0o700)
             (home / "tmp").mkdir(mode=0o700)
+            (home / "empty").mkdir(mode=0o500)
             for file, content in files.items():
                 file.touch(mode=0o600)
                 file.write_bytes(content)

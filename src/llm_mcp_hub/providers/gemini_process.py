@@ -64,6 +64,7 @@ class Process:
         self.retired = False
         self._run = run
         self._home = home
+        self._cwd = home
         self._model = model
         self._terminal: Terminal | None = None
         self._child: Child | None = None
@@ -95,7 +96,8 @@ class Process:
     # -- start and end ----------------------------------------------------------------------------------------------
 
     async def start(self, argv: list[str], environment: Mapping[str, str], cwd: Path) -> None:
-        """Spawn, and wait until `initialize` is answered. Raises HubError."""
+        """Spawn, and wait until `initialize` is answered; sessions are in `cwd` too. Raises HubError."""
+        self._cwd = cwd
         try:
             self._terminal = Terminal.spawn(
                 argv, environment=environment, cwd=cwd, stderr=self._home / "stderr", columns=2000
@@ -323,7 +325,7 @@ class Process:
         self._sessions += 1
         async with self._opening:
             logged = self._logged
-            reply = await self._control("session/new", {"cwd": str(self._run.empty), "mcpServers": []})
+            reply = await self._control("session/new", {"cwd": str(self._cwd), "mcpServers": []})
         if reply.result is None:
             raise account_error(reply, debug_log=await self._debug_log("Authentication failed", logged))
         models = cast("Mapping[str, Any]", reply.result.get("models") or {})

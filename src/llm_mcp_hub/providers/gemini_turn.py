@@ -269,6 +269,13 @@ def finished(result: Mapping[str, Any], text: str) -> tuple[StopReason, Usage]:
         raise UpstreamError(
             "Gemini's CLI dropped the ask.", action="Ask again.", provider=NAME, partial_text=text or None
         )
+    if reason == "max_turn_requests":
+        raise UpstreamError(
+            "Gemini tried to use tools instead of answering; the hub gives it none.",
+            action="Ask again and ask for an answer in text only.",
+            provider=NAME,
+            partial_text=text or None,
+        )
     if not text.strip():
         raise UpstreamError(
             "Gemini answered with no text (blocked by a filter, or nothing came).",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import socket
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
@@ -135,6 +136,15 @@ def build_app(hub_maker: Callable[[], Hub], server_maker: Callable[[Hub], Server
     )
 
 
+class _Server(uvicorn.Server):
+    """Closes the app in any case: after a second Ctrl-C uvicorn's own would leave it to be torn down with the loop."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        if self.force_exit:
+            await self.lifespan.shutdown()
+
+
 def serve(app: Starlette, *, host: str, port: int, drain_s: float) -> int:
     """Serve until SIGTERM or SIGINT; running asks have `drain_s` seconds to end. Returns the exit code."""
     config = uvicorn.Config(
@@ -147,9 +157,14 @@ def serve(app: Starlette, *, host: str, port: int, drain_s: float) -> int:
         timeout_graceful_shutdown=round(drain_s),
         lifespan="on",
     )
-    server = uvicorn.Server(config)
-    # uvicorn raises the signal that stopped it again when it has ended; an orderly end is no death by signal.
+    server = _Server(config)
+
+    # uvicorn raises the signal that stopped it again when it has ended; an orderly end is no death by signal. And one
+    # that comes before uvicorn listens must not be lost.
+    def stop(_number: int, _frame: object) -> None:
+        server.should_exit = True
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: None)
+        signal.signal(number, stop)
     server.run()
     return 0 if server.started else 1

@@ -1,0 +1,404 @@
+"""What Gemini's CLI says, as ours: every row of the measured table of errors, and whatever else it may say."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from llm_mcp_hub.conversation import StopReason
+from llm_mcp_hub.errors import HubError
+from llm_mcp_hub.providers.acp import Reply
+from llm_mcp_hub.providers.gemini_turn import (
+    account_error,
+    finished,
+    prompt_blocks,
+    prompt_error,
+    quoted,
+    reset_after_s,
+    start_error,
+    unknown_model,
+)
+from tests.unit.strategies import ANY_TEXT, TEXT, any_json, loose
+from tests.upstreams.google import UNSUPPORTED_CLIENT_TEXT
+from tests.upstreams.google import Error as GoogleError
+
+KNOWN = ("gemini-2.5-pro", "gemini-3-pro-preview")
+TIP = "\n\n💡 Tip: The shared Google Cloud project is experiencing high traffic and has hit its quota limits."
+
+
+def body(error: GoogleError) -> str:
+    """The whole JSON body, which the CLI hands on as its message for some errors."""
+    return json.dumps(error.body, indent=2)
+
+
+def of_a_prompt(code: int, message: str, partial: str | None = None) -> HubError:
+    return prompt_error(Reply(4, None, code, message), model="gemini-2.5-pro", partial=partial, known=KNOWN)
+
+
+def of_an_account(code: int, message: str, debug_log: str = "") -> HubError:
+    return account_error(Reply(2, None, code, message), debug_log=debug_log)
+
+
+# -- a failed prompt ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the CLI says, and what a caller is told."""
+
+    code: int
+    message: str
+    told: str
+    retry_after_s: float | None = None
+    action: str = ""
+    """A part of the next step."""
+
+
+PROMPT_ERRORS: dict[str, Row] = {
+    "401": Row(401, body(GoogleError.unauthenticated()), "auth_rejected", action="gemini"),
+    "a login that was revoked": Row(400, "invalid_grant", "auth_expired", action="Login with Google"),
+    "a login that a company's policy ended": Row(400, "invalid_rapt", "auth_expired", action="Login with Google"),
+    "the account must be verified": Row(
+        403, GoogleError.validation_required().message, "account_ineligible", action="Run `gemini`"
+    ),
+    "403": Row(403, body(GoogleError.permission_denied()), "permission_denied", action="licence"),
+    "the API is switched off": Row(
+        403,
+        body(GoogleError.service_disabled("p-1")),
+        "permission_denied",
+        action="https://console.developers.google.com/apis/api/cloudaicompanion.googleapis.com/overview?project=p-1",
+    ),
+    "404, which the CLI calls 500": Row(
+        500, GoogleError.model_not_found().message, "model_unavailable", action="gemini-3-pro-preview"
+    ),
+    "404": Row(404, "Not here.", "model_unavailable", action="gemini-3-pro-preview"),
+    "400": Row(400, body(GoogleError.invalid_argument()), "invalid_request"),
+    "parameters refused": Row(-32602, "Session not found: x", "invalid_request"),
+    "an internal error of the agent": Row(-32603, "Internal error", "invalid_request"),
+    "429, the day's quota": Row(
+        429, "You have exhausted your daily quota on this model." + TIP, "quota_exhausted", action="another Gemini model"
+    ),
+    "429, reset in hours": Row(429, GoogleError.quota_exhausted().message + TIP, "quota_exhausted", 18723),
+    "429, QUOTA_EXHAUSTED": Row(429, body(GoogleError.quota_exhausted("10s", 10.0)), "quota_exhausted", 10),
+    "429, a limit of nothing": Row(429, "Quota exceeded, limit: 0", "quota_exhausted"),
+    "429, just long enough for a quota": Row(429, "Quota will reset after 5m0s.", "quota_exhausted", 300),
+    "429, just too short for a quota": Row(429, "Quota will reset after 4m59s.", "rate_limited", 299),
+    "429, 2 s": Row(429, GoogleError.rate_limited(2).message + TIP, "rate_limited", 2),
+    "429, less than a second": Row(429, "Please retry after 150ms.", "rate_limited", 1),
+    "429, without a word": Row(429, GoogleError.exhausted_without_details().message, "rate_limited", 30),
+    "429, no capacity": Row(429, GoogleError.no_capacity().message, "model_unavailable", action="gemini-3-pro-preview"),
+    "429, MODEL_CAPACITY": Row(429, body(GoogleError.no_capacity()), "model_unavailable", action="gemini-3-pro-preview"),
+    "500": Row(500, GoogleError.internal().message, "upstream_error"),
+    "503": Row(503, GoogleError.unavailable().message + TIP, "upstream_error"),
+    "the stream was cut": Row(500, "Premature close", "upstream_error"),
+    "nobody listens": Row(500, "fetch failed", "upstream_error"),
+    "no number at all": Row(0, "", "upstream_error"),
+}
+
+
+@pytest.mark.parametrize("row", PROMPT_ERRORS.values(), ids=PROMPT_ERRORS)
+def test_a_failed_prompt_becomes_this_error(row: Row) -> None:
+    """The measured table of gemini-cli 0.61.0, one row an error."""
+    error = of_a_prompt(row.code, row.message)
+
+    assert error.code == row.told
+    assert error.provider == "gemini"
+    assert error.retry_after_s == row.retry_after_s
+    assert row.action in error.action
+    assert error.action
+
+
+@pytest.mark.parametrize("name", ["429, 2 s", "429, reset in hours", "429, no capacity", "500", "the stream was cut"])
+def test_text_that_came_before_the_failure_is_kept(name: str) -> None:
+    """What was streamed is the caller's, whatever ended it."""
+    row = PROMPT_ERRORS[name]
+
+    assert of_a_prompt(row.code, row.message, partial="half an").partial_text == "half an"
+
+
+@pytest.mark.parametrize("row", PROMPT_ERRORS.values(), ids=PROMPT_ERRORS)
+def test_no_error_of_a_prompt_quotes_google(row: Row) -> None:
+    """Google's sentence could hold the prompt; only a link to its console is taken from it."""
+    secret = "the-owner's-own-words"
+    error = of_a_prompt(row.code, row.message + secret)
+
+    assert secret not in error.message
+    assert secret not in error.action
+
+
+@pytest.mark.parametrize(
+    "quoting",
+    [
+        "invalid_grant",
+        "invalid_rapt",
+        "UNAUTHENTICATED",
+        "Authentication required",
+        "permission",
+        "No capacity available",
+        "Requested entity was not found",
+        "Verify your account to continue.",
+    ],
+)
+def test_a_prompt_that_google_quotes_cannot_choose_the_error(quoting: str) -> None:
+    """A question about a dead login must not end a login that works."""
+    error = of_a_prompt(400, f"Invalid value at 'contents[0]': \"what does {quoting} mean?\"")
+
+    assert error.code == "invalid_request"
+
+
+def test_the_model_that_failed_is_not_among_those_to_try() -> None:
+    """The next step names models that this account has, without the one that was just refused."""
+    action = of_a_prompt(500, "Requested entity was not found.").action
+
+    assert "gemini-3-pro-preview" in action
+    assert "gemini-2.5-pro" not in action
+
+
+def test_an_unknown_model_is_told_with_those_that_are_known() -> None:
+    """DESIGN 3.1: what the provider does not know ends in `model_unavailable` with the known list."""
+    error = unknown_model("gemini-9", KNOWN)
+
+    assert error.code == "model_unavailable"
+    assert "gemini-9" in error.message
+    assert all(name in error.action for name in KNOWN)
+
+
+# -- the account -------------------------------------------------------------------------------------------------------
+
+PROJECT_REQUIRED = (
+    "This account requires setting the GOOGLE_CLOUD_PROJECT or GOOGLE_CLOUD_PROJECT_ID env var. "
+    "See https://goo.gle/gemini-cli-auth-docs#workspace-gca"
+)
+
+ACCOUNT_ERRORS: dict[str, tuple[str, str, str, str]] = {
+    # what the reply says, what the debug log says, our code, a part of the next step
+    "a personal account": (UNSUPPORTED_CLIENT_TEXT, "IneligibleTierError", "account_ineligible", "licence"),
+    "a place that is not served": (
+        "Your current account is not eligible because it is not currently available in your location.",
+        "IneligibleTierError: ...",
+        "account_ineligible",
+        "another Google account",
+    ),
+    "an account to be verified": (
+        "Account validation required: x",
+        "ValidationRequiredError",
+        "account_ineligible",
+        "Run `gemini`",
+    ),
+    "a licence without a project": (PROJECT_REQUIRED, "ProjectIdRequiredError: x", "misconfigured", "GEMINI_PROJECT"),
+    "a project by its number": (
+        "Using a project number instead of a project ID is not supported.",
+        "InvalidNumericProjectIdError: x",
+        "misconfigured",
+        "GEMINI_PROJECT",
+    ),
+    "a project without a licence": ("Permission denied on resource project p.", "", "permission_denied", "licence"),
+    "no permission": ("The caller does not have permission", "", "permission_denied", "licence"),
+    "a refused access token": (GoogleError.unauthenticated().message, "", "auth_rejected", "gemini"),
+    "no login": ("Authentication required", "", "auth_rejected", "gemini"),
+    "a login that was revoked": ("invalid_grant", "", "auth_expired", "Login with Google"),
+    "Google fails": ("Internal error encountered.", "", "upstream_error", "again"),
+}
+
+
+@pytest.mark.parametrize(("said", "log", "told", "action"), ACCOUNT_ERRORS.values(), ids=ACCOUNT_ERRORS)
+def test_an_account_that_is_not_served_is_told_why(said: str, log: str, told: str, action: str) -> None:
+    """`session/new` is refused with Google's sentence; the debug log names the class of the error."""
+    error = of_an_account(-32000, said, log)
+
+    assert error.code == told
+    assert action in error.action
+
+
+def test_before_a_prompt_was_sent_google_may_be_quoted() -> None:
+    """Nothing of the owner's can be in it yet, and it says best what is wrong with an account."""
+    assert "made-up reason" in of_an_account(-32000, "made-up reason").message
+
+
+@pytest.mark.parametrize(
+    ("log", "told"),
+    {
+        "": "auth_expired",
+        "Cached credentials are not valid: invalid_grant": "auth_expired",
+        "Cached credentials are not valid: invalid_token": "auth_expired",
+        "Cached credentials are not valid: No refresh token is set.": "auth_expired",
+        "Cached credentials are not valid: internal_failure": "upstream_error",
+        "Cached credentials are not valid: request to https://oauth2.googleapis.com/token failed": "upstream_error",
+    }.items(),
+)
+def test_a_dead_network_is_not_taken_for_a_dead_login(log: str, told: str) -> None:
+    """The CLI asks for a login in both cases; only its debug log tells them apart (G6)."""
+    assert start_error(debug_log=log).code == told
+
+
+# -- small readers -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("message", "seconds"),
+    {
+        "Your quota will reset after 5h12m3s.": 18723.0,
+        "reset after 2s": 2.0,
+        "Suggested retry after 30s": 30.0,
+        "Retrying after 21763725ms...": 21763.725,
+        "RESET AFTER 1h": 3600.0,
+        "reset after 1.5s": 1.5,
+        "reset after 0s": 0.0,
+        "reset after a while": None,
+        "after 5s": None,
+        "": None,
+    }.items(),
+)
+def test_a_wait_is_read_from_the_message(message: str, seconds: float | None) -> None:
+    """Google tells the wait in words only; the CLI hides its number."""
+    assert reset_after_s(message) == (None if seconds is None else pytest.approx(seconds))
+
+
+def test_no_wait_is_too_long_to_be_told() -> None:
+    """A number beyond all measure is a long wait, not a crash."""
+    error = of_a_prompt(429, f"reset after {'9' * 400}h")
+
+    assert error.code == "quota_exhausted"
+    json.dumps(error.details(), allow_nan=False)
+
+
+def test_a_quoted_sentence_fits_one_line() -> None:
+    """No control characters, no tips, no page of JSON."""
+    said = quoted(body(GoogleError(403, "X", "Not\nallowed\x1b[31m \u202ehere" + "x" * 1000)) + TIP)
+
+    assert said.startswith("Not allowed [31m  here")
+    assert len(said) <= 400
+    assert re.search(r"[\x00-\x1f\u202e]", said) is None
+
+
+# -- the prompt --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "prompt", ["/about", "  /memory show", "\n/help", "\ufeff/help", "$x", "!id", "@file", "-v", "\u200b/help", "'/about"]
+)
+def test_what_the_cli_might_run_itself_is_never_the_first_block(prompt: str) -> None:
+    """The CLI runs a turn whose first block begins with `/about` by itself; a block before it prevents that."""
+    first, *others = prompt_blocks(prompt, None)
+
+    assert first[:1].isalpha()
+    assert others == [prompt]
+
+
+def test_a_plain_question_is_sent_as_it_is() -> None:
+    """Nothing is put before what cannot be a command."""
+    assert prompt_blocks("Hello /about", None) == ["Hello /about"]
+
+
+def test_a_system_text_stands_before_the_prompt() -> None:
+    """The CLI has no system prompt per session: the text is the first block, never the prompt's."""
+    first, prompt = prompt_blocks("/about", "be brief")
+
+    assert "be brief" in first
+    assert prompt == "/about"
+
+
+@given(TEXT, st.one_of(st.none(), TEXT))
+def test_every_prompt_is_the_last_block_untouched(prompt: str, system: str | None) -> None:
+    """G3: character for character; and what the CLI looks at first begins with a letter or digit."""
+    blocks = prompt_blocks(prompt, system)
+
+    assert blocks[-1] == prompt
+    assert blocks[0][:1].isalnum()
+    assert len(blocks) <= 2
+
+
+# -- the end of a turn -------------------------------------------------------------------------------------------------
+
+
+def result(reason: str, given: int = 12, written: int = 7) -> dict[str, Any]:
+    count = {"input_tokens": given, "output_tokens": written}
+    return {"stopReason": reason, "_meta": {"quota": {"token_count": count}}}
+
+
+@pytest.mark.parametrize(
+    ("reason", "told"), [("end_turn", "end_turn"), ("max_tokens", "max_tokens"), ("max_turn_requests", "unknown")]
+)
+def test_a_whole_answer_has_its_stop_reason_and_usage(reason: str, told: StopReason) -> None:
+    """What the CLI counted is passed on; a reason that we do not know is `unknown`, not a guess."""
+    stop_reason, usage = finished(result(reason), "text")
+
+    assert stop_reason == told
+    assert (usage.input_tokens, usage.output_tokens) == (12, 7)
+
+
+NO_ANSWERS: dict[str, tuple[Mapping[str, Any], str, str, str | None]] = {
+    # the result, the text before it, our code, the partial text
+    "declined": (result("refusal"), "I", "refused", None),
+    "a prompt too long to be sent": (result("max_tokens", 0, 0), "", "invalid_request", None),
+    "dropped": (result("cancelled"), "half an", "upstream_error", "half an"),
+    "no text": (result("end_turn"), "", "upstream_error", None),
+    "blank text": (result("end_turn"), " \n", "upstream_error", None),
+    "an end without a count": (result("end_turn", 0, 0), "half an", "upstream_error", "half an"),
+    "nothing at all": ({}, "", "upstream_error", None),
+}
+
+
+@pytest.mark.parametrize(("given", "text", "told", "partial"), NO_ANSWERS.values(), ids=NO_ANSWERS)
+def test_what_only_looks_like_an_answer_is_an_error(
+    given: Mapping[str, Any], text: str, told: str, partial: str | None
+) -> None:
+    """The CLI says `end_turn` for a blocked, an empty, a malformed and a cut answer alike."""
+    with pytest.raises(HubError) as raised:
+        finished(given, text)
+
+    assert raised.value.code == told
+    assert raised.value.partial_text == partial
+
+
+# -- properties --------------------------------------------------------------------------------------------------------
+
+REASONS = st.sampled_from(["end_turn", "max_tokens", "refusal", "cancelled", "max_turn_requests"])
+COUNTS = st.fixed_dictionaries({}, optional={"input_tokens": loose(st.integers()), "output_tokens": loose(st.integers())})
+META = st.fixed_dictionaries(
+    {}, optional={"quota": loose(st.fixed_dictionaries({}, optional={"token_count": loose(COUNTS)}))}
+)
+RESULTS = st.one_of(
+    st.fixed_dictionaries({}, optional={"stopReason": loose(REASONS), "_meta": loose(META)}),
+    st.dictionaries(ANY_TEXT, any_json()),
+)
+
+
+@given(RESULTS, st.one_of(st.just("text"), ANY_TEXT))
+@example({"stopReason": "end_turn", "_meta": {"quota": {"token_count": {"input_tokens": float("nan")}}}}, "text")
+def test_any_end_of_a_turn_is_an_answer_or_a_coded_error(given: dict[str, Any], text: str) -> None:
+    """Whatever a CLI gone wrong says at the end, the caller gets one of the two."""
+    try:
+        stop_reason, usage = finished(given, text)
+    except HubError as error:
+        assert error.action
+    else:
+        assert text.strip()
+        assert stop_reason in {"end_turn", "max_tokens", "unknown"}
+        assert usage.input_tokens >= 0
+        assert usage.output_tokens >= 0
+
+
+MESSAGES = st.one_of(
+    ANY_TEXT,
+    st.from_regex(r"(reset|retry) after ([0-9.]{1,500}(ms|h|m|s) ?){1,3}", fullmatch=True),
+    st.sampled_from([row.message for row in PROMPT_ERRORS.values()]),
+)
+
+
+@given(st.one_of(st.sampled_from([400, 401, 403, 404, 429, 500, -32000, -32602]), st.integers()), MESSAGES, st.booleans())
+def test_any_refusal_is_one_coded_error(code: int, message: str, account: bool) -> None:
+    """Any number with any text, of a prompt or of an account: a code, a sentence, a next step, and plain JSON."""
+    error = of_an_account(code, message) if account else of_a_prompt(code, message)
+
+    assert error.message
+    assert error.action
+    assert error.retry_after_s is None or error.retry_after_s >= 0
+    json.dumps(error.details(), allow_nan=False)

@@ -1,0 +1,261 @@
+"""One hub's folder, the sweeping after dead hubs, and ending a process by its number. With real processes."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from llm_mcp_hub.children.supervision import Child, RunFolder
+
+DEADLINE_S = 60.0
+
+# A hub as far as this module sees one: it makes its folder and a child's home in it, says where, and lives on.
+HUB = """
+import sys
+from pathlib import Path
+from llm_mcp_hub.children.supervision import RunFolder
+run = RunFolder(Path(sys.argv[1]))
+print(run.new_home("claude"), flush=True)
+sys.stdin.read()
+run.close()
+"""
+
+
+@contextmanager
+def hub(state: Path) -> Generator[tuple[subprocess.Popen[str], Path]]:
+    """A hub in a process of its own, and the home of its child."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HUB, str(state)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        try:
+            yield process, Path(process.stdout.readline().strip())
+        finally:
+            process.kill()
+
+
+@contextmanager
+def sleeper(**environment: str) -> Generator[subprocess.Popen[bytes]]:
+    """A process that lives until it is ended."""
+    with subprocess.Popen(["sleep", "600"], env={"PATH": os.environ["PATH"], **environment}) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    return tmp_path / "state"
+
+
+# -- one hub -----------------------------------------------------------------------------------------------------------
+
+
+def test_what_the_hub_makes_is_for_its_owner_only(state: Path) -> None:
+    """G7: 0600 in 0700, whatever the umask; and the children's working folder cannot be written."""
+    before = os.umask(0)
+    try:
+        run = RunFolder(state)
+        home = run.new_home("gemini")
+    finally:
+        os.umask(before)
+
+    assert [mode(path) for path in (state, state / "run", run.path, home)] == [0o700] * 4
+    assert mode(run.path / "lock") == 0o600
+    assert mode(run.empty) == 0o500
+    assert names(run.empty) == set()
+    run.close()
+
+
+def test_every_child_has_a_home_of_its_own(state: Path) -> None:
+    """Two children of one provider must not share a login copy; a dropped home goes with all that is in it."""
+    run = RunFolder(state)
+    first, second = run.new_home("claude"), run.new_home("claude")
+    (first / "deep").mkdir()
+    (first / "deep" / "file").write_text("x")
+
+    run.drop_home(first)
+    run.drop_home(first)
+
+    assert first != second
+    assert not first.exists()
+    assert second.is_dir()
+    assert run.new_home("claude") not in (first, second)
+    run.close()
+
+
+def test_closing_leaves_nothing_and_may_be_repeated(state: Path) -> None:
+    """A clean end needs no sweep."""
+    run = RunFolder(state)
+    (run.new_home("claude") / "file").write_text("x")
+
+    run.close()
+    run.close()
+
+    assert names(state / "run") == {".lock"}
+
+
+def test_a_state_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+    """The composition root makes `misconfigured` of it; silence would leave children without a home."""
+    (tmp_path / "file").write_text("x")
+
+    with pytest.raises(OSError, match="file"):
+        RunFolder(tmp_path / "file" / "state")
+
+
+# -- several hubs ------------------------------------------------------------------------------------------------------
+
+
+def test_a_second_hub_leaves_a_living_ones_folder_alone(state: Path) -> None:
+    """Editors start a hub each; all live on one state folder."""
+    with hub(state) as (_, home):
+        run = RunFolder(state)
+
+        assert home.is_dir()
+        assert len(names(state / "run") - {".lock"}) == 2
+        run.close()
+        assert home.is_dir()
+
+
+def test_hubs_that_start_at_once_do_not_sweep_each_other(state: Path) -> None:
+    """Between the making of a folder and its lock another hub could take it for a dead one's."""
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", HUB, str(state)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(4)
+    ]
+    homes: list[Path] = []
+    for process in started:
+        assert process.stdout is not None
+        homes.append(Path(process.stdout.readline().strip()))
+
+    alive = [home.is_dir() for home in homes]
+    for process in started:
+        process.communicate(timeout=DEADLINE_S)
+
+    assert alive == [True] * 4
+    assert [process.returncode for process in started] == [0] * 4
+    assert names(state / "run") == {".lock"}
+
+
+def test_a_dead_hubs_folder_is_swept_with_the_child_that_lives_in_it(state: Path) -> None:
+    """G5: after a SIGKILL of the hub the next start ends what is left, at the latest."""
+    with hub(state) as (process, home), sleeper(HOME=str(home)) as child:
+        (home / "pid").write_text(str(child.pid))
+        process.kill()
+        process.wait(DEADLINE_S)
+        assert home.is_dir()
+
+        run = RunFolder(state)
+
+        assert child.wait(DEADLINE_S) == -signal.SIGKILL
+        assert not home.exists()
+        assert names(state / "run") == {".lock", run.path.name}
+        run.close()
+
+
+def test_a_process_that_got_a_dead_childs_number_is_not_hit(state: Path) -> None:
+    """Numbers are given out again: the new owner of one may be the owner's editor."""
+    with hub(state) as (process, home), sleeper(HOME="/nowhere") as stranger:
+        (home / "pid").write_text(str(stranger.pid))
+        process.kill()
+        process.wait(DEADLINE_S)
+
+        RunFolder(state).close()
+
+        assert not home.exists()
+        assert stranger.poll() is None
+
+
+@pytest.mark.parametrize("content", ["", "x", "-1", "0", str(2**22 + 1), str(10**30), "1.5", "\0"])
+def test_a_pid_file_that_names_nobody_stops_no_sweep(state: Path, content: str) -> None:
+    """A hub may die while it writes one."""
+    dead = state / "run" / "0123456789abcdef"
+    (dead / "claude-1").mkdir(parents=True)
+    (dead / "claude-1" / "pid").write_text(content)
+
+    run = RunFolder(state)
+
+    assert not dead.exists()
+    run.close()
+
+
+def test_what_is_no_hubs_folder_is_left_alone(state: Path) -> None:
+    """A file that somebody put there is no dead hub."""
+    (state / "run").mkdir(parents=True)
+    (state / "run" / "notes.txt").write_text("x")
+
+    RunFolder(state).close()
+
+    assert names(state / "run") == {".lock", "notes.txt"}
+
+
+def test_a_folders_lock_ends_with_its_hub_alone(state: Path) -> None:
+    """A child that inherited the lock would keep a dead hub's folder for ever."""
+    run = RunFolder(state)
+    with sleeper():  # started while the lock is held
+        path = run.path
+        (path / "kept").write_text("x")
+        lock = os.open(path / "lock", os.O_RDWR)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        run.close()
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(lock)
+
+
+# -- one process -------------------------------------------------------------------------------------------------------
+
+
+def test_a_child_is_known_by_its_number_and_can_be_ended() -> None:
+    """SIGTERM asks, SIGKILL does not; the memory is that of a living process."""
+    with sleeper() as asked, sleeper() as killed:
+        assert Child(asked.pid).memory > 0
+        Child(asked.pid).terminate()
+        Child(killed.pid).kill()
+
+        assert asked.wait(DEADLINE_S) == -signal.SIGTERM
+        assert killed.wait(DEADLINE_S) == -signal.SIGKILL
+
+
+def test_a_child_that_has_gone_is_left_in_peace() -> None:
+    """Ending it again does nothing and raises nothing: ends race each other."""
+    with sleeper() as process:
+        child = Child(process.pid)
+        process.kill()
+        process.wait(DEADLINE_S)
+
+        child.terminate()
+        child.kill()
+
+        assert child.memory == 0
+
+
+def test_nobody_is_no_child() -> None:
+    """A number without a process is told at once."""
+    with sleeper() as process:
+        pass
+    assert not psutil.pid_exists(process.pid)
+
+    with pytest.raises(ProcessLookupError):
+        Child(process.pid)
