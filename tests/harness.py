@@ -50,6 +50,13 @@ class World:
     gemini: GoogleUpstream
     changes: dict[str, str] = field(default_factory=dict[str, str])
     """Variables that a test adds to the hub's environment."""
+    prefix: list[str] = field(default_factory=list[str])
+    """Words before the hub's own command line: a program that takes something away, then becomes the hub."""
+
+    @property
+    def command(self) -> list[str]:
+        """How the hub is started here."""
+        return [*self.prefix, sys.executable, "-m", "llm_mcp_hub"]
 
     @property
     def state(self) -> Path:
@@ -175,7 +182,8 @@ def http_hub(world: World, *arguments: str, cwd: Path | None = None) -> Generato
 
 def stdio_server(world: World, *, cwd: Path | None = None) -> StdioServerParameters:
     """How a client starts the hub over stdio in this world."""
-    return StdioServerParameters(command=sys.executable, args=["-m", "llm_mcp_hub"], env=world.environment, cwd=cwd)
+    program, *arguments = world.command
+    return StdioServerParameters(command=program, args=arguments, env=world.environment, cwd=cwd)
 
 
 @asynccontextmanager
@@ -270,7 +278,7 @@ def run_command(
 ) -> subprocess.CompletedProcess[bytes]:
     """Run `llm-mcp-hub` with these words to its end."""
     return subprocess.run(
-        [sys.executable, "-m", "llm_mcp_hub", *arguments],
+        [*world.command, *arguments],
         env=world.environment,
         cwd=cwd,
         input=stdin.encode() if isinstance(stdin, str) else stdin,

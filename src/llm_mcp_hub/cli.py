@@ -80,6 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.command == "serve":
             return _serve(settings, given.host, given.port)
         if given.command == "ask":
+            if given.prompt in {None, "-"}:  # before the loop runs: within it a Ctrl-C could not end the reading
+                given.prompt = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
             return asyncio.run(_ask(settings, given))
         if given.command == "status":
             return asyncio.run(_status(settings, given.json))
@@ -130,27 +132,34 @@ async def _ask(settings: Settings, given: argparse.Namespace) -> int:
     from llm_mcp_hub.hub import Watch
     from llm_mcp_hub.providers.base import Event, Restarted, Text
 
-    prompt = sys.stdin.buffer.read().decode("utf-8", "surrogateescape") if given.prompt in {None, "-"} else given.prompt
     printed = 0
+    unread = False
+    task = asyncio.current_task()
 
     def show(event: Event) -> None:
-        nonlocal printed
+        nonlocal printed, unread
         if isinstance(event, Text):
-            sys.stdout.write(event.piece)
-            sys.stdout.flush()
+            try:
+                sys.stdout.write(event.piece)
+                sys.stdout.flush()
+            except BrokenPipeError:  # `| head` has seen enough
+                unread = True
+                if task is not None:
+                    task.cancel()
             printed += len(event.piece)
         elif isinstance(event, Restarted) and printed:
             print("\n[the answer began anew]", file=sys.stderr)
             printed = 0
 
-    task = asyncio.current_task()
     loop = asyncio.get_running_loop()
     if task is not None:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, task.cancel)
     try:
         async with composition.build_hub(settings) as hub:
-            ask = hub.new_ask(given.provider, prompt, model=given.model, system=given.system, timeout_s=given.timeout)
+            ask = hub.new_ask(
+                given.provider, given.prompt, model=given.model, system=given.system, timeout_s=given.timeout
+            )
             answer = await hub.ask(ask, Watch(None if given.json else show))
     except HubError as error:
         if given.json:
@@ -159,11 +168,11 @@ async def _ask(settings: Settings, given: argparse.Namespace) -> int:
             print()
         return _tell(error)
     except asyncio.CancelledError:
+        if unread:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still buffered goes there at exit
+            return 0
         print("\nllm-mcp-hub: cancelled", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # `| head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 0
     if given.json:
         print(answer.model_dump_json())
         return 0

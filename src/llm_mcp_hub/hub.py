@@ -123,9 +123,9 @@ class Hub:
     ) -> Ask:
         """An ask whose every part has been checked. Raises InvalidRequest or NotFound."""
         traits = self._entry(provider).provider.traits
-        _check_text("prompt", prompt, required=True)
+        _check_text("prompt", prompt, required=True, provider=provider)
         if system is not None:
-            _check_text("system", system, required=False)
+            _check_text("system", system, required=False, provider=provider)
         wanted = model or traits.default_model
         if not traits.accepts(wanted):
             raise InvalidRequest(
@@ -133,7 +133,9 @@ class Hub:
             )
         limit = self._deadlines.whole if timeout_s is None else timeout_s
         if not 1 <= limit <= 3600:
-            raise InvalidRequest("timeout_s is not between 1 and 3600.", action="Give 1 to 3600 seconds.")
+            raise InvalidRequest(
+                "timeout_s is not between 1 and 3600.", action="Give 1 to 3600 seconds.", provider=provider
+            )
         return Ask(f"ask_{secrets.token_urlsafe(12)}", provider, prompt, wanted, system or None, limit)
 
     async def ask(self, ask: Ask, watch: Watch | None = None) -> Answer:
@@ -246,16 +248,18 @@ class Hub:
         async with contextlib.aclosing(provider.ask(ask)) as events:
             while True:
                 whole = began + ask.timeout_s
-                first = started + self._deadlines.first_text if not partial else whole
+                # An answer that began and begins anew has begun: only silence and the whole deadline watch it now.
+                first = started + self._deadlines.first_text if first_text_ms is None else whole
                 idle = quiet_since + self._deadlines.idle
                 limit = min(whole, first, idle)
+                event: Event | None = None
                 try:
-                    with anyio.fail_after(max(0.0, limit - time.monotonic())):
+                    with anyio.move_on_after(max(0.0, limit - time.monotonic())):
                         event = await anext(events)
-                except TimeoutError:
-                    raise self._too_late(ask, limit, whole, first, "".join(partial) or None) from None
                 except StopAsyncIteration:
                     raise Internal("The provider ended without an answer.", action="Ask again.") from None
+                if event is None:  # and not by a TimeoutError: a provider may break with one of its own
+                    raise self._too_late(ask, limit, whole, first, "".join(partial) or None)
                 quiet_since = time.monotonic()
                 if isinstance(event, Text):
                     event = Text(characters.joined(event.piece))
@@ -310,19 +314,25 @@ class Hub:
 
     def _let_go(self) -> None:
         for entry in self._table.values():
-            task = asyncio.get_running_loop().create_task(entry.provider.close())
+            task = asyncio.get_running_loop().create_task(self._rest(entry.provider))
             self._letting_go.add(task)
             task.add_done_callback(self._letting_go.discard)
 
+    async def _rest(self, provider: Provider) -> None:
+        if self._running == 0:  # an ask may have come between the timer and this
+            await provider.close()
 
-def _check_text(name: str, text: str, *, required: bool) -> None:
+
+def _check_text(name: str, text: str, *, required: bool, provider: str) -> None:
     """Refuse what could not reach the model as it is; never quote it."""
     # JavaScript, in which both CLIs are written, counts U+FEFF as white space: Claude's would answer it by itself.
     if required and not text.replace("\ufeff", "").strip():
-        raise InvalidRequest(f"{name} is blank.", action=f"Give a {name} with text in it.")
+        raise InvalidRequest(f"{name} is blank.", action=f"Give a {name} with text in it.", provider=provider)
     if len(text) > PROMPT_LIMIT:
         raise InvalidRequest(
-            f"{name} has {len(text):,} characters; the limit is {PROMPT_LIMIT:,}.", action=f"Shorten the {name}."
+            f"{name} has {len(text):,} characters; the limit is {PROMPT_LIMIT:,}.",
+            action=f"Shorten the {name}.",
+            provider=provider,
         )
     try:
         text.encode("utf-8")
@@ -331,6 +341,7 @@ def _check_text(name: str, text: str, *, required: bool) -> None:
             f"{name} holds half of a character (a lone surrogate) at position {error.start}, which no encoding can "
             "carry.",
             action="Remove it, or send the whole character.",
+            provider=provider,
         ) from None
 
 

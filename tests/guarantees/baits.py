@@ -1,4 +1,4 @@
-"""Everything that a CLI could load, read or run beside a prompt, planted around a hub: each piece marked and found again.
+"""Everything that a CLI could load, read or run beside a prompt, planted around a hub and found again.
 
 A canary is a line that stands in one file only: on the wire it tells which file was read. A planted program leaves a
 file of its own name: it tells what was run. It knows where the two CLIs look; it does not know the hub.
@@ -28,6 +28,9 @@ class Baits:
     world: World
     mark: str = field(default_factory=lambda: f"canary-{uuid4().hex}")
     """Stands in every canary."""
+    variables: dict[str, str] = field(default_factory=dict[str, str])
+    """Variables that make a CLI, its runtime or a shell load something planted."""
+    _planted: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def home(self) -> Path:
@@ -63,15 +66,15 @@ class Baits:
         self._of_gemini(self.cwd / ".gemini", "project")
         self._write(self.cwd / ".env", "GEMINI_SYSTEM_MD=1\nGEMINI_CLI_TRUST_WORKSPACE=true\n")
         self._write(self.home / ".gemini" / "trustedFolders.json", {str(self.cwd): "TRUST_FOLDER"})
-
-    @property
-    def variables(self) -> dict[str, str]:
-        """Variables that make a CLI, its runtime or a shell load something planted."""
-        script = self._write(
-            self.home / "preload.js", f"require('node:fs').writeFileSync('{self._marks}/preload', '')\n"
+        script = f"require('node:fs').writeFileSync('{self._marks}/preload', '')\n"
+        self.variables = self._variables(
+            script=self._write(self.home / "preload.js", script),
+            shell=self._write(self.home / "shell.sh", self.command("shell")),
+            system=self._write(self.home / "system.md", self._canary("system.md")),
         )
-        shell = self._write(self.home / "shell.sh", f": >'{self._marks}/shell'\n")
-        system = self._write(self.home / "system.md", self._canary("system.md"))
+        self._planted = self._snapshot()
+
+    def _variables(self, *, script: Path, shell: Path, system: Path) -> dict[str, str]:
         return {
             "NODE_OPTIONS": f"--require={script}",
             "BASH_ENV": str(shell),
@@ -97,9 +100,12 @@ class Baits:
         """A file that does not exist; whoever makes it leaves the mark `name`."""
         return self._marks / name
 
-    def read(self, requests: Iterable[Received]) -> list[str]:
-        """The files whose canaries stand anywhere in these requests."""
+    def read(self, requests: Iterable[Received] | None = None) -> list[str]:
+        """The files whose canaries stand anywhere in these requests; in all that reached either provider, if None."""
         names: set[str] = set()
+        world = self.world
+        if requests is None:
+            requests = [*world.claude.received, *world.gemini.received, *world.gemini.oauth_received]
         for request in requests:
             around = repr((request.path, request.query, request.headers)).encode()
             names.update(
@@ -107,8 +113,27 @@ class Baits:
             )
         return sorted(names)
 
-    def snapshot(self) -> Mapping[str, str]:
-        """Every file of the home by its content, but for what the hub keeps for its children."""
+    @property
+    def declared_tools(self) -> list[Any]:
+        """The tools that either model was offered."""
+        found: list[Any] = []
+        for request in self.world.claude.received:
+            found += request.json.get("tools") or []
+        for request in self.world.gemini.generations:
+            tools: list[dict[str, Any]] = request.json["request"].get("tools") or []
+            found += [held for tool in tools for held in tool.values() if held]
+        return found
+
+    def assert_untouched(self) -> None:
+        """No file was read or written, no program was run, no tool was offered."""
+        assert self.read() == []
+        assert self.ran == []
+        assert self.declared_tools == []
+        assert self._snapshot() == self._planted
+        assert self.world.surprises == []
+
+    def _snapshot(self) -> Mapping[str, str]:
+        # Every file of the home by its content, but for what the hub keeps for its children.
         run = self.world.state / "run"
         files = (file for file in self.home.rglob("*") if file.is_file() and run not in file.parents)
         return {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
@@ -129,17 +154,19 @@ class Baits:
     def _server(self, name: str) -> dict[str, Any]:
         return {"command": "/bin/sh", "args": ["-c", self.command(name)], "trust": True}
 
-    def _described(self, name: str) -> str:
+    def _described(self, name: str, title: str) -> str:
         said = self._canary(name)
-        return f"---\nname: {Path(name).stem}\ndescription: {said}\n---\n{said}\n"
+        return f"---\nname: {title}\ndescription: {said}\n---\n{said}\n"
 
     def _of_claude(self, folder: Path, whose: str) -> None:
         self._write(folder / "CLAUDE.md", self._canary(f"claude-{whose}/CLAUDE.md"))
         self._write(folder / "rules" / "bait.md", self._canary(f"claude-{whose}/rule"))
         self._write(folder / "commands" / "bait.md", self._canary(f"claude-{whose}/command"))
-        self._write(folder / "skills" / "bait-skill" / "SKILL.md", self._described(f"claude-{whose}/skill"))
-        self._write(folder / "agents" / "bait.md", self._described(f"claude-{whose}/agent"))
-        self._write(folder / "output-styles" / "bait.md", self._described(f"claude-{whose}/style"))
+        self._write(
+            folder / "skills" / "bait-skill" / "SKILL.md", self._described(f"claude-{whose}/skill", "bait-skill")
+        )
+        self._write(folder / "agents" / "bait-agent.md", self._described(f"claude-{whose}/agent", "bait-agent"))
+        self._write(folder / "output-styles" / "bait-style.md", self._described(f"claude-{whose}/style", "bait-style"))
         plugin = folder / "skills" / "bait-plugin"
         self._write(plugin / ".claude-plugin" / "plugin.json", {"name": "bait-plugin", "version": "1.0.0"})
         self._write(plugin / "hooks" / "hooks.json", {"hooks": {"SessionStart": self._hook(f"claude-{whose}-plugin")}})
@@ -147,7 +174,7 @@ class Baits:
             "hooks": {event: self._hook(f"claude-{whose}-{event}") for event in CLAUDE_HOOKS},
             "permissions": {"allow": ["Bash", "Read", "Write", "Edit", "WebFetch"]},
             "enableAllProjectMcpServers": True,
-            "outputStyle": "style",
+            "outputStyle": "bait-style",
             "statusLine": {"type": "command", "command": self.command(f"claude-{whose}-status")},
         }
         self._write(folder / "settings.json", settings)
@@ -157,8 +184,10 @@ class Baits:
         self._write(folder / "GEMINI.md", self._canary(f"gemini-{whose}/GEMINI.md"))
         self._write(folder / "system.md", self._canary(f"gemini-{whose}/system.md"))
         self._write(folder / "commands" / "bait.toml", f'prompt = "{self._canary(f"gemini-{whose}/command")}"\n')
-        self._write(folder / "skills" / "bait-skill" / "SKILL.md", self._described(f"gemini-{whose}/skill"))
-        self._write(folder / "agents" / "bait.md", self._described(f"gemini-{whose}/agent"))
+        self._write(
+            folder / "skills" / "bait-skill" / "SKILL.md", self._described(f"gemini-{whose}/skill", "bait-skill")
+        )
+        self._write(folder / "agents" / "bait-agent.md", self._described(f"gemini-{whose}/agent", "bait-agent"))
         self._write(folder / "policies" / "bait.toml", '[[rule]]\ntoolName = "*"\ndecision = "allow"\npriority = 999\n')
         extension = folder / "extensions" / "bait"
         self._write(extension / "GEMINI.md", self._canary(f"gemini-{whose}/extension"))

@@ -1,6 +1,6 @@
 """How a hub is driven by hand, struck in the middle of an answer, and searched for what it left behind.
 
-What is done to a hub is exactly what stands in the test: its pipes, its signals and its streams are in the test's hands.
+What is done to a hub is exactly what stands in the test: its pipes, signals and streams are in the test's hands.
 Every wait is for an event (a request at a stand-in, a line of the hub's log, the end of a process) and has a deadline.
 It knows the wire, the log and the processes; it does not know how the hub keeps its promise.
 """
@@ -221,9 +221,7 @@ def wait_until_settled(world: World) -> None:
     for provider in PROVIDERS:
         world.upstream(provider).wait_until_quiet(timeout=DEADLINE_S)
         while len(left := children_of(world, provider)) > 1:
-            # The next one warm is made before the one that was used has gone: the older must go.
-            gone(left[:1])
-            assert time.monotonic() < until, f"left behind: {left}"
+            assert one_has_gone(left, until), f"left behind: {left}"
 
 
 def descriptors(process: psutil.Process) -> int:
@@ -241,8 +239,8 @@ FEW = 8
 class Gate:
     """Holds Claude's child at the worst moment of its start: its pid is noted, but nothing ties it to the hub yet.
 
-    It stands in the way of `setpriv`, which is what the child's wrapper runs next. Use it as a context manager: leaving it
-    lets all go on.
+    It stands in the way of `setpriv`, which is what the child's wrapper runs next. A context manager: leaving it lets
+    all go on.
     """
 
     def __init__(self, folder: Path, world: World) -> None:
@@ -508,6 +506,61 @@ class Hub:
         thread.start()
 
 
+class Shell:
+    """`llm-mcp-hub ask` as a shell runs it: in a process group of its own, which is what Ctrl-C is sent to."""
+
+    def __init__(self, world: World, provider: Provider, prompt: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "llm_mcp_hub", "ask", provider, prompt],
+            env=world.environment,
+            stdin=subprocess.PIPE if prompt == "-" else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+
+    def read(self, count: int) -> bytes:
+        """The first bytes of the answer, as soon as they are printed."""
+        assert self.process.stdout is not None
+        return self.process.stdout.read(count)
+
+    def stop_reading(self) -> None:
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+    def wait_until_it_waits(self) -> None:
+        """Block until it sleeps for want of input. The kernel tells nobody when that is, so it is looked at."""
+        process, until = psutil.Process(self.process.pid), time.monotonic() + DEADLINE_S
+        while process.status() != psutil.STATUS_SLEEPING:
+            assert time.monotonic() < until, "it never came to wait"
+            os.sched_yield()
+
+    def ctrl_c(self) -> None:
+        os.killpg(self.process.pid, signal.SIGINT)
+
+    def end(self) -> tuple[int, str]:
+        """Exit code and stderr."""
+        code = self.process.wait(DEADLINE_S)
+        assert self.process.stderr is not None
+        return code, self.process.stderr.read().decode()
+
+
+@contextmanager
+def shells(world: World, prompt: str = "a question") -> Generator[dict[Provider, Shell]]:
+    """Both providers are asked from a shell, at once."""
+    asked: dict[Provider, Shell] = {provider: Shell(world, provider, prompt) for provider in PROVIDERS}
+    try:
+        yield asked
+    finally:
+        for shell in asked.values():
+            shell.process.kill()
+            shell.process.wait(DEADLINE_S)
+            for pipe in (shell.process.stdin, shell.process.stdout, shell.process.stderr):
+                if pipe is not None:
+                    with contextlib.suppress(OSError):
+                        pipe.close()
+
+
 @contextmanager
 def official_client(world: World, transport: Transport, era: Era) -> Generator[tuple[Line, Log, psutil.Process]]:
     """The official Python client on a hub of its own: the line to it, the hub's log, and the hub."""
@@ -537,17 +590,24 @@ def hello(provider: Provider) -> tuple[str, dict[str, str]]:
     return f"ask_{provider}", {"prompt": "and the next question"}
 
 
+def one_has_gone(processes: Sequence[psutil.Process], until: float) -> bool:
+    """Block until one of these has ended, or the time has come. A zombie has ended: its new parent may be slow."""
+    with contextlib.ExitStack() as stack:
+        watched: list[int] = []
+        for process in processes:
+            try:
+                watched.append(os.pidfd_open(process.pid))
+            except ProcessLookupError:
+                return True
+            stack.callback(os.close, watched[-1])
+            if not process.is_running():  # the number has a new owner
+                return True
+        ended, _w, _x = select.select(watched, [], [], max(0.0, until - time.monotonic()))
+        return bool(ended)
+
+
 def gone(processes: Sequence[psutil.Process]) -> None:
-    """Block until these have ended; whoever inherits an orphan may take his time to bury it. Raises AssertionError."""
+    """Block until all of these have ended. Raises AssertionError."""
     until = time.monotonic() + DEADLINE_S
     for process in processes:
-        try:
-            watched = os.pidfd_open(process.pid)
-        except ProcessLookupError:
-            continue
-        try:
-            if process.is_running():  # else the number has a new owner by now
-                ended, _w, _x = select.select([watched], [], [], max(0.0, until - time.monotonic()))
-                assert ended, f"left behind: {process}"
-        finally:
-            os.close(watched)
+        assert one_has_gone([process], until), f"left behind: {process}"

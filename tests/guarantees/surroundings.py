@@ -17,7 +17,7 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,12 +25,16 @@ from typing import Any, Literal, Self, cast
 from uuid import uuid4
 
 import aiohttp
+import psutil
 import trustme
 from aiohttp import web
+from anyio.from_thread import start_blocking_portal
+from mcp.client import Client
+from mcp.client.stdio import StdioServerParameters, stdio_client
 from yarl import URL
 
 from llm_mcp_hub.providers.claude_child import bundled_cli
-from tests.harness import DEADLINE_S, GEMINI, TOKEN, World
+from tests.harness import DEADLINE_S, GEMINI, TOKEN, Line, World
 from tests.upstreams.anthropic import AnthropicUpstream
 from tests.upstreams.google import CODE_ASSIST_DOMAIN, OAUTH_HOSTS, GoogleUpstream, write_login
 from tests.upstreams.loopback import LoopbackServer, Received
@@ -45,8 +49,14 @@ OF_THE_ORGANISATION = (CLAUDE_SETTINGS, "/api/claude_code/policy_limits")
 KEY_HEADERS = ("x-api-key", "x-goog-api-key", "x-goog-user-project", "proxy-authorization", "cookie")
 """Each of them can name another payer than the bearer of `authorization`."""
 
+_HUB = Path(sys.executable).parent / "llm-mcp-hub"
 _KNOWN_TUNNELS = {f"{host}:443" for host in (CLAUDE_DOMAIN, CODE_ASSIST_DOMAIN, *OAUTH_HOSTS)}
 
+_WITH_OTHER_HOSTS = """set -e
+mount --bind "$2/hosts" /etc/hosts
+shift 2
+exec "$@"
+"""
 # `cp`, not an overlay: a container's root is one already, and cannot be the upper layer of another.
 _IN_A_PRIVATE_ETC = """set -e
 mount -t tmpfs none "$1"
@@ -223,7 +233,8 @@ class Surroundings:
         return json.loads(self.world.login_file.read_text())["access_token"]
 
     def set(self, **variables: str) -> None:
-        """Put variables into the hub's environment."""
+        """Put variables into the hub's environment, each once: poisons that are planted together stay whole."""
+        assert not variables.keys() & self.world.changes.keys()
         self.world.changes.update(variables)
 
     def plant(self, file: Path, content: str | Mapping[str, Any], *, mode: int = 0o600) -> Path:
@@ -243,31 +254,46 @@ class Surroundings:
 
     def start(self, provider: Provider, prompt: str = "hello") -> subprocess.Popen[bytes]:
         """Start `llm-mcp-hub ask` in these surroundings, by the command that people install."""
-        hub = Path(sys.executable).parent / "llm-mcp-hub"
-        return self._start([str(hub), "ask", provider, prompt, "--json"], self.world.environment)
+        return self._start([str(_HUB), "ask", provider, prompt, "--json"], self.world.environment)
 
-    def run_bare(self, provider: Provider, prompt: str = "hello") -> int:
+    @contextmanager
+    def line(self) -> Generator[Line]:
+        """A client on a hub over stdio in these surroundings."""
+        program, *arguments = self._command([str(_HUB)])
+        server = StdioServerParameters(command=program, args=arguments, env=self.world.environment, cwd=self.cwd)
+        log = self.folder / "stdio.log"
+        with log.open("a") as errors:
+            client = Client(stdio_client(server, errlog=errors), mode="auto")
+            with start_blocking_portal("asyncio") as portal, portal.wrap_async_context_manager(client):
+                yield Line(portal, client, log.read_text)
+
+    def etc_of_a_running_hub(self) -> Path:
+        """The `/etc` that the one hub of these surroundings sees: it can be planted in while the hub runs."""
+        hubs = [p for p in psutil.Process().children(recursive=True) if str(_HUB) in p.cmdline()[1:2]]
+        assert len(hubs) == 1, hubs
+        etc = Path(f"/proc/{hubs[0].pid}/root/etc")
+        assert (etc / "hosts").read_text() == (self.etc / "hosts").read_text(), "not a private /etc"
+        return etc
+
+    def run_bare(self, provider: Provider, prompt: str = "hello") -> None:
         """Put the question to the provider's own program in these surroundings, without a hub, to its end."""
         kept = ("PATH", "HOME", "LANG", "HTTPS_PROXY", "NO_PROXY", "NODE_EXTRA_CA_CERTS", *self.world.changes)
-        command = [str(bundled_cli()), "-p"] if provider == "claude" else [str(GEMINI), "--skip-trust", "-p"]
-        own = {"CLAUDE_CODE_OAUTH_TOKEN": TOKEN, "IS_SANDBOX": "1"} if provider == "claude" else {}
-        around = self.world.environment
-        process = self._start([*command, prompt], {**own, **{name: around[name] for name in kept if around[name]}})
-        process.communicate(timeout=DEADLINE_S)
-        return process.returncode
+        environment = {name: self.world.environment[name] for name in kept if self.world.environment[name]}
+        if provider == "claude":
+            command = [str(bundled_cli()), "-p", prompt]
+            environment["CLAUDE_CODE_OAUTH_TOKEN"] = TOKEN
+        else:
+            model = environment.get("GEMINI_MODEL", "gemini-2.5-pro")
+            command = [str(GEMINI), "--skip-trust", "-m", model, "-p", prompt]
+            settings = self.home / ".gemini" / "settings.json"
+            if not settings.exists():
+                once = {"maxAttempts": 1, "retryFetchErrors": False}
+                self.plant(settings, {"security": {"auth": {"selectedType": "oauth-personal"}}, "general": once})
+        self._start(command, environment).communicate(timeout=DEADLINE_S)
 
-    def _start(self, command: list[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-        (self.folder / "mount").mkdir(exist_ok=True)
-        unshare = [
-            "unshare",
-            "--mount",
-            "--propagation",
-            "private",
-            *([] if os.geteuid() == 0 else ["--map-root-user"]),
-        ]
-        script = ["/bin/sh", "-c", _IN_A_PRIVATE_ETC, "sh", str(self.folder / "mount"), str(self.etc)]
+    def _start(self, command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [*unshare, *script, *self.wrapper, *command],
+            self._command(command),
             env=environment,
             cwd=self.cwd,
             stdin=subprocess.DEVNULL,
@@ -275,9 +301,19 @@ class Surroundings:
             stderr=subprocess.PIPE,
         )
 
+    def _command(self, command: Sequence[str]) -> list[str]:
+        """`command` as it is run in these surroundings: in a mount namespace of its own."""
+        (self.folder / "mount").mkdir(exist_ok=True)
+        rights = [] if os.geteuid() == 0 else ["--map-root-user"]
+        inside = _WITH_OTHER_HOSTS if os.listdir(self.etc) == ["hosts"] else _IN_A_PRIVATE_ETC
+        script = ["/bin/sh", "-c", inside, "sh", str(self.folder / "mount"), str(self.etc)]
+        return ["unshare", "--mount", *rights, "--propagation", "private", *script, *self.wrapper, *command]
+
     def ask(self, prompt: str = "hello") -> dict[Provider, Outcome]:
         """Ask both providers at once, each through a hub of its own, and wait for both."""
-        running = {provider: self.start(provider, prompt) for provider in PROVIDERS}
+        running: dict[Provider, subprocess.Popen[bytes]] = {}
+        for provider in PROVIDERS:
+            running[provider] = self.start(provider, prompt)
         return {provider: finished(process) for provider, process in running.items()}
 
     def sent(self, provider: Provider) -> list[Received]:

@@ -1,7 +1,7 @@
-"""G3, verbatim: what is asked reaches the model as written, what is answered comes back as written, or there is a reason.
+"""G3, verbatim: what is asked reaches the model as written and what is answered comes back as written, or says why not.
 
 The prompts are in `prompts.json`. The hub runs in a stranger's repository full of things that a prompt could call up
-(`baits.py`); G2's tests say that none of them is, here it is enough that the prompt is not changed by them.
+(`baits.py`), and at the end of this file none of them has been.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ def baits(tmp_path_factory: pytest.TempPathFactory) -> Generator[Baits]:
         planted.plant()
         world.changes.update(planted.variables)
         yield planted
-        assert world.surprises == []
+        world.wait_until_no_child()
+        planted.assert_untouched()
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +145,6 @@ SYSTEM_OF_CLAUDE = (
     "unicode: byte order mark first",
     "unicode: separators",
     "white space and lines: around",
-    "white space and lines: CRLF",
 )
 """A few: an ask with a system text takes a new process of Claude's CLI."""
 
@@ -216,11 +216,9 @@ def test_any_text_reaches_gemini_or_is_refused_as_blank(line: Line, baits: Baits
 # -- the other ways in -----------------------------------------------------------------------------------------------
 
 FEW = (
-    "commands of the CLIs: about",
+    "commands of the CLIs: after a byte order mark",
     "control characters: all of C0",
     "unicode: separators",
-    "unicode: byte order mark first",
-    "white space and lines: CRLF",
     "looks like a protocol: in a line of its own",
 )
 
@@ -236,10 +234,10 @@ def hub(baits: Baits) -> Generator[HttpHub]:
 def test_hostile_prompts_arrive_over_every_transport_in_both_eras(
     hub: HttpHub, baits: Baits, transport: Transport, era: Era
 ) -> None:
-    """The way into the hub changes nothing either, nor does the size of what it carries."""
+    """The way into the hub changes nothing either."""
     with open_line(baits.world, transport, era, hub=hub if transport == "http" else None, cwd=baits.cwd) as way:
         for provider in PROVIDERS:
-            for name in (*FEW, "sizes: 1,000,000 Hangul characters"):
+            for name in FEW:
                 sent = Sent(baits.world, provider)
 
                 answer_of(way.call(f"ask_{provider}", {"prompt": ARRIVE[name]}))
@@ -396,7 +394,7 @@ def raw_http(hub: HttpHub, era: Era) -> Generator[Exchange]:
     yield exchange
 
 
-@pytest.fixture(scope="module", params=EVERY_WAY, ids=lambda way: "-".join(way))
+@pytest.fixture(scope="module", params=EVERY_WAY, ids="-".join)
 def raw(request: pytest.FixtureRequest, baits: Baits, hub: HttpHub) -> Generator[tuple[Era, Exchange]]:
     """Every way into a hub, written to by hand; one hub for all tests of a way."""
     transport, era = request.param
@@ -454,9 +452,9 @@ def test_half_a_character_in_any_argument_is_refused(raw: tuple[Era, Exchange], 
 def test_two_halves_that_meet_are_one_character(raw: tuple[Era, Exchange], baits: Baits) -> None:
     """A client that escapes everything sends an emoji as two halves. After refusals the hub works as before."""
     era, exchange = raw
-    sent = Sent(baits.world, "gemini")
+    sent = Sent(baits.world, "claude")
 
-    message = exchange(spelled(era, "8", '"ask_gemini"', r'{"prompt":"\ud83d\ude00 \uac00\u0000"}'))
+    message = exchange(spelled(era, "8", '"ask_claude"', r'{"prompt":"\ud83d\ude00 \uac00\u0000"}'))
 
     assert message["result"]["isError"] is False
     assert_same(sent.prompt(), "😀 가\x00")
@@ -466,9 +464,9 @@ def test_the_longest_prompt_may_be_spelled_in_the_longest_way(raw: tuple[Era, Ex
     """1,000,000 emoji, each as two escapes, are 12 MB of JSON."""
     era, exchange = raw
     prompt = ARRIVE["sizes: 1,000,000 emoji"]
-    sent = Sent(baits.world, "gemini")
+    sent = Sent(baits.world, "claude")
 
-    message = exchange(spelled(era, "9", '"ask_gemini"', json.dumps({"prompt": prompt})))
+    message = exchange(spelled(era, "9", '"ask_claude"', json.dumps({"prompt": prompt})))
 
     assert message["result"]["isError"] is False
     assert_same(sent.prompt(), prompt)
@@ -476,7 +474,7 @@ def test_the_longest_prompt_may_be_spelled_in_the_longest_way(raw: tuple[Era, Ex
 
 @pytest.mark.parametrize("bad", [b"\xff", b"\xed\xa0\x80", b"\xc0\x80", b"\xf0\x9f\x98"])
 def test_bytes_that_are_no_text_are_refused(raw: tuple[Era, Exchange], baits: Baits, bad: bytes) -> None:
-    """They are not replaced by U+FFFD and sent: over stdio a coded error, over HTTP a body that is no JSON (400)."""
+    """They are not replaced by U+FFFD and sent: a coded error, or over HTTP a body that is no JSON (400)."""
     era, exchange = raw
     sent = Sent(baits.world, "gemini")
 
@@ -484,7 +482,7 @@ def test_bytes_that_are_no_text_are_refused(raw: tuple[Era, Exchange], baits: Ba
         spelled(era, "10", '"ask_gemini"', '{"prompt":"secret words "}').replace(b"words ", b"words " + bad)
     )
 
-    if "http_status" in message:
+    if "error" in message:
         assert (message["http_status"], message["error"]["code"]) == (400, -32700)
     else:
         assert refusal_in(message)["code"] == "invalid_request"
@@ -507,25 +505,28 @@ def test_half_a_character_in_the_number_of_a_call_does_not_end_the_hub(baits: Ba
 ANSWERS: Mapping[str, Sequence[str]] = {
     "NUL and all of C0": ["".join(map(chr, range(32))) + "x"],
     "DEL and all of C1": ["".join(map(chr, range(127, 160)))],
-    "colours, titles, links": [
-        "\x1b[31mred\x1b[0m \x1b]0;title\x07 \x1b]8;;https://example.invalid\x1b\\x\x1b]8;;\x1b\\"
+    "terminal sequences": [
+        "\x1b[31mred\x1b[0m \x1b]0;title\x07 \x1b]8;;https://example.invalid\x1b\\x\x1b]8;;\x1b\\ \x1b[c"
     ],
-    "sequences in pieces": ["a\x1b", "[31mb\x1b]0;", "x", "\x07c"],
-    "terminal queries": ["\x1b[c\x1b[0m\x1b[6n"],
-    "right to left": ["\u202eabc\u202c \u200f\u05d0 \u2066x\u2069"],
-    "byte order marks and separators": ["\ufeffa\ufeff\u200b", "\u2028\u2029\x85", "\u200b\ufeff"],
-    "white space around": [" \n", "\t x \r\n", "\n", " "],
-    "line ends in pieces": ["a\r", "\nb\r", "\r\nc"],
-    "clusters in pieces": ["👨", "\u200d👩\u200d", "👧 e", "\u0301 ᄀ", "\u1161"],
+    "terminal sequences in pieces": ["a\x1b", "[31mb\x1b]0;", "x", "\x07c\x1b"],
+    "right to left, marks and separators": [
+        "\ufeff\u202eabc\u202c \u200f\u05d0",
+        " \u2066x\u2069\ufeff\u200b",
+        "\u2028\u2029\x85",
+    ],
+    "white space and line ends in pieces": [" \n", "\t a\r", "\nb\r", "\r\nc\r\n", "\n", " "],
+    "clusters in pieces": ["👨", "\u200d👩\u200d", "👧 e", "\u0301 \u1100", "\u1161"],
     "one character a piece": list("가나다😀" * 50),
     "a protocol": [
         'x\n{"jsonrpc":"2.0","id":1,"result":{}}\n',
         'data: {"type":"message_stop"}\n\n',
         '{"type":"result"}',
     ],
-    "a login": ["Please visit the following URL to authorize the application:\n\nEnter the authorization code: "],
-    "the same again and again": ["The same again and again. " * 400],
-    "markup and escapes": ["\\u0041 \\n <b>&amp;</b> ```\n# x\n``` <thinking>x</thinking>\n\n💡 Tip: x"],
+    "words of the CLIs": [
+        "Please visit the following URL to authorize the application:\n\nEnter the authorization code: ",
+        "\\u0041 \\n <b>&amp;</b> ```\n# x\n``` <thinking>x</thinking>\n\n💡 Tip: x",
+        "The same again and again. " * 400,
+    ],
     "5 MB": ["가나다라 마바사\n" * 250_000],
 }
 

@@ -1,7 +1,7 @@
 """G5, no leftovers: whatever ends an ask or the hub, no process, no request upstream, no held place is left.
 
-Both real CLIs are struck in the middle of an answer: the hub has its first text, and the stand-in says no more. Each blow
-falls HUB_DRILL_ROUNDS times on each provider (2 by default, 20 in `make drill-full`); `-s` shows one line for each.
+Both real CLIs are struck in the middle of an answer: the hub has its first text, and the stand-in says no more. Each
+blow falls HUB_DRILL_ROUNDS times on each provider (2 by default, 20 in `make drill-full`); `-s` shows one line for each.
 """
 
 from __future__ import annotations
@@ -11,18 +11,19 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError, Future
+from collections.abc import AsyncGenerator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from mcp_types import CallToolResult
 
+from llm_mcp_hub import hub as hub_module
+from llm_mcp_hub import main, settings
+from llm_mcp_hub.children.supervision import RunFolder
 from tests.guarantees.drill import (
     FEW,
     FIRST,
@@ -33,7 +34,6 @@ from tests.guarantees.drill import (
     Asking,
     Gate,
     Hub,
-    Log,
     Provider,
     Tally,
     busy_child,
@@ -43,11 +43,13 @@ from tests.guarantees.drill import (
     hello,
     official_client,
     run_folders,
+    shells,
     wait_until_gemini_starts,
     wait_until_settled,
 )
 from tests.harness import DEADLINE_S, EVERY_WAY, Era, Line, Transport, World, answer_of, error_of
 from tests.upstreams import anthropic, google
+from tests.upstreams.loopback import Received
 
 pytestmark = pytest.mark.timeout(180 + 60 * ROUNDS)
 
@@ -128,9 +130,7 @@ def test_an_ask_that_its_client_cancels_leaves_nothing(
     [("HUB_ASK_TIMEOUT_S", {"timeout_s": 3}), ("HUB_IDLE_TIMEOUT_S", {})],
     ids=["deadline", "idle stall"],
 )
-def test_an_ask_that_runs_out_of_time_leaves_nothing(
-    tight: World, limit: str, arguments: dict[str, Any]
-) -> None:
+def test_an_ask_that_runs_out_of_time_leaves_nothing(tight: World, limit: str, arguments: dict[str, Any]) -> None:
     """The client gets `timeout` with the text so far; both providers are late at once."""
     tight.changes[limit] = "3"
     with (
@@ -264,7 +264,7 @@ RARER_BLOWS: dict[str, Blow] = {
 
 
 def strike_the_hub(world: World, hub: Hub, blow: Callable[[Hub], None], text: str) -> tuple[int, dict[Provider, float]]:
-    """Both providers are asked, then the blow falls. Returns the exit code, and when each upstream request was closed."""
+    """Both providers are asked, then the blow falls. Returns the exit code, and when each request was closed upstream."""
     askings = [Asking(world, hub.log, provider, text) for provider in PROVIDERS]
     for provider in PROVIDERS:
         hub.ask(provider)
@@ -277,7 +277,7 @@ def strike_the_hub(world: World, hub: Hub, blow: Callable[[Hub], None], text: st
     assert len(below) >= len(PROVIDERS)
     since = time.monotonic()
     blow(hub)
-    took = {asking.provider: asking.closed(since) for asking in askings}
+    took: dict[Provider, float] = {asking.provider: asking.closed(since) for asking in askings}
     code = hub.process.wait(DEADLINE_S)
     gone(below)
     world.wait_until_no_child()
@@ -288,7 +288,7 @@ def strike_the_hub(world: World, hub: Hub, blow: Callable[[Hub], None], text: st
 def test_a_hub_that_ends_takes_all_with_it(
     tight: World, transport: Transport, blow: Callable[[Hub], None], expected: int, request: pytest.FixtureRequest
 ) -> None:
-    """Mid-answer of both providers at once; over stdio also with both children stopped. The next hub sweeps and answers."""
+    """Mid-answer of both providers at once, over stdio also with both children stopped; the next hub sweeps and works."""
     killed = expected == -signal.SIGKILL
     with Tally(request.node.callspec.id) as tally:
         for number, text in enumerate([BEFORE_HEADERS, *MID_ANSWER][transport == "http" :]):
@@ -315,7 +315,7 @@ def test_a_hub_that_ends_takes_all_with_it(
 def test_a_hub_that_ends_in_a_rarer_way_takes_all_with_it(
     tight: World, transport: Transport, blow: Callable[[Hub], None], expected: int | None
 ) -> None:
-    """As above, a tenth as often: impatient signals, a terminal's Ctrl-C to the whole group, a client that is no more."""
+    """As above, a tenth as often: impatient signals, a terminal's Ctrl-C to the whole group, a client that has died."""
     for number in range(max(1, ROUNDS // 10)):
         with Hub(tight, transport, "legacy" if number % 2 else "auto") as hub:
             code, _took = strike_the_hub(tight, hub, blow, FIRST)
@@ -355,31 +355,8 @@ def test_a_hub_that_ends_while_its_children_start_takes_them_with_it(
 # The command --------------------------------------------------------------------------------------------------------
 
 
-class Shell:
-    """`llm-mcp-hub ask` as a shell runs it: in a process group of its own, which is what Ctrl-C is sent to."""
-
-    def __init__(self, world: World, provider: Provider) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "llm_mcp_hub", "ask", provider, "a question"],
-            env=world.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
-
-    def read(self, count: int) -> bytes:
-        """The first bytes of the answer, as soon as they are printed."""
-        assert self.process.stdout is not None
-        return self.process.stdout.read(count)
-
-    def ctrl_c(self) -> None:
-        os.killpg(self.process.pid, signal.SIGINT)
-
-    def end(self) -> tuple[int, str]:
-        """Exit code and stderr."""
-        _stdout, stderr = self.process.communicate(timeout=DEADLINE_S)
-        return self.process.returncode, stderr.decode()
+def requests_of(world: World, provider: Provider) -> list[Received]:
+    return world.claude.received if provider == "claude" else world.gemini.generations
 
 
 def test_ctrl_c_ends_an_ask_of_the_command_line(world: World) -> None:
@@ -388,17 +365,17 @@ def test_ctrl_c_ends_an_ask_of_the_command_line(world: World) -> None:
         for _ in range(ROUNDS):
             world.claude.script(anthropic.Hang(FIRST))
             world.gemini.script(google.Hang(FIRST))
-            shells = {provider: Shell(world, provider) for provider in PROVIDERS}
-            for provider, shell in shells.items():
-                assert shell.read(len(FIRST)).decode() == FIRST
-                asked = world.claude.received if provider == "claude" else world.gemini.generations
-                since = time.monotonic()
-                shell.ctrl_c()
-                code, stderr = shell.end()
-                assert (code, stderr.strip()) == (130, "llm-mcp-hub: cancelled")
-                assert asked[-1].done.wait(DEADLINE_S)
-                assert asked[-1].ended == "disconnected"
-                tally.survived(provider, (time.monotonic() - since) * 1000)
+            with shells(world) as asked:
+                for provider, shell in asked.items():
+                    assert shell.read(len(FIRST)).decode() == FIRST
+                    since = time.monotonic()
+                    shell.ctrl_c()
+                    request = requests_of(world, provider)[-1]
+                    assert request.done.wait(DEADLINE_S)
+                    assert request.ended == "disconnected"
+                    took = (time.monotonic() - since) * 1000
+                    assert shell.end() == (130, "\nllm-mcp-hub: cancelled\n")
+                    tally.survived(provider, took)
             world.wait_until_no_child()
             assert run_folders(world) == []
 
@@ -419,17 +396,18 @@ def test_an_ask_of_the_command_line_leaves_nothing_however_it_ends(
     """Impatience, a time limit of a script, a closed terminal window, the last resort."""
     world.claude.script(anthropic.Hang(FIRST))
     world.gemini.script(google.Hang(FIRST))
-    shells = [Shell(world, provider) for provider in PROVIDERS]
-    for shell in shells:
-        assert shell.read(len(FIRST)).decode() == FIRST
-        for number in blow:
-            shell.process.send_signal(number)
-    for shell in shells:
-        code, stderr = shell.end()
-        assert code == expected
-        assert "Traceback" not in stderr
+    with shells(world) as asked:
+        for shell in asked.values():
+            assert shell.read(len(FIRST)).decode() == FIRST
+            for number in blow:
+                shell.process.send_signal(number)
+        for shell in asked.values():
+            code, stderr = shell.end()
+            assert code == expected
+            assert "Traceback" not in stderr
     world.wait_until_no_child()
-    for request in [*world.claude.received, *world.gemini.generations]:
+    for provider in PROVIDERS:
+        (request,) = requests_of(world, provider)
         assert request.done.wait(DEADLINE_S)
         assert request.ended == "disconnected"
 
@@ -437,16 +415,44 @@ def test_an_ask_of_the_command_line_leaves_nothing_however_it_ends(
 def test_ctrl_c_ends_an_ask_of_the_command_line_that_has_not_begun(world: World, tmp_path: Path) -> None:
     """While the child still starts: nothing is sent, nothing is left."""
     world.gemini.hold_quota_from = 1
-    with Gate(tmp_path / "gate", world) as gate:
-        shells = [Shell(world, provider) for provider in PROVIDERS]
+    with Gate(tmp_path / "gate", world) as gate, shells(world) as asked:
         gate.wait_until_held()
         wait_until_gemini_starts(world)
-        for shell in shells:
+        for shell in asked.values():
             shell.ctrl_c()
-        ends = [shell.end() for shell in shells]
+        for shell in asked.values():
+            assert shell.end() == (130, "\nllm-mcp-hub: cancelled\n")
         world.wait_until_no_child()
-    assert ends == [(130, "\nllm-mcp-hub: cancelled\n")] * 2
     assert world.prompts_received("claude") == world.prompts_received("gemini") == 0
+    assert run_folders(world) == []
+
+
+def test_ctrl_c_ends_the_reading_of_a_prompt(world: World) -> None:
+    """Who has changed his mind need not end his text first."""
+    with shells(world, prompt="-") as asked:
+        for shell in asked.values():
+            assert shell.process.stdin is not None
+            shell.process.stdin.write(b"x" * 500_000)  # more than a pipe holds: it returns when somebody reads
+            shell.wait_until_it_waits()
+            shell.ctrl_c()
+            assert shell.end() == (130, "")
+
+
+def test_an_ask_whose_reader_has_seen_enough_ends_in_silence(world: World) -> None:
+    """As in `llm-mcp-hub ask ... | head`: the first word after the reader has gone ends the ask; nothing is left."""
+    words = ["first ", *["second "] * 2000]
+    world.claude.script(anthropic.Answer(chunks=words, chunk_delay_s=0.05))
+    world.gemini.script(google.Answer(chunks=words, chunk_delay_s=0.05))
+    with shells(world) as asked:
+        for shell in asked.values():
+            assert shell.read(len("first ")).decode() == "first "
+            shell.stop_reading()
+        for provider, shell in asked.items():
+            assert shell.end() == (0, "")
+            (request,) = requests_of(world, provider)
+            assert request.done.wait(DEADLINE_S)
+            assert request.ended == "disconnected"
+    world.wait_until_no_child()
     assert run_folders(world) == []
 
 
@@ -608,3 +614,100 @@ def test_one_who_leaves_does_not_end_the_start_that_others_wait_for(world: World
         assert children_of(world, "gemini") == [child]
         assert world.prompts_received("gemini") == 1
     world.wait_until_no_child()
+
+
+@contextlib.asynccontextmanager
+async def hub_in_this_process(world: World, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[hub_module.Hub]:
+    """For what can only be seen from inside: the composition root's own hub, with both real providers."""
+    for name, value in world.environment.items():
+        monkeypatch.setenv(name, value)
+    async with main.build_hub(settings.load()) as hub:
+        yield hub
+
+
+@pytest.mark.anyio
+async def test_a_start_that_nobody_waits_for_any_more_is_not_handed_out_later(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its one ask is cancelled, the child comes up, then the login changes: the next ask goes out with the new one."""
+    world.gemini.hold_quota_from = 1
+    async with hub_in_this_process(world, monkeypatch) as hub:
+        others = asyncio.all_tasks()
+        asking = asyncio.create_task(hub.ask(hub.new_ask("gemini", "a question")))
+        await asyncio.to_thread(wait_until_gemini_starts, world)
+        starting = asyncio.all_tasks() - others - {asking}
+        asking.cancel()
+        await asyncio.wait([asking], timeout=DEADLINE_S)
+        world.gemini.hold_quota_from = None
+        _started, pending = await asyncio.wait(starting, timeout=DEADLINE_S)
+        assert starting
+        assert not pending
+        google.write_login(world.login_file.parent, access_token="made-up-access-of-a-new-login")
+
+        answer = await asyncio.wait_for(hub.ask(hub.new_ask("gemini", "the next one")), DEADLINE_S)
+        assert answer.text == HELLO["gemini"]
+        (generation,) = world.gemini.generations
+        assert generation.headers["authorization"] == "Bearer made-up-access-of-a-new-login"
+        children = world.children()
+    gone(children)
+
+
+@pytest.mark.anyio
+async def test_an_idle_hub_lets_its_children_go_and_starts_others_when_asked(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As over stdio, where an editor may keep a hub for days; here the ten minutes are half a second."""
+    monkeypatch.setattr(hub_module, "IDLE_RELEASE_S", 0.5)
+    async with hub_in_this_process(world, monkeypatch) as hub:
+        hub.let_go_when_idle = True
+        children: list[psutil.Process] = []
+        for _ in range(2):
+            for provider in PROVIDERS:
+                answer = await asyncio.wait_for(hub.ask(hub.new_ask(provider, "a question")), DEADLINE_S)
+                assert answer.text == HELLO[provider]
+                children += world.children()
+            await asyncio.to_thread(gone, children)
+        assert len(children) >= 2 * len(PROVIDERS)
+    assert run_folders(world) == []
+
+
+# Folders of hubs ----------------------------------------------------------------------------------------------------
+
+
+def test_a_dead_hubs_folder_is_swept_with_what_still_lives_in_it(tmp_path: Path) -> None:
+    """Where nothing ties children to the hub's life, the next start ends them; a noted number alone ends nobody."""
+    living = RunFolder(tmp_path)
+    dead = tmp_path / "run" / "dead"
+    processes: list[subprocess.Popen[bytes]] = []
+    for name, home in {"claude-1": dead / "claude-1", "gemini-1": tmp_path}.items():
+        (dead / name).mkdir(parents=True)
+        processes.append(subprocess.Popen(["sleep", "600"], env={"HOME": str(home), "PATH": os.environ["PATH"]}))
+        (dead / name / "pid").write_text(str(processes[-1].pid))
+    left, stranger = processes
+    try:
+        RunFolder(tmp_path).close()
+
+        assert left.wait(DEADLINE_S) == -signal.SIGKILL
+        assert stranger.poll() is None
+        assert [folder for folder in (tmp_path / "run").iterdir() if folder.is_dir()] == [living.path]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait(DEADLINE_S)
+        living.close()
+
+
+def test_hubs_that_start_and_end_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
+    """One sweeps while another removes its own folder: both are right, and neither fails."""
+
+    def live() -> None:
+        for _ in range(300):
+            run = RunFolder(tmp_path)
+            run.new_home("claude")
+            run.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        lives = [pool.submit(live) for _ in range(4)]
+        for life in lives:
+            life.result(DEADLINE_S)
+    assert [folder for folder in (tmp_path / "run").iterdir() if folder.is_dir()] == []

@@ -20,6 +20,8 @@ class Shared:
     """One world, and the lines into it: three hubs, for both eras over HTTP share one."""
 
     world: World
+    url: str
+    """Of the hub over HTTP."""
     lines: dict[tuple[Transport, Era], Line]
 
     def reset(self) -> None:
@@ -38,7 +40,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Generator[Shared]:
             (transport, era): stack.enter_context(open_line(world, transport, era, hub=hub))
             for transport, era in EVERY_WAY
         }
-        yield Shared(world, lines)
+        yield Shared(world, hub.url, lines)
         stack.close()
         world.wait_until_no_child()
 

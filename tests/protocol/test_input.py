@@ -8,9 +8,11 @@ must have none afterwards.
 from __future__ import annotations
 
 import http.client
+import itertools
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Generator
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,7 +20,7 @@ from urllib.parse import urlsplit
 import pytest
 from mcp_types import CallToolResult
 
-from tests.harness import DEADLINE_S, Line, World, error_of, http_hub, make_world, open_line
+from tests.harness import DEADLINE_S, Line, World, error_of, make_world, open_line
 from tests.protocol.conftest import CANARY, Shared
 
 PROMPT = f"Where does the {CANARY} sleep?"
@@ -49,7 +51,6 @@ ROWS: dict[str, tuple[dict[str, Any], str]] = {
     "model that is long": ({**GOOD, "model": "claude-" + "x" * 300}, "model"),
     "model that is a number": ({**GOOD, "model": 5}, "model"),
     "model that is a list": ({**GOOD, "model": ["sonnet"]}, "model"),
-    "model that is empty": ({**GOOD, "model": ""}, "model"),
     "system that is a number": ({**GOOD, "system": 1}, "system"),
     "system that is an object": ({**GOOD, "system": {"text": PROMPT}}, "system"),
     "system too long": ({**GOOD, "system": CANARY + "x" * 1_000_000}, "system"),
@@ -78,7 +79,7 @@ def check(result: CallToolResult, part: str) -> dict[str, Any]:
     error = error_of(result)
 
     assert error["code"] == "invalid_request", error
-    assert part in error["action"], error
+    assert part in f"{error['message']} {error['action']}", error
     assert error["retryable"] is False
     assert error["retry_after_s"] is None
     assert error["partial_text"] is None
@@ -99,16 +100,15 @@ def unasked(tmp_path_factory: pytest.TempPathFactory) -> Generator[tuple[World, 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 @pytest.mark.parametrize("row", ROWS)
-def test_wrong_input_is_refused_before_any_cli_is_started(
-    unasked: tuple[World, Line], row: str, provider: str
-) -> None:
+def test_wrong_input_is_refused_before_any_cli_is_started(unasked: tuple[World, Line], row: str, provider: str) -> None:
     """Each kind of wrong input, to either provider: told what to correct, nothing echoed, nothing logged, no child."""
     world, line = unasked
     arguments, part = ROWS[row]
 
     error = check(line.call(f"ask_{provider}", arguments), part)
 
-    assert error["provider"] in (provider, None)
+    assert error["provider"] == provider
+    assert error["ask_id"] is None
     assert CANARY not in line.log
     assert world.children() == []
     assert world.claude.received == []
@@ -158,42 +158,146 @@ def test_wrong_input_reads_the_same_over_every_way(line: Line, warm: World, row:
 
 # Raw JSON-RPC: what the official client would not send --------------------------------------------------------------
 
-RAW: dict[str, tuple[str, str]] = {
-    # the `params` of a tools/call, as they stand on the wire -> a part of the next step, or of the protocol's error
-    "arguments are a list": ('{"name": "ask_claude", "arguments": ["PROMPT"]}', ""),
-    "arguments are a text": ('{"name": "ask_claude", "arguments": "PROMPT"}', ""),
-    "arguments are a number": ('{"name": "ask_claude", "arguments": 7}', ""),
-    "name is a number": ('{"name": 7, "arguments": {"prompt": "PROMPT"}}', ""),
-    "no name": ('{"arguments": {"prompt": "PROMPT"}}', ""),
-    "no params": ("null", ""),
-    "timeout is NaN": ('{"name": "ask_claude", "arguments": {"prompt": "PROMPT", "timeout_s": NaN}}', ""),
-    "timeout is infinite": ('{"name": "ask_claude", "arguments": {"prompt": "PROMPT", "timeout_s": 1e999}}', ""),
-    "half of a character": ('{"name": "ask_claude", "arguments": {"prompt": "PROMPT \\ud800"}}', ""),
-    "twice the same argument": ('{"name": "ask_claude", "arguments": {"prompt": 1, "prompt": 2, "x": "PROMPT"}}', ""),
+RAW: dict[str, str] = {
+    # the `params` of a tools/call, as they stand on the wire
+    "arguments are a list": '{"name": "ask_claude", "arguments": ["PROMPT"]META}',
+    "arguments are a text": '{"name": "ask_claude", "arguments": "PROMPT"META}',
+    "arguments are a number": '{"name": "ask_claude", "arguments": 7META}',
+    "arguments are null": '{"name": "ask_claude", "arguments": nullMETA}',
+    "name is a number": '{"name": 7, "arguments": {"prompt": "PROMPT"}META}',
+    "no name": '{"arguments": {"prompt": "PROMPT"}META}',
+    "timeout is NaN": '{"name": "ask_claude", "arguments": {"prompt": "PROMPT", "timeout_s": NaN}META}',
+    "timeout is infinite": '{"name": "ask_claude", "arguments": {"prompt": "PROMPT", "timeout_s": 1e999}META}',
+    "half of a character": '{"name": "ask_claude", "arguments": {"prompt": "PROMPT \\ud800"}META}',
+    "half of a character in a name": '{"name": "ask_claude", "arguments": {"PROMPT \\udc00": 1}META}',
+    "the same argument twice": '{"name": "ask_claude", "arguments": {"prompt": "PROMPT", "prompt": 2}META}',
+    "deeply nested": '{"name": "ask_claude", "arguments": {"prompt": ' + "[" * 300 + '"PROMPT"' + "]" * 300 + "}META}",
 }
-INITIALIZE = {
-    "protocolVersion": "2025-06-18",
-    "capabilities": {},
-    "clientInfo": {"name": "raw", "version": "0"},
+META = {
+    "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+    "io.modelcontextprotocol/clientInfo": {"name": "raw", "version": "0"},
+    "io.modelcontextprotocol/clientCapabilities": {},
 }
+INITIALIZE = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "raw", "version": "0"}}
 
 
-def _call(row: str) -> str:
-    params = RAW[row][0].replace("PROMPT", PROMPT)
-    return f'{{"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {params}}}'
+def _request(row: str, number: int, *, modern: bool) -> bytes:
+    meta = f', "_meta": {json.dumps(META)}' if modern else ""
+    params = RAW[row].replace("META", meta).replace("PROMPT", PROMPT)
+    return f'{{"jsonrpc": "2.0", "id": {number}, "method": "tools/call", "params": {params}}}'.encode()
 
 
-def _refused(answer: dict[str, Any]) -> None:
-    """Either the coded result, or the protocol's own error; never silence, never an echo."""
-    assert answer["id"] == 2
+def _check_raw(answer: dict[str, Any]) -> None:
+    """Either a coded result, or the protocol's own error; never an echo."""
     if "error" in answer:
-        assert answer["error"]["code"] in (-32700, -32600, -32602), answer
+        assert answer["error"]["code"] in (-32700, -32600, -32602, -32020), answer
     else:
         assert answer["result"]["isError"], answer
         assert answer["result"]["_meta"]["llm-mcp-hub/error"]["code"] == "invalid_request"
     assert CANARY not in json.dumps(answer)
 
 
+class RawStdio:
+    """A hub over stdio, told lines and read line by line; a context manager that ends it."""
+
+    def __init__(self, world: World, *, modern: bool) -> None:
+        self.modern = modern
+        self._numbers = itertools.count(1)
+        self._log = world.home.parent / f"raw-{modern}.log"
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "llm_mcp_hub"],
+                env={**world.environment, "LOG_LEVEL": "DEBUG"},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+            )
+        if not modern:
+            greeting = {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": INITIALIZE}
+            assert self._exchange(json.dumps(greeting).encode(), 0)["result"]["serverInfo"]["name"] == "llm-mcp-hub"
+            self._send(b'{"jsonrpc": "2.0", "method": "notifications/initialized"}')
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def call(self, row: str) -> dict[str, Any]:
+        number = next(self._numbers)
+        return self._exchange(_request(row, number, modern=self.modern), number)
+
+    def __enter__(self) -> RawStdio:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close its stdin, and expect an orderly end."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with self._process.stdout:
+            self._process.stdin.close()
+            assert self._process.wait(DEADLINE_S) == 0, self.log[-2000:]
+
+    def _send(self, line: bytes) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(line + b"\n")
+        self._process.stdin.flush()
+
+    def _exchange(self, line: bytes, number: int) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        self._send(line)
+        watchdog = threading.Timer(DEADLINE_S, self._process.kill)  # a hub that does not answer ends the reading
+        watchdog.start()
+        try:
+            for answered in self._process.stdout:
+                answer = json.loads(answered)
+                if answer.get("id") == number:
+                    return answer
+        finally:
+            watchdog.cancel()
+            watchdog.join()
+        raise AssertionError(f"no answer to {line[:200]!r}: {self.log[-2000:]}")
+
+
+@pytest.mark.parametrize("modern", [True, False], ids=["auto", "legacy"])
+def test_malformed_calls_over_stdio_are_all_answered(world: World, modern: bool) -> None:
+    """A client that waits gets an answer to whatever it had sent, each time from the same hub, which then ends well."""
+    with RawStdio(world, modern=modern) as hub:
+        answers = [hub.call(row) for row in RAW]
+
+    for answer in answers:
+        _check_raw(answer)
+    assert CANARY not in hub.log
+    assert world.claude.received == []
+
+
+def _post(url: str, body: bytes, headers: dict[str, str]) -> tuple[int, dict[str, str], dict[str, Any]]:
+    """One POST to the hub: status, headers, and the JSON-RPC message in the answer, streamed or not."""
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=DEADLINE_S)
+    accepted = {"Accept": "application/json, text/event-stream", "Content-Type": "application/json"}
+    connection.request("POST", "/mcp", body, {**accepted, **headers})
+    response = connection.getresponse()
+    received = response.read().decode()
+    got = {name.lower(): value for name, value in response.getheaders()}
+    connection.close()
+    if "event-stream" in got.get("content-type", ""):
+        data = [line.removeprefix("data:").strip() for line in received.splitlines() if line.startswith("data:")]
+        received = next(line for line in data if line)
+    return response.status, got, json.loads(received) if received.startswith("{") else {}
+
+
 @pytest.mark.parametrize("row", RAW)
-def test_a_malformed_call_over_stdio_is_answered_and_the_hub_goes_on(world: World, row: str) -> None:
-    """A client that waits for an answer gets one, whatever it had sent; a good call after it still works."""
+@pytest.mark.parametrize("modern", [True, False], ids=["auto", "legacy"])
+def test_malformed_calls_over_http_are_all_answered(shared: Shared, warm: World, row: str, modern: bool) -> None:
+    """As over stdio. Nothing that a client can post makes the hub fail, reaches a provider or comes back."""
+    before = len(warm.claude.received)
+    if modern:
+        headers = {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": "ask_claude"}
+    else:
+        greeting = {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": INITIALIZE}
+        _, given, _ = _post(shared.url, json.dumps(greeting).encode(), {})
+        headers = {"Mcp-Session-Id": given["mcp-session-id"], "MCP-Protocol-Version": "2025-06-18"}
+
+    status, _, answer = _post(shared.url, _request(row, 1, modern=modern), headers)
+
+    assert status in (200, 400)
+    _check_raw(answer)
+    assert len(warm.claude.received) == before

@@ -108,7 +108,11 @@ async def a_thought_before_the_answer(talk: Talk, google: GoogleUpstream) -> Non
 
 
 async def every_kind_of_character(talk: Talk, google: GoogleUpstream) -> None:
-    pieces = ['"quoted" \\back\\ \t tab\r\n', "한국어 𝔘𝔫𝔦 👩‍👩‍👧 \u202eright to left\u202c \u2028", '{"jsonrpc":"2.0","id":1}\n']
+    pieces = [
+        '"quoted" \\back\\ \t tab\r\n',
+        "한국어 𝔘𝔫𝔦 👩‍👩‍👧 \u202eright to left\u202c \u2028",
+        '{"jsonrpc":"2.0","id":1}\n',
+    ]
     google.script(Answer(chunks=pieces))
     await talk.start()
     await talk.prompt(await talk.session(), "say something hard to say")

@@ -90,7 +90,10 @@ def test_what_is_pending_is_gone_when_its_line_ends() -> None:
 
 # -- one line, one meaning ---------------------------------------------------------------------------------------------
 
-UPDATE = {"sessionId": "s", "update": {"sessionUpdate": "agent_message_chunk", "content": {"type": "text", "text": "x"}}}
+UPDATE = {
+    "sessionId": "s",
+    "update": {"sessionUpdate": "agent_message_chunk", "content": {"type": "text", "text": "x"}},
+}
 
 LINES: dict[str, tuple[bytes, list[Message]]] = {
     "empty": (b"\n", []),
@@ -114,7 +117,9 @@ LINES: dict[str, tuple[bytes, list[Message]]] = {
         [Update("s", "p")],
     ),
     "update with text that is no text": (
-        line(method="session/update", params={"sessionId": "s", "update": {"sessionUpdate": 3, "content": {"text": 1}}}),
+        line(
+            method="session/update", params={"sessionId": "s", "update": {"sessionUpdate": 3, "content": {"text": 1}}}
+        ),
         [Update("s", "")],
     ),
     "a request of the agent": (
@@ -235,7 +240,9 @@ def test_any_bytes_in_any_chunks_give_the_same_messages(given: tuple[bytes, list
                         "id": st.one_of(st.integers(), any_json()),
                         "method": st.one_of(st.sampled_from(["session/update", "fs/read"]), any_json()),
                         "result": any_json(),
-                        "error": st.one_of(st.fixed_dictionaries({"code": any_json(), "message": any_json()}), any_json()),
+                        "error": st.one_of(
+                            st.fixed_dictionaries({"code": any_json(), "message": any_json()}), any_json()
+                        ),
                         "params": st.one_of(
                             st.fixed_dictionaries({"sessionId": any_json(), "update": any_json()}), any_json()
                         ),

@@ -116,7 +116,9 @@ def result(text: str | None = "Hello.", **changes: Any) -> ResultMessage:
     return ResultMessage(**{**fields, **changes})
 
 
-def limits(status: str = "allowed", kind: str | None = None, resets_at: int | None = None, **raw: Any) -> RateLimitEvent:
+def limits(
+    status: str = "allowed", kind: str | None = None, resets_at: int | None = None, **raw: Any
+) -> RateLimitEvent:
     info = RateLimitInfo(cast(Any, status), resets_at, cast(Any, kind), raw={"status": status, **raw})
     return RateLimitEvent(info, uuid="u", session_id="s")
 
@@ -181,7 +183,10 @@ def test_an_answer_that_is_repeated_before_its_first_word_is_no_new_beginning() 
 
 def test_an_answer_that_was_repeated_without_streaming_is_whole() -> None:
     """After a malformed stream the CLI asks again without streaming: no piece of the real answer ever comes."""
-    assert ended([start("msg_1"), piece("Hel"), block("Hello, all.", "msg_2"), result("Hello, all.")]).text == "Hello, all."
+    assert (
+        ended([start("msg_1"), piece("Hel"), block("Hello, all.", "msg_2"), result("Hello, all.")]).text
+        == "Hello, all."
+    )
 
 
 def test_an_answer_that_was_cut_by_length_goes_on_where_it_was() -> None:
@@ -202,7 +207,9 @@ def test_all_blocks_of_an_answer_are_the_answer() -> None:
     """An answer that was thought over in between has several blocks of text; `result` holds the last one alone."""
     thought = AssistantMessage([ThinkingBlock("hm", "sig")], SERVED, message_id="msg_1")
 
-    end = ended([start(), piece("One. "), block("One. "), thought, piece("Two."), block("Two."), *stop(), result("Two.")])
+    end = ended(
+        [start(), piece("One. "), block("One. "), thought, piece("Two."), block("Two."), *stop(), result("Two.")]
+    )
 
     assert end.text == "One. Two."
 
@@ -223,7 +230,13 @@ def test_an_alias_becomes_a_full_name_without_a_warning(alias: str) -> None:
 
 @pytest.mark.parametrize(
     ("given", "told_as"),
-    [("end_turn", "end_turn"), ("stop_sequence", "end_turn"), ("max_tokens", "max_tokens"), ("odd", "unknown"), (None, "unknown")],
+    [
+        ("end_turn", "end_turn"),
+        ("stop_sequence", "end_turn"),
+        ("max_tokens", "max_tokens"),
+        ("odd", "unknown"),
+        (None, "unknown"),
+    ],
 )
 def test_the_stop_reason_is_told_or_unknown(given: str | None, told_as: str) -> None:
     """A reason that we do not know is not guessed."""
@@ -248,7 +261,11 @@ def test_the_windows_of_the_subscription_ride_on_the_answer() -> None:
 
     five_hour, seven_day = ended([limits(unifiedWindows=windows), start(), piece("x"), result("x")]).quota
 
-    assert (five_hour.window, five_hour.used_fraction, five_hour.resets_at) == ("five_hour", 0.12, "2027-01-15T08:00:00Z")
+    assert (five_hour.window, five_hour.used_fraction, five_hour.resets_at) == (
+        "five_hour",
+        0.12,
+        "2027-01-15T08:00:00Z",
+    )
     assert (seven_day.window, seven_day.used_fraction, seven_day.resets_at) == ("seven_day", 0.05, None)
 
 

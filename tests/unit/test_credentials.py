@@ -446,7 +446,9 @@ def shared_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 FIELDS = st.sampled_from(["access_token", "refresh_token", "expiry_date", "claudeAiOauth", "accessToken", "expiresAt"])
 
 
-@given(content=st.one_of(st.binary(max_size=60), st.dictionaries(FIELDS, any_json()).map(lambda v: json.dumps(v).encode())))
+@given(
+    content=st.one_of(st.binary(max_size=60), st.dictionaries(FIELDS, any_json()).map(lambda v: json.dumps(v).encode()))
+)
 def test_any_file_has_a_sound_status(shared_file: Path, content: bytes) -> None:
     """Whatever bytes stand in a login file, both readers give a status, and an ask a login or a coded error."""
     shared_file.write_bytes(content)

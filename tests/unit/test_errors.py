@@ -11,11 +11,28 @@ from llm_mcp_hub import errors
 from llm_mcp_hub.cli import EXIT_CODES
 from llm_mcp_hub.errors import HubError
 
-CODES = (
-    "auth_missing auth_expired auth_rejected permission_denied account_ineligible quota_exhausted rate_limited "
-    "model_unavailable invalid_request refused timeout upstream_error cli_missing billing_blocked busy cancelled "
-    "not_found misconfigured store_unavailable internal"
-).split()
+CODES = [
+    "auth_missing",
+    "auth_expired",
+    "auth_rejected",
+    "permission_denied",
+    "account_ineligible",
+    "quota_exhausted",
+    "rate_limited",
+    "model_unavailable",
+    "invalid_request",
+    "refused",
+    "timeout",
+    "upstream_error",
+    "cli_missing",
+    "billing_blocked",
+    "busy",
+    "cancelled",
+    "not_found",
+    "misconfigured",
+    "store_unavailable",
+    "internal",
+]
 """DESIGN 3.2, in its order."""
 
 LEAVES = [value for value in vars(errors).values() if isinstance(value, type) and HubError in value.__mro__[1:]]

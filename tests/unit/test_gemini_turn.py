@@ -83,7 +83,10 @@ PROMPT_ERRORS: dict[str, Row] = {
     "parameters refused": Row(-32602, "Session not found: x", "invalid_request"),
     "an internal error of the agent": Row(-32603, "Internal error", "invalid_request"),
     "429, the day's quota": Row(
-        429, "You have exhausted your daily quota on this model." + TIP, "quota_exhausted", action="another Gemini model"
+        429,
+        "You have exhausted your daily quota on this model." + TIP,
+        "quota_exhausted",
+        action="another Gemini model",
     ),
     "429, reset in hours": Row(429, GoogleError.quota_exhausted().message + TIP, "quota_exhausted", 18723),
     "429, QUOTA_EXHAUSTED": Row(429, body(GoogleError.quota_exhausted("10s", 10.0)), "quota_exhausted", 10),
@@ -94,7 +97,9 @@ PROMPT_ERRORS: dict[str, Row] = {
     "429, less than a second": Row(429, "Please retry after 150ms.", "rate_limited", 1),
     "429, without a word": Row(429, GoogleError.exhausted_without_details().message, "rate_limited", 30),
     "429, no capacity": Row(429, GoogleError.no_capacity().message, "model_unavailable", action="gemini-3-pro-preview"),
-    "429, MODEL_CAPACITY": Row(429, body(GoogleError.no_capacity()), "model_unavailable", action="gemini-3-pro-preview"),
+    "429, MODEL_CAPACITY": Row(
+        429, body(GoogleError.no_capacity()), "model_unavailable", action="gemini-3-pro-preview"
+    ),
     "500": Row(500, GoogleError.internal().message, "upstream_error"),
     "503": Row(503, GoogleError.unavailable().message + TIP, "upstream_error"),
     "the stream was cut": Row(500, "Premature close", "upstream_error"),
@@ -282,7 +287,8 @@ def test_a_quoted_sentence_fits_one_line() -> None:
 
 
 @pytest.mark.parametrize(
-    "prompt", ["/about", "  /memory show", "\n/help", "\ufeff/help", "$x", "!id", "@file", "-v", "\u200b/help", "'/about"]
+    "prompt",
+    ["/about", "  /memory show", "\n/help", "\ufeff/help", "$x", "!id", "@file", "-v", "\u200b/help", "'/about"],
 )
 def test_what_the_cli_might_run_itself_is_never_the_first_block(prompt: str) -> None:
     """The CLI runs a turn whose first block begins with `/about` by itself; a block before it prevents that."""
@@ -361,7 +367,9 @@ def test_what_only_looks_like_an_answer_is_an_error(
 # -- properties --------------------------------------------------------------------------------------------------------
 
 REASONS = st.sampled_from(["end_turn", "max_tokens", "refusal", "cancelled", "max_turn_requests"])
-COUNTS = st.fixed_dictionaries({}, optional={"input_tokens": loose(st.integers()), "output_tokens": loose(st.integers())})
+COUNTS = st.fixed_dictionaries(
+    {}, optional={"input_tokens": loose(st.integers()), "output_tokens": loose(st.integers())}
+)
 META = st.fixed_dictionaries(
     {}, optional={"quota": loose(st.fixed_dictionaries({}, optional={"token_count": loose(COUNTS)}))}
 )
@@ -393,7 +401,9 @@ MESSAGES = st.one_of(
 )
 
 
-@given(st.one_of(st.sampled_from([400, 401, 403, 404, 429, 500, -32000, -32602]), st.integers()), MESSAGES, st.booleans())
+@given(
+    st.one_of(st.sampled_from([400, 401, 403, 404, 429, 500, -32000, -32602]), st.integers()), MESSAGES, st.booleans()
+)
 def test_any_refusal_is_one_coded_error(code: int, message: str, account: bool) -> None:
     """Any number with any text, of a prompt or of an account: a code, a sentence, a next step, and plain JSON."""
     error = of_an_account(code, message) if account else of_a_prompt(code, message)

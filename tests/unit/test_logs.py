@@ -104,7 +104,9 @@ def test_a_value_too_short_to_be_a_secret_is_not_hidden() -> None:
 
 
 @pytest.mark.usefixtures("forgetful")
-@given(st.lists(st.text("abcdefgh ", min_size=8, max_size=16), min_size=1, max_size=4), st.text("abcdefgh ", max_size=60))
+@given(
+    st.lists(st.text("abcdefgh ", min_size=8, max_size=16), min_size=1, max_size=4), st.text("abcdefgh ", max_size=60)
+)
 @example(["abcdefgh", "abcdefgh abcd"], "abcdefgh abcd")
 def test_no_hidden_value_ever_gets_through(secrets: list[str], filler: str) -> None:
     """Whatever is hidden, one inside the other too: neither a value nor the rest of one is left over."""

@@ -254,7 +254,9 @@ def test_a_file_may_be_written_as_people_write_them(tmp_path: Path) -> None:
 def test_the_working_folder_configures_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """G8: an editor starts the hub inside a cloned repository, whose `.env` must not steer it."""
     before = load(around={})
-    (tmp_path / ".env").write_text("HUB_PORT=6666\nHUB_GEMINI_COMMAND=/tmp/evil\nHUB_CLAUDE_UPSTREAM=http://127.0.0.1:1\n")
+    (tmp_path / ".env").write_text(
+        "HUB_PORT=6666\nHUB_GEMINI_COMMAND=/tmp/evil\nHUB_CLAUDE_UPSTREAM=http://127.0.0.1:1\n"
+    )
     (tmp_path / "llm-mcp-hub").mkdir()
     (tmp_path / "llm-mcp-hub" / ".env").write_text("HUB_PORT=6667\n")
     monkeypatch.chdir(tmp_path)

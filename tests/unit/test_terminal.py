@@ -181,7 +181,9 @@ async def test_no_file_of_ours_is_open_in_the_child(spawn: Spawn) -> None:
 
 async def test_complaints_go_to_a_file_of_their_own(spawn: Spawn, tmp_path: Path) -> None:
     """A warning in the middle of a line would tear it; and the file is for its owner only."""
-    terminal = spawn(*python("import sys; print('complaint', file=sys.stderr, flush=True); print('answer', flush=True)"))
+    terminal = spawn(
+        *python("import sys; print('complaint', file=sys.stderr, flush=True); print('answer', flush=True)")
+    )
 
     assert await within(read_all(terminal)) == b"answer\n"
     assert (tmp_path / "stderr").read_text() == "complaint\n"

@@ -56,7 +56,8 @@ class GeminiCredentials:
             raise BillingBlocked(
                 f"{self._path} holds a cloud account's key, not a person's login: calls would be paid by that account, "
                 "so nothing was sent.",
-                action=LOG_IN, provider=NAME,
+                action=LOG_IN,
+                provider=NAME,
             )
         refresh, access = (
             token if isinstance(token := login.get(name), str) else None for name in ("refresh_token", "access_token")

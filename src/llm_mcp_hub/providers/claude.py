@@ -146,10 +146,14 @@ class ClaudeProvider:
                 if connected.busy:
                     await self._interrupt(connected)
             self._later(self._drop(connected))
-            self._later(self.warm())
+            self._later(self._refill())
 
     async def warm(self) -> None:
         """Connect clients ahead, up to the number wanted."""
+        self._closed = False
+        await self._refill()
+
+    async def _refill(self) -> None:
         try:
             token = self._token()
             check_managed_settings(self._managed)
@@ -347,7 +351,7 @@ class ClaudeProvider:
                 provider=NAME,
                 partial_text=turn.text or None,
             ) from error
-        except ClaudeSDKError as error:
+        except (ClaudeSDKError, anyio.ClosedResourceError) as error:  # the second: closed under a running ask
             raise UpstreamError(
                 f"Claude's CLI ended before the answer did ({type(error).__name__}).",
                 action="Ask again.",

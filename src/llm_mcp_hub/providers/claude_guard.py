@@ -42,15 +42,17 @@ def check_managed_settings(folder: Path | None) -> None:
                 held = json.loads(file.read_text("utf-8"))
             except FileNotFoundError:
                 continue
-            if not isinstance(held, dict):
-                raise ValueError("not an object")  # noqa: TRY004 -- told below, as unreadable
-            found = [name for name in (*PAYING, *COMPUTED) if name in held]
+            where, whom = f"Claude Code's machine-wide settings ({file})", f"this machine to remove it from {file}"
+            forbidden = (*PAYING, *COMPUTED)
+            found = [n for n in forbidden if n in held] if isinstance(held, dict) else ["something else than an object"]
             if found:
-                raise _could_pay(f"Claude Code's machine-wide settings ({file})", found, f"this machine to take them out of {file}")
+                raise _could_pay(where, found, whom=whom)
             if "hooks" in held:
-                raise _would_run("hooks", file)
-        if (folder / "managed-mcp.json").exists():
-            raise _would_run("MCP servers", folder / "managed-mcp.json")
+                raise _would_run(where, "hooks", whom=whom)
+        servers = folder / "managed-mcp.json"
+        if servers.exists():
+            where, whom = f"Claude Code's machine-wide settings ({servers})", f"this machine to remove {servers}"
+            raise _would_run(where, "MCP servers", whom=whom)
     except (OSError, ValueError, RecursionError) as error:
         raise BillingBlocked(
             f"Claude Code's machine-wide settings in {folder} cannot be read ({type(error).__name__}), so it is not "
@@ -63,9 +65,9 @@ def check_managed_settings(folder: Path | None) -> None:
 def check_settings_in_force(told: Mapping[str, Any]) -> None:
     """Refuse what the CLI itself says is in force, wherever it comes from.
 
-    The files are not all there is: Anthropic's API delivers an organisation's settings at the CLI's start, and
-    macOS and Windows have further places for a machine's. Measured: such an `env` puts an `x-api-key` or another address
-    on the wire and the handshake looks clean. Raises HubError.
+    The files are not all there is: Anthropic's API delivers an organisation's settings when the CLI starts, and macOS
+    and Windows have further places for a machine's. Measured: an `env` of an organisation puts an `x-api-key` or
+    another address on the wire, its hooks run, and the handshake looks clean. Raises BillingBlocked or Misconfigured.
     """
     settings = told.get("effective")
     if not isinstance(settings, dict) or told.get("served_settings_state") == "pending":
@@ -74,26 +76,29 @@ def check_settings_in_force(told: Mapping[str, Any]) -> None:
             action="Ask again.",
             provider=NAME,
         )
-    where = "The settings that this Claude account's organisation or this machine give Claude Code"
+    whose = "The settings that this account's organisation, or this machine, gives Claude Code"
+    whom = "the organisation to remove it from Claude Code's managed settings"
     found = [name for name in PAYING if name in settings]
     if found:
-        raise _could_pay(where, found, "the organisation or this machine to take them out of Claude Code's managed settings")
+        raise _could_pay(whose, found, whom=whom)
+    if "hooks" in settings:
+        raise _would_run(whose, "hooks", whom=whom)
 
 
-def _could_pay(where: str, found: Sequence[str], whom: str) -> BillingBlocked:
+def _could_pay(where: str, found: Sequence[str], *, whom: str) -> BillingBlocked:
     return BillingBlocked(
         f"{where} hold {' and '.join(found)}: they could make Claude use a paid key or another address, so nothing was "
         "sent.",
-        action=f"Ask the administrator of {whom}, or use ask_gemini.",
+        action=f"Ask the administrator of {whom}.",
         provider=NAME,
     )
 
 
-def _would_run(what: str, file: Path) -> Misconfigured:
+def _would_run(where: str, what: str, *, whom: str) -> Misconfigured:
     return Misconfigured(
-        f"Claude Code's machine-wide settings ({file}) hold {what}: programs that would run with each ask, which is text in "
-        "and text out alone. Nothing was sent.",
-        action=f"Ask this machine's administrator to remove the {what} from {file}, or use ask_gemini.",
+        f"{where} hold {what}: programs that would run with each ask, which is text in and text out alone. Nothing was "
+        "sent.",
+        action=f"Ask the administrator of {whom}.",
         provider=NAME,
     )
 

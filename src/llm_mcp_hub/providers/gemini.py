@@ -184,7 +184,7 @@ class GeminiProvider:
         with anyio.CancelScope(shield=True):
             if starting is not None:
                 await asyncio.gather(starting, return_exceptions=True)
-            await asyncio.gather(*(p.close() for p in list(self._processes)), return_exceptions=True)
+            await asyncio.gather(*(self._close(p) for p in list(self._processes)), return_exceptions=True)
             await asyncio.gather(*list(self._background), return_exceptions=True)
 
     def kill(self) -> None:
@@ -216,12 +216,15 @@ class GeminiProvider:
                     retry_after_s=max(1, round(wait)),
                 )
             self._starting = asyncio.get_running_loop().create_task(self._start(login))
-        starting = self._starting
-        try:
-            return await asyncio.shield(starting)
-        finally:
-            if starting.done() and self._starting is starting:
-                self._starting = None
+            self._starting.add_done_callback(self._started)
+        return await asyncio.shield(self._starting)
+
+    def _started(self, starting: asyncio.Task[Process]) -> None:
+        """A start is over, also where all who waited for it have left: the next ask must not get its old outcome."""
+        if self._starting is starting:
+            self._starting = None
+        if not starting.cancelled():
+            starting.exception()  # seen: those who wait tell it
 
     async def _start(self, login: Login) -> Process:
         try:

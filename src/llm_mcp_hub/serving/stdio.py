@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import json
 import os
 import signal
 import sys
@@ -124,4 +125,19 @@ def _answer(error: Exception) -> types.JSONRPCResponse | types.JSONRPCError | No
     if not isinstance(error, ValidationError):
         return None
     line: Any = error.errors(include_url=False)[0]["input"]
-    return answer_to_half_a_character(line) if isinstance(line, str) else None
+    if not isinstance(line, str):
+        return None
+    return answer_to_half_a_character(line) or _answer_to_too_deep(line)
+
+
+def _answer_to_too_deep(line: str) -> types.JSONRPCError | None:
+    """The answer to a request that Python can read and the SDK's parser cannot: it goes 200 levels deep."""
+    try:
+        asked: Any = json.loads(line)
+        number, _method = asked["id"], asked["method"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    if not isinstance(number, int | str) or isinstance(number, bool):
+        return None
+    fault = types.ErrorData(code=types.PARSE_ERROR, message="Parse error: nested too deeply")
+    return types.JSONRPCError(jsonrpc="2.0", id=number, error=fault)

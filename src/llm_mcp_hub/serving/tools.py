@@ -171,7 +171,20 @@ def _validated(model: type[A], given: Mapping[str, Any], provider: str | None) -
             raise InvalidRequest("An argument is unknown.", action=f"Use only: {named}.", provider=provider) from None
         if first["type"] == "string_unicode":
             raise _half_a_character(provider) from None
-        raise InvalidRequest(f"{where}: {first['msg']}.", action=f"Correct {where}.", provider=provider) from None
+        action = _ADVICE.get(first["type"], "Correct {}.").format(where)
+        raise InvalidRequest(f"{where}: {first['msg']}.", action=action, provider=provider) from None
+
+
+_ADVICE = {
+    "missing": "Give {}.",
+    "string_type": "Give {} as a text.",
+    "float_type": "Give {} as a number.",
+    "string_too_short": "Give {} with text in it.",
+    "string_too_long": "Shorten {}.",
+    "greater_than_equal": "Give a larger {}.",
+    "less_than_equal": "Give a smaller {}.",
+}
+"""The next step by the kind of fault, as pydantic names it."""
 
 
 def _half_a_character(provider: str | None) -> InvalidRequest:

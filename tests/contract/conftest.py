@@ -1,0 +1,329 @@
+"""Each provider with its real CLI and the stand-in of its upstream, in this process: what the contract is checked on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import select
+import threading
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeVar
+
+import psutil
+import pytest
+
+from llm_mcp_hub.children.supervision import RunFolder
+from llm_mcp_hub.conversation import Ask
+from llm_mcp_hub.errors import AuthMissing
+from llm_mcp_hub.providers.base import Event, Finished, Provider, Text
+from llm_mcp_hub.providers.claude import ClaudeProvider
+from llm_mcp_hub.providers.gemini import GeminiProvider, Login
+from tests.harness import GEMINI
+from tests.upstreams import anthropic, google
+from tests.upstreams.loopback import Received
+
+DEADLINE_S = 90.0
+Failure = Literal["the login is refused", "the upstream fails", "the quota is used up"]
+CODES: dict[Failure, str] = {
+    "the login is refused": "auth_rejected",
+    "the upstream fails": "upstream_error",
+    "the quota is used up": "quota_exhausted",
+}
+
+
+class Rig(Protocol):
+    """What the contract needs to know of one provider and its stand-in."""
+
+    provider: Provider
+    run: RunFolder
+    signed_in: bool
+
+    def say(self, *pieces: str, gate: threading.Event | None = None) -> None:
+        """Line up an answer in these pieces; nothing of it is sent before the gate opens."""
+        ...
+
+    def say_to_each(self, answer: Callable[[str], str], gate: threading.Event) -> None:
+        """Answer whatever comes by its prompt."""
+        ...
+
+    def hang(self, after_text: str) -> None:
+        """Line up an upstream that stops in the middle, or before the first byte for an empty text."""
+        ...
+
+    def fail(self, how: Failure) -> None: ...
+
+    @property
+    def received(self) -> Sequence[Received]:
+        """The requests for an answer, in order."""
+        ...
+
+    @property
+    def surprises(self) -> list[str]: ...
+
+    def prompt_of(self, received: Received) -> str: ...
+
+    def wait_until(self, happened: Callable[[], bool]) -> None: ...
+
+    def renew_login(self) -> str:
+        """The owner logs in anew. Returns what the requests of that login are signed with."""
+        ...
+
+
+class ClaudeRig:
+    """Claude: a setup-token, and Anthropic's stand-in."""
+
+    def __init__(self, folder: Path) -> None:
+        self.signed_in = True
+        self.run = RunFolder(folder / "state")
+        self.upstream = anthropic.AnthropicUpstream()
+        self.upstream.start()
+        self._token = "sk-ant-oat01-" + "first" * 16
+        self.provider = ClaudeProvider(
+            run=self.run,
+            around={"PATH": os.environ["PATH"], "HTTPS_PROXY": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1"},
+            token=self._signed,
+            default_model="sonnet",
+            upstream=self.upstream.url,
+            managed_folder=folder / "no-managed-settings",
+        )
+
+    def _signed(self) -> str:
+        if not self.signed_in:
+            raise AuthMissing("There is none.", action="Make one.", provider="claude")
+        return self._token
+
+    def say(self, *pieces: str, gate: threading.Event | None = None) -> None:
+        self.upstream.script(anthropic.Answer(chunks=pieces, gate=gate))
+
+    def say_to_each(self, answer: Callable[[str], str], gate: threading.Event) -> None:
+        self.upstream.default = lambda received: anthropic.Answer(answer(self.prompt_of(received)), 5, gate=gate)
+
+    def hang(self, after_text: str) -> None:
+        self.upstream.script(anthropic.Hang(after_text))
+
+    def fail(self, how: Failure) -> None:
+        errors = {
+            "the login is refused": anthropic.Error.unauthorized(),
+            "the upstream fails": anthropic.Error.server_error(),
+            "the quota is used up": anthropic.Error.quota(),
+        }
+        self.upstream.default = errors[how]  # the CLI may repeat a request
+
+    def reset(self) -> None:
+        self.upstream.default = anthropic.Answer("Hello.")
+
+    @property
+    def received(self) -> Sequence[Received]:
+        return list(self.upstream.received)
+
+    @property
+    def surprises(self) -> list[str]:
+        return self.upstream.surprises
+
+    def prompt_of(self, received: Received) -> str:
+        return anthropic.last_user_texts(received)[-1]
+
+    def wait_until(self, happened: Callable[[], bool]) -> None:
+        self.upstream.wait_until(happened, timeout=DEADLINE_S)
+
+    def renew_login(self) -> str:
+        self._token = "sk-ant-oat01-" + os.urandom(40).hex()
+        return self._token
+
+    def stop(self) -> None:
+        self.upstream.stop()
+
+
+class GeminiRig:
+    """Gemini: a login file, and Google's stand-in."""
+
+    def __init__(self, folder: Path) -> None:
+        self.signed_in = True
+        self.run = RunFolder(folder / "state")
+        self.upstream = google.GoogleUpstream(folder / "google")
+        self.upstream.start()
+        self._folder = folder / "login"
+        google.write_login(self._folder)
+        around = {name: value for name, value in self.upstream.environment.items() if name != "CODE_ASSIST_ENDPOINT"}
+        self.provider = GeminiProvider(
+            run=self.run,
+            around={"PATH": os.environ["PATH"], **around},
+            login=self._login,
+            default_model="gemini-2.5-pro",
+            command=str(GEMINI),
+            upstream=self.upstream.url,
+        )
+
+    def _login(self) -> Login:
+        if not self.signed_in:
+            raise AuthMissing("There is none.", action="Make one.", provider="gemini")
+        content = (self._folder / "oauth_creds.json").read_bytes()
+        return Login(content, json.loads(content)["refresh_token"])
+
+    def say(self, *pieces: str, gate: threading.Event | None = None) -> None:
+        self.upstream.script(google.Answer(chunks=pieces, gate=gate))
+
+    def say_to_each(self, answer: Callable[[str], str], gate: threading.Event) -> None:
+        self.upstream.default = lambda received: google.Answer(answer(self.prompt_of(received)), 5, gate=gate)
+
+    def hang(self, after_text: str) -> None:
+        self.upstream.script(google.Hang(after_text))
+
+    def fail(self, how: Failure) -> None:
+        errors = {
+            "the login is refused": google.Error.unauthenticated(),
+            "the upstream fails": google.Error.internal(),
+            "the quota is used up": google.Error.quota_exhausted(),
+        }
+        self.upstream.default = errors[how]
+
+    def reset(self) -> None:
+        self.upstream.default = google.Answer("Hello.")
+
+    @property
+    def received(self) -> Sequence[Received]:
+        return self.upstream.generations
+
+    @property
+    def surprises(self) -> list[str]:
+        return self.upstream.surprises
+
+    def prompt_of(self, received: Received) -> str:
+        return google.prompt_texts(received)[-1]
+
+    def wait_until(self, happened: Callable[[], bool]) -> None:
+        self.upstream.wait_until(happened, timeout=DEADLINE_S)
+
+    def renew_login(self) -> str:
+        access = google.made_up("access")
+        google.write_login(self._folder, access_token=access)
+        return access
+
+    def stop(self) -> None:
+        self.upstream.stop()
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """One event loop for the module, because the rigs live as long."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="module", params=[ClaudeRig, GeminiRig], ids=["claude", "gemini"])
+async def shared_rig(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncGenerator[ClaudeRig | GeminiRig]:
+    """One rig a provider for all of a module's tests: each of them leaves the provider able to answer."""
+    made: ClaudeRig | GeminiRig = request.param(tmp_path_factory.mktemp(request.param.__name__))
+    try:
+        yield made
+        await within(made.provider.close())
+        assert children(made) == []
+    finally:
+        made.provider.kill()
+        made.stop()
+        made.run.close()
+
+
+@pytest.fixture
+def rig(shared_rig: ClaudeRig | GeminiRig) -> Iterable[Rig]:
+    """The shared rig, as it was at its beginning; at the end nothing unexpected may have reached the stand-in."""
+    shared_rig.reset()
+    shared_rig.signed_in = True
+    yield shared_rig
+    assert shared_rig.surprises == []
+    assert shared_rig.upstream.unused == 0
+
+
+# -- what the tests do with a rig --------------------------------------------------------------------------------------
+
+T = TypeVar("T")
+
+
+async def within(work: Any) -> Any:
+    """`work`, or a failure: no test may hang."""
+    async with asyncio.timeout(DEADLINE_S):
+        return await work
+
+
+def new_ask(rig: Rig, prompt: str = "Hello?", system: str | None = None) -> Ask:
+    """An ask as the hub makes it."""
+    traits = rig.provider.traits
+    return Ask(f"ask_{os.urandom(6).hex()}", traits.name, prompt, traits.default_model, system, DEADLINE_S)
+
+
+async def all_events(rig: Rig, ask: Ask) -> list[Event]:
+    """Every event of an ask. Raises what the provider raises."""
+
+    async def collect() -> list[Event]:
+        async with contextlib.aclosing(rig.provider.ask(ask)) as events:
+            return [event async for event in events]
+
+    return await within(collect())
+
+
+async def answer(rig: Rig, prompt: str = "Hello?", system: str | None = None) -> Finished:
+    """The end of an ask that is answered."""
+    last = (await all_events(rig, new_ask(rig, prompt, system)))[-1]
+    assert isinstance(last, Finished)
+    return last
+
+
+async def until(rig: Rig, happened: Callable[[], bool]) -> None:
+    """Until something has happened at the stand-in; the provider goes on meanwhile."""
+    await asyncio.to_thread(rig.wait_until, happened)
+
+
+async def first_text(events: AsyncGenerator[Event]) -> str:
+    """Read until the first piece of text."""
+
+    async def read() -> str:
+        async for event in events:
+            if isinstance(event, Text):
+                return event.piece
+        raise AssertionError("no text came")
+
+    return await within(read())
+
+
+def children(rig: Rig) -> list[psutil.Process]:
+    """The processes that live in the provider's folder."""
+    found: list[psutil.Process] = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            here = process.environ().get("HOME", "").startswith(str(rig.run.path))
+            if here and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+def wait_until_ended(processes: Iterable[psutil.Process]) -> None:
+    """Block until none of them runs. They are not reaped here: that is their parent's business."""
+    for process in processes:
+        assert _one_ended([process]), f"it lives on: {process}"
+
+
+async def until_no_more_children_than(rig: Rig, count: int) -> None:
+    """Until at most so many children live; it is looked at whenever one of them ends."""
+    while len(alive := children(rig)) > count:
+        assert await asyncio.to_thread(_one_ended, alive), f"they live on: {alive}"
+
+
+def _one_ended(processes: Iterable[psutil.Process]) -> bool:
+    """Wait until one of them has ended."""
+    watched: list[int] = []
+    poll = select.poll()
+    try:
+        for process in processes:
+            try:
+                watched.append(os.pidfd_open(process.pid))
+            except ProcessLookupError:
+                return True
+            poll.register(watched[-1], select.POLLIN)
+        return bool(poll.poll(DEADLINE_S * 1000))
+    finally:
+        for descriptor in watched:
+            os.close(descriptor)
