@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -132,9 +132,15 @@ def make_world(folder: Path) -> Generator[World]:
 class HttpHub:
     """A hub that serves HTTP in a process of its own; its log is read as it comes."""
 
-    def __init__(self, environment: Mapping[str, str], *arguments: str, cwd: Path | None = None) -> None:
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        *arguments: str,
+        cwd: Path | None = None,
+        command: Sequence[str] = ("-m", "llm_mcp_hub", "serve"),
+    ) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "llm_mcp_hub", "serve", "--port", "0", *arguments],
+            [sys.executable, *command, "--port", "0", *arguments],
             env=dict(environment),
             cwd=cwd,
             stdin=subprocess.DEVNULL,

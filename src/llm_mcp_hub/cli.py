@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from llm_mcp_hub import settings as settings_module
 from llm_mcp_hub.errors import HubError, Misconfigured
@@ -38,8 +39,15 @@ EXIT_CODES = {
 """By error code; every other one is EX_UNAVAILABLE."""
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """As argparse's own, with the exit code that sysexits has for it."""
+        self.print_usage(sys.stderr)
+        self.exit(EX_USAGE, f"{self.prog}: error: {message}\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="llm-mcp-hub",
         description="Ask Claude and Gemini with the subscriptions you already have. Without a command: serve MCP over "
         "stdio, as MCP clients start it.",

@@ -107,7 +107,7 @@ def build_server(hub: Hub) -> Server[Any]:
 
 
 def build_app(settings: Settings) -> Starlette:
-    """The ASGI app. Raises Misconfigured for an address that others could reach."""
+    """The ASGI app. Raises Misconfigured for an address that others could reach, and for what stops a hub."""
     from llm_mcp_hub.serving.http import build_app as build
 
     if not settings.loopback_only:
@@ -116,6 +116,7 @@ def build_app(settings: Settings) -> Starlette:
             "it would lend the owner's subscriptions to the network.",
             action="Set HUB_HOST=127.0.0.1, and reach it from elsewhere through an SSH tunnel.",
         )
+    build_hub(settings).kill()  # what is wrong is told now, in one sentence: in a lifespan it would be a traceback
     return build(lambda: build_hub(settings), build_server)
 
 

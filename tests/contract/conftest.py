@@ -1,4 +1,4 @@
-"""Each provider with its real CLI and the stand-in of its upstream, in this process: what the contract is checked on."""
+"""Each provider with its real CLI and the stand-in of its upstream, in this process: what the contract is run on."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class ClaudeRig:
         self.upstream = anthropic.AnthropicUpstream()
         self.upstream.start()
         self._token = "sk-ant-oat01-" + "first" * 16
-        self.provider = ClaudeProvider(
+        self.provider: Provider = ClaudeProvider(
             run=self.run,
             around={"PATH": os.environ["PATH"], "HTTPS_PROXY": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1"},
             token=self._signed,
@@ -148,7 +148,7 @@ class GeminiRig:
         self._folder = folder / "login"
         google.write_login(self._folder)
         around = {name: value for name, value in self.upstream.environment.items() if name != "CODE_ASSIST_ENDPOINT"}
-        self.provider = GeminiProvider(
+        self.provider: Provider = GeminiProvider(
             run=self.run,
             around={"PATH": os.environ["PATH"], **around},
             login=self._login,

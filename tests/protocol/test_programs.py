@@ -11,7 +11,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from llm_mcp_hub.children.supervision import RunFolder
 from llm_mcp_hub.conversation import Ask
 from llm_mcp_hub.errors import HubError
 from llm_mcp_hub.providers.claude import ClaudeProvider
-from tests.harness import GEMINI, TOKEN, Line, World, answer_of, error_of, make_world, open_line, run_command
+from tests.harness import TOKEN, Line, World, answer_of, error_of, make_world, open_line, run_command
 from tests.protocol.conftest import CANARY
 from tests.upstreams.google import write_login
 
@@ -171,10 +171,8 @@ GEMINIS: dict[str, tuple[Callable[[World], None], str, str]] = {
     # what is there -> a part of the message, a part of the next step
     "no such path": (_command("/nonexistent/gemini"), "/nonexistent/gemini", INSTALL),
     "no such name": (_command("gemini-of-nobody"), "gemini-of-nobody", INSTALL),
-    "a folder": (_command("/"), "was not found", INSTALL),
     "not executable": (_mode_of_a_document, "was not found", INSTALL),
     "too old": (_old('"agentInfo": {"name": "gemini-cli", "version": "0.1.0"}'), "too old (0.1.0)", INSTALL),
-    "too old by a little": (_old('"agentInfo": {"version": "0.60.9"}'), "too old (0.60.9)", INSTALL),
     "too old to tell": (_old('"agentCapabilities": {}'), "too old", INSTALL),
     "without ACP": (_without_acp, "too old", INSTALL),
     "no Node.js": (_no_node, "Node.js", "Install Node.js 20"),
@@ -252,13 +250,13 @@ def test_a_state_folder_that_closes_later_is_told_at_the_ask(world: World) -> No
         assert answer_of(line.call("ask_gemini", {"prompt": PROMPT}))["provider"] == "gemini"
 
 
-@pytest.mark.parametrize("size", ["4k", "52k"], ids=["for the hub", "for the CLI"])
+@pytest.mark.parametrize("size", ["4k", "36k"], ids=["for the hub", "for the CLI"])
 def test_a_full_disk_is_misconfigured(world: World, size: str) -> None:
     """Whether the hub or the CLI itself is the one that finds no room, the next step names the folder."""
     world.state.mkdir(mode=0o700)
     world.prefix = in_a_mount_namespace(f'mount -t tmpfs -o size={size},mode=0700 none "$1"', str(world.state))
     with open_line(world, "stdio", "auto") as line:
-        check(line.call("ask_gemini", {"prompt": PROMPT}), "misconfigured", "write", STATE)
+        check(line.call("ask_gemini", {"prompt": PROMPT}), "misconfigured", "write", "space left")
 
 
 # The login file -----------------------------------------------------------------------------------------------------
@@ -276,7 +274,10 @@ class File:
 
 
 def _text(text: str) -> Callable[[Path], None]:
-    return lambda path: path.write_text(text) and None
+    def make(path: Path) -> None:
+        path.write_text(text)
+
+    return make
 
 
 def _folder(path: Path) -> None:
@@ -365,7 +366,8 @@ def test_a_login_file_that_cannot_be_used_is_told_with_what_mends_it(
     shown = line.call("token_status", {"provider": "gemini"})
 
     check(failed, file.code, file.message, file.action)
-    status: dict[str, Any] = (shown.structured_content or {})["gemini"]
+    assert shown.structured_content is not None
+    status: dict[str, Any] = shown.structured_content["gemini"]
     assert (status["status"], status["usable"]) == (file.state, False)
     assert file.message in status["message"]
     assert status["action"] in error_of(failed)["action"]
@@ -382,9 +384,10 @@ def test_a_login_file_without_the_clis_clock_is_used(world: World) -> None:
     }
     world.login_file.write_text(json.dumps(login))
     with open_line(world, "stdio", "auto") as line:
-        status = (line.call("token_status").structured_content or {})["gemini"]
+        shown = line.call("token_status").structured_content
         answer = answer_of(line.call("ask_gemini", {"prompt": PROMPT}))
 
+    assert shown is not None
+    status = shown["gemini"]
     assert (status["status"], status["evidence"]["level"], status["days_remaining"]) == ("valid", "well_formed", None)
     assert answer["provider"] == "gemini"
-    assert GEMINI.exists()

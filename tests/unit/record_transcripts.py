@@ -25,13 +25,13 @@ from tests.unit.transcripts import FOLDER, as_json, write_expected
 from tests.upstreams.google import Account, Answer, Error, FunctionCall, GoogleUpstream, Hang, write_login
 
 DEADLINE_S = 60.0
-STRICT = {
+STRICT: dict[str, Any] = {
     "security": {"auth": {"selectedType": "oauth-personal"}},
     "general": {"maxAttempts": 1, "enableAutoUpdate": False},
     "privacy": {"usageStatisticsEnabled": False},
     "tools": {"core": []},
 }
-WITH_TOOLS = {name: value for name, value in STRICT.items() if name != "tools"}
+WITH_TOOLS: dict[str, Any] = {name: value for name, value in STRICT.items() if name != "tools"}
 
 
 class Talk:

@@ -272,7 +272,9 @@ def test_the_windows_of_the_subscription_ride_on_the_answer() -> None:
 @pytest.mark.parametrize("sign", ["isUsingOverage", "overageInUse"])
 def test_an_answer_paid_as_extra_usage_says_so(sign: str) -> None:
     """G1: paid extra usage is named when the provider's event shows it."""
-    end = ended([limits(**{sign: True}), start(), piece("x"), result("x")])
+    end = ended(
+        [RateLimitEvent(RateLimitInfo("allowed", raw={sign: True}), "u", "s"), start(), piece("x"), result("x")]
+    )
 
     assert (end.billing.source, end.billing.evidence) == ("overage", "event")
     assert any("extra usage" in warning for warning in end.warnings)
@@ -443,57 +445,64 @@ RAW_EVENTS = st.fixed_dictionaries(
     },
 )
 WINDOW = st.fixed_dictionaries({}, optional={"utilization": loose(st.floats(0, 1)), "resetsAt": loose(st.integers())})
-LIMIT_EVENTS = st.builds(
-    lambda status, resets, kind, raw: RateLimitEvent(RateLimitInfo(status, resets, kind, raw=raw), "u", "s"),
-    loose(st.sampled_from(["allowed", "rejected"])),
-    loose(st.integers()),
-    loose(st.sampled_from(["five_hour", "seven_day_opus"])),
-    st.fixed_dictionaries(
-        {}, optional={"unifiedWindows": loose(st.dictionaries(ANY_TEXT, loose(WINDOW))), "isUsingOverage": any_json()}
-    ),
+RAW_LIMITS = st.fixed_dictionaries(
+    {}, optional={"unifiedWindows": loose(st.dictionaries(ANY_TEXT, loose(WINDOW))), "isUsingOverage": any_json()}
 )
 USAGE = st.fixed_dictionaries(
     {}, optional={"input_tokens": any_json(), "output_tokens": any_json(), "cache_read_input_tokens": any_json()}
 )
-RESULTS = st.builds(
-    lambda **fields: result(**fields),
-    text=st.one_of(st.none(), ANY_TEXT),
-    is_error=st.booleans(),
-    usage=st.one_of(st.none(), USAGE),
-    stop_reason=st.one_of(st.none(), ANY_TEXT, st.just("refusal")),
-    subtype=st.one_of(ANY_TEXT, st.just("error_max_turns")),
-    terminal_reason=st.one_of(st.none(), ANY_TEXT),
-    api_error_status=st.one_of(st.none(), st.integers(), st.sampled_from([400, 401, 403, 404, 413, 429, 500, 529])),
-    errors=st.one_of(st.none(), st.lists(ANY_TEXT, max_size=2)),
-    model_usage=st.one_of(st.none(), st.dictionaries(ANY_TEXT, st.none(), max_size=2)),
-)
-ANY_MESSAGES = st.lists(
-    st.one_of(
-        st.builds(lambda raw: StreamEvent("u", "s", raw), RAW_EVENTS),
-        st.builds(
-            lambda text, kind, number: AssistantMessage([TextBlock(text)], SERVED, error=kind, message_id=number),
-            ANY_TEXT,
-            st.one_of(st.none(), st.sampled_from([row.kind for row in ERRORS.values()]), ANY_TEXT),
-            st.one_of(st.none(), ANY_TEXT),
-        ),
-        LIMIT_EVENTS,
-    ),
-    max_size=8,
-)
 
 
-@given(ANY_MESSAGES, RESULTS)
+@st.composite
+def any_limits(draw: st.DrawFn) -> RateLimitEvent:
+    status, resets_at = draw(loose(st.sampled_from(["allowed", "rejected"]))), draw(loose(st.integers()))
+    kind = draw(loose(st.sampled_from(["five_hour", "seven_day_opus"])))
+    return RateLimitEvent(RateLimitInfo(status, resets_at, kind, raw=draw(RAW_LIMITS)), "u", "s")
+
+
+@st.composite
+def any_block(draw: st.DrawFn) -> AssistantMessage:
+    kinds = [row.kind for row in ERRORS.values()]
+    error: Any = draw(st.one_of(st.none(), st.sampled_from(kinds), ANY_TEXT))
+    number = draw(st.one_of(st.none(), st.sampled_from(["msg_1", "msg_2"])))
+    return AssistantMessage([TextBlock(draw(ANY_TEXT))], SERVED, error=error, message_id=number)
+
+
+@st.composite
+def any_result(draw: st.DrawFn) -> ResultMessage:
+    status = st.one_of(st.none(), st.integers(), st.sampled_from([400, 401, 403, 404, 413, 429, 500, 529]))
+    return result(
+        draw(st.one_of(st.none(), ANY_TEXT)),
+        is_error=draw(st.booleans()),
+        usage=draw(st.one_of(st.none(), USAGE)),
+        stop_reason=draw(st.one_of(st.none(), ANY_TEXT, st.just("refusal"))),
+        subtype=draw(st.one_of(ANY_TEXT, st.just("error_max_turns"))),
+        terminal_reason=draw(st.one_of(st.none(), ANY_TEXT)),
+        api_error_status=draw(status),
+        errors=draw(st.one_of(st.none(), st.lists(ANY_TEXT, max_size=2))),
+        model_usage=draw(st.one_of(st.none(), st.dictionaries(ANY_TEXT, st.none(), max_size=2))),
+    )
+
+
+def raw_event(raw: dict[str, Any]) -> StreamEvent:
+    return StreamEvent("u", "s", raw)
+
+
+ANY_MESSAGES = st.lists(st.one_of(RAW_EVENTS.map(raw_event), any_block(), any_limits()), max_size=8)
+
+
+@given(ANY_MESSAGES, any_result())
 def test_any_turn_ends_in_an_answer_or_a_coded_error(messages: list[Message], end: ResultMessage) -> None:
     """Whatever a CLI gone wrong says: pieces are text, and the end is one of the two, fit for JSON."""
     try:
         *events, last = play(Turn(ask()), [*messages, end])
     except HubError as error:
-        assert error.message
-        assert error.action
-        json.dumps(error.details(), allow_nan=False)
+        shown: object = error.details()
     else:
         assert all(type(event.piece) is str for event in events if isinstance(event, Text))
         assert isinstance(last, Finished)
         assert last.text.strip()
         assert last.usage.input_tokens >= 0
-        json.dumps([last.usage.model_dump(), *[window.model_dump() for window in last.quota]], allow_nan=False)
+        shown = [last.usage.model_dump(), *[window.model_dump() for window in last.quota]]
+
+    json.dumps(shown, allow_nan=False)

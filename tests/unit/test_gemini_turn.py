@@ -330,7 +330,7 @@ def result(reason: str, given: int = 12, written: int = 7) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("reason", "told"), [("end_turn", "end_turn"), ("max_tokens", "max_tokens"), ("max_turn_requests", "unknown")]
+    ("reason", "told"), [("end_turn", "end_turn"), ("max_tokens", "max_tokens"), ("something_new", "unknown")]
 )
 def test_a_whole_answer_has_its_stop_reason_and_usage(reason: str, told: StopReason) -> None:
     """What the CLI counted is passed on; a reason that we do not know is `unknown`, not a guess."""
@@ -344,6 +344,7 @@ NO_ANSWERS: dict[str, tuple[Mapping[str, Any], str, str, str | None]] = {
     # the result, the text before it, our code, the partial text
     "declined": (result("refusal"), "I", "refused", None),
     "a prompt too long to be sent": (result("max_tokens", 0, 0), "", "invalid_request", None),
+    "a tool was wanted": (result("max_turn_requests"), "half an", "upstream_error", "half an"),
     "dropped": (result("cancelled"), "half an", "upstream_error", "half an"),
     "no text": (result("end_turn"), "", "upstream_error", None),
     "blank text": (result("end_turn"), " \n", "upstream_error", None),
@@ -373,10 +374,10 @@ COUNTS = st.fixed_dictionaries(
 META = st.fixed_dictionaries(
     {}, optional={"quota": loose(st.fixed_dictionaries({}, optional={"token_count": loose(COUNTS)}))}
 )
-RESULTS = st.one_of(
-    st.fixed_dictionaries({}, optional={"stopReason": loose(REASONS), "_meta": loose(META)}),
-    st.dictionaries(ANY_TEXT, any_json()),
+SHAPED: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {}, optional={"stopReason": loose(REASONS), "_meta": loose(META)}
 )
+RESULTS = st.one_of(SHAPED, st.dictionaries(ANY_TEXT, any_json()))
 
 
 @given(RESULTS, st.one_of(st.just("text"), ANY_TEXT))
@@ -385,13 +386,13 @@ def test_any_end_of_a_turn_is_an_answer_or_a_coded_error(given: dict[str, Any], 
     """Whatever a CLI gone wrong says at the end, the caller gets one of the two."""
     try:
         stop_reason, usage = finished(given, text)
-    except HubError as error:
-        assert error.action
-    else:
-        assert text.strip()
-        assert stop_reason in {"end_turn", "max_tokens", "unknown"}
-        assert usage.input_tokens >= 0
-        assert usage.output_tokens >= 0
+    except HubError:
+        return
+
+    assert text.strip()
+    assert stop_reason in {"end_turn", "max_tokens", "unknown"}
+    assert usage.input_tokens >= 0
+    assert usage.output_tokens >= 0
 
 
 MESSAGES = st.one_of(

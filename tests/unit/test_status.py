@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from llm_mcp_hub.credentials.status import USABLE, by_clock, days_between, local, utc
 
 NOW = datetime(2026, 11, 27, 5, 3, tzinfo=UTC)
-MOMENTS = st.datetimes(datetime(1970, 1, 2), datetime(2100, 1, 1), timezones=st.just(UTC))
+MOMENTS = st.integers(86_400, 4_100_000_000).map(lambda seconds: datetime.fromtimestamp(seconds, UTC))
 
 
 @pytest.fixture

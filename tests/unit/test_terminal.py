@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import resource
 import signal
@@ -156,10 +157,10 @@ async def test_a_cancelled_read_loses_nothing(spawn: Spawn) -> None:
 
 async def test_the_child_gets_its_surroundings_and_no_more(spawn: Spawn, tmp_path: Path) -> None:
     """Environment, working folder and width are what was asked for; ours are not inherited."""
-    script = "import os, json, shutil; print(json.dumps([dict(os.environ), os.getcwd(), os.get_terminal_size()]), flush=True)"
+    script = "import os, json; print(json.dumps([dict(os.environ), os.getcwd(), os.get_terminal_size()]), flush=True)"
     terminal = spawn(*python(script), MADE_UP="x")
 
-    environment, cwd, size = eval((await within(read_all(terminal))).decode())
+    environment, cwd, size = json.loads(await within(read_all(terminal)))
 
     by_the_shell = {"PWD", "OLDPWD", "SHLVL", "_", "LC_CTYPE"}
     assert {k: v for k, v in environment.items() if k not in by_the_shell} == {
@@ -173,17 +174,15 @@ async def test_the_child_gets_its_surroundings_and_no_more(spawn: Spawn, tmp_pat
 async def test_no_file_of_ours_is_open_in_the_child(spawn: Spawn) -> None:
     """A descriptor that it inherits could be the store's, a lock, or another child's terminal."""
     other = spawn(*CAT)
-    terminal = spawn(*python("import os; print(sorted(os.listdir('/proc/self/fd')), flush=True)"))
+    terminal = spawn(*python("import os; print(*sorted(os.listdir('/proc/self/fd')), flush=True)"))
 
-    assert eval(await within(read_all(terminal))) == ["0", "1", "2", "3"]  # the last is the listing itself
+    assert (await within(read_all(terminal))).split() == [b"0", b"1", b"2", b"3"]  # the last is the listing itself
     assert not other.ended
 
 
 async def test_complaints_go_to_a_file_of_their_own(spawn: Spawn, tmp_path: Path) -> None:
     """A warning in the middle of a line would tear it; and the file is for its owner only."""
-    terminal = spawn(
-        *python("import sys; print('complaint', file=sys.stderr, flush=True); print('answer', flush=True)")
-    )
+    terminal = spawn(*python("import sys; print('complaint', file=sys.stderr); print('answer', flush=True)"))
 
     assert await within(read_all(terminal)) == b"answer\n"
     assert (tmp_path / "stderr").read_text() == "complaint\n"
@@ -193,9 +192,9 @@ async def test_complaints_go_to_a_file_of_their_own(spawn: Spawn, tmp_path: Path
 async def test_words_reach_the_child_as_they_are(spawn: Spawn) -> None:
     """A shell stands in between: it must not read them."""
     words = ["$(id)", "a b", "'", '"', "*", "-x", "", "한국어", "\\n", "`id`"]
-    terminal = spawn(*python("import sys; print(sys.argv[1:], flush=True)"), *words, PYTHONUTF8="1")
+    terminal = spawn(*python("import json, sys; print(json.dumps(sys.argv[1:]), flush=True)"), *words, PYTHONUTF8="1")
 
-    assert eval((await within(read_all(terminal))).decode()) == words
+    assert json.loads(await within(read_all(terminal))) == words
 
 
 # -- ends --------------------------------------------------------------------------------------------------------------

@@ -483,8 +483,8 @@ class GoogleUpstream:
         self.surprises: list[str] = []
         """What arrived at any of the three that was not expected."""
         self.hold_quota_from: int | None = None
-        """From this retrieveUserQuota on (1 is the first) none is answered until this is None. A start of the CLI sends 2,
-        and waits for them; each new session sends 1."""
+        """From this retrieveUserQuota on (1 is the first) none is answered until this is None. A start of the CLI sends
+        2, and waits for them; each new session sends 1."""
         self._quotas_asked = 0
         self._scripts: deque[Script] = deque()
         self._polls_left = 0

@@ -48,6 +48,8 @@ if TYPE_CHECKING:  # importing the SDK costs a tenth of a second: not before the
 MODEL_PATTERN = re.compile(r"claude-[a-z0-9][a-z0-9.-]{0,80}")
 MAX_AGE_S = 30 * 60.0
 """A connected client was measured to work after 10 idle minutes; older than this it is replaced."""
+_NOT_RUN = re.compile(r"exit code:? 12[67]\b")
+"""The wrapper's shell, by way of the SDK: the program is not executable, or made for another machine."""
 CONNECT_TIMEOUT_S = 30.0
 DRAIN_S = 1.0
 
@@ -214,7 +216,7 @@ class ClaudeProvider:
         return await self._connect(ask.model, ask.system, token)
 
     async def _connect(self, model: str, system: str | None, token: str) -> _Connected:
-        from claude_agent_sdk import ClaudeSDKClient, ClaudeSDKError, CLINotFoundError
+        from claude_agent_sdk import ClaudeSDKClient, CLINotFoundError
 
         if self._cli is None or not self._cli.is_file():
             raise CliMissing(
@@ -238,7 +240,7 @@ class ClaudeProvider:
         except OSError as error:
             raise Misconfigured(
                 f"The hub cannot write its state folder ({error.strerror}).",
-                action="Make HUB_STATE_DIR a folder that this user can write.",
+                action="Make HUB_STATE_DIR a folder that this user can write, with space left.",
                 provider=NAME,
             ) from error
         client = ClaudeSDKClient(chosen)
@@ -258,15 +260,14 @@ class ClaudeProvider:
         except HubError:
             self._later(self._drop(connected))
             raise
-        except CLINotFoundError as error:
+        except Exception as error:
             self._later(self._drop(connected))
-            raise CliMissing(
-                "The Claude Code program could not be started.",
-                action="Install it again: pip install --force-reinstall claude-agent-sdk",
-                provider=NAME,
-            ) from error
-        except (ClaudeSDKError, TimeoutError, Exception) as error:
-            self._later(self._drop(connected))
+            if isinstance(error, CLINotFoundError) or _NOT_RUN.search(str(error)):
+                raise CliMissing(
+                    "The Claude Code program cannot be run on this machine.",
+                    action="Install it again: pip install --force-reinstall claude-agent-sdk",
+                    provider=NAME,
+                ) from error
             raise UpstreamError(
                 f"Claude's CLI did not start ({type(error).__name__}).",
                 action="Try again; if it stays so: pip install --force-reinstall claude-agent-sdk",

@@ -72,7 +72,7 @@ def check_settings_in_force(told: Mapping[str, Any]) -> None:
     settings = told.get("effective")
     if not isinstance(settings, dict) or told.get("served_settings_state") == "pending":
         raise BillingBlocked(
-            "Claude's CLI did not tell which settings are in force, so it is not known who would pay; nothing was sent.",
+            "Claude's CLI does not tell which settings are in force, so nobody knows who would pay. Nothing was sent.",
             action="Ask again.",
             provider=NAME,
         )

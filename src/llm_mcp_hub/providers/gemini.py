@@ -321,6 +321,6 @@ class GeminiProvider:
 def _state_unwritable(error: OSError) -> Misconfigured:
     return Misconfigured(
         f"The hub cannot write its state folder ({error.strerror}).",
-        action="Make HUB_STATE_DIR a folder that this user can write.",
+        action="Make HUB_STATE_DIR a folder that this user can write, with space left.",
         provider=NAME,
     )

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import re
+import shutil
 import time
 from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
@@ -47,6 +48,8 @@ in part (48 sessions: 1 at a time 2.0 s, 3 at a time 1.7 s, 6 at a time 3.2 s; a
 SPARE_AGE_S = 15 * 60.0
 MAX_SESSIONS = 500
 MAX_BYTES = 600 << 20
+ROOM_BYTES = 1 << 20
+"""With less than this on the disk, that is what ended a start."""
 INSTALL_ACTION = (
     "Install it: npm install -g @google/gemini-cli@0.61.0 (Node.js 20 or newer), or set HUB_GEMINI_COMMAND."
 )
@@ -191,7 +194,8 @@ class Process:
             return CliMissing(
                 "The Gemini CLI is too old: it does not know the hub's options.", action=INSTALL_ACTION, provider=NAME
             )
-        if "EROFS" in stderr or "ENOSPC" in stderr:
+        # On a full disk the CLI's complaint could not be written either.
+        if "EROFS" in stderr or "ENOSPC" in stderr or shutil.disk_usage(self._home).free < ROOM_BYTES:
             return Misconfigured(
                 "Gemini's CLI cannot write its private home.",
                 action="Make HUB_STATE_DIR a folder that this user can write, with space left.",

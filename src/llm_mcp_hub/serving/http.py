@@ -24,6 +24,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from llm_mcp_hub.errors import Misconfigured
 from llm_mcp_hub.hub import Hub
 from llm_mcp_hub.serving.tools import answer_to_half_a_character
 
@@ -146,7 +147,17 @@ class _Server(uvicorn.Server):
 
 
 def serve(app: Starlette, *, host: str, port: int, drain_s: float) -> int:
-    """Serve until SIGTERM or SIGINT; running asks have `drain_s` seconds to end. Returns the exit code."""
+    """Serve until SIGTERM or SIGINT; running asks have `drain_s` seconds to end. Returns the exit code.
+
+    Raises Misconfigured when the port cannot be had.
+    """
+    try:  # uvicorn would tell it after everything has been started, among its log lines
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError as error:
+        raise Misconfigured(
+            f"Port {port} of {host} cannot be used ({error.strerror}).",
+            action="Stop what uses it, or give another one with --port.",
+        ) from error
     config = uvicorn.Config(
         app,
         host=host,
