@@ -120,7 +120,7 @@ class Asking:
     """
 
     def __init__(self, world: World, log: Log, provider: Provider, text: str = FIRST) -> None:
-        self.provider = provider
+        self.provider: Provider = provider
         self._world = world
         self._log = log
         self._text = text

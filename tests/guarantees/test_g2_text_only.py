@@ -266,7 +266,7 @@ def arguments(template: Mapping[str, Any], baits: Baits, page: LoopbackServer) -
 
 @pytest.mark.parametrize("tool", CLAUDE_TOOLS)
 def test_a_tool_call_of_claude_is_not_executed(line: Line, baits: Baits, page: LoopbackServer, tool: str) -> None:
-    """The ask ends in a coded error with that one request, nothing has happened, and the next ask is answered."""
+    """The ask ends in a coded error with that one request, and nothing has happened."""
     claude = baits.world.claude
     claude.script(anthropic.ToolCall(tool, arguments(CLAUDE_TOOLS[tool], baits, page)))
     before = len(claude.received)
@@ -276,8 +276,21 @@ def test_a_tool_call_of_claude_is_not_executed(line: Line, baits: Baits, page: L
     assert error["code"] == "upstream_error"
     assert "tool" in error["message"]
     assert len(claude.received) == before + 1
-    assert answer_of(line.call("ask_claude", {"prompt": "hello"}))["text"] == "Hello from the stand-in of Claude."
     assert (baits.ran, page.received, claude.tool_results) == ([], [], [])
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_the_ask_after_a_tool_call_is_answered(line: Line, baits: Baits, provider: str) -> None:
+    """Whatever became of the ask before it, and it knows nothing of that one."""
+    call: Any = anthropic.ToolCall("Bash", {}) if provider == "claude" else google.FunctionCall("run_shell_command", {})
+    baits.world.upstream(provider).script(call)
+
+    line.call(f"ask_{provider}", {"prompt": "the one before"})
+    answer = answer_of(line.call(f"ask_{provider}", {"prompt": "hello"}))
+
+    assert answer["text"] == f"Hello from the stand-in of {provider.title()}."
+    last = baits.world.claude.received[-1] if provider == "claude" else baits.world.gemini.generations[-1]
+    assert b"the one before" not in last.body
 
 
 @pytest.mark.parametrize("tool", GEMINI_TOOLS)

@@ -16,8 +16,8 @@ async def test_both_providers_answer(world: World, transport: Transport, era: Er
         claude = await client.call_tool("ask_claude", {"prompt": "hello"})
         gemini = await client.call_tool("ask_gemini", {"prompt": "hello"})
 
-    assert claude.content[0].text == "Hello from the stand-in of Claude."
-    assert gemini.content[0].text == "Hello from the stand-in of Gemini."
+    assert answer_of(claude)["text"] == "Hello from the stand-in of Claude."
+    assert answer_of(gemini)["text"] == "Hello from the stand-in of Gemini."
     assert answer_of(claude)["model_source"] == "served"
     assert answer_of(gemini)["model_source"] == "requested"
     world.wait_until_no_child()

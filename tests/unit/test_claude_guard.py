@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_mcp_hub.errors import BillingBlocked, Misconfigured
-from llm_mcp_hub.providers.claude_guard import check_account, check_managed_settings
+from llm_mcp_hub.errors import BillingBlocked, HubError, Misconfigured
+from llm_mcp_hub.providers.claude_guard import check_account, check_managed_settings, check_settings_in_force
 from tests.unit.strategies import any_json
 
 SETTINGS = "managed-settings.json"
@@ -52,6 +52,8 @@ PAID: dict[str, Callable[[Path], None]] = {
     "env": text('{"env": {"ANTHROPIC_API_KEY": "x"}}'),
     "an empty env": text('{"env": {}}'),
     "apiKeyHelper": text('{"apiKeyHelper": "/bin/helper"}'),
+    "a helper that prints settings": text('{"policyHelper": {"command": "/bin/helper"}}'),
+    "helpers that print settings": text('{"policyHelpers": []}'),
     "in a drop-in": text('{"apiKeyHelper": "/bin/helper"}', f"{DROP_INS}/10-company.json"),
     "in the last of two drop-ins": lambda folder: [
         text("{}", f"{DROP_INS}/10-a.json")(folder),
@@ -105,6 +107,55 @@ def test_what_managed_settings_hold_is_never_told() -> None:
 
     assert "sk-made-up" not in raised.value.message
 
+
+# -- the settings in force, as the CLI tells them ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"permissions": {"deny": ["Bash"]}}, {"model": "opus", "cleanupPeriodDays": 1}]
+)
+def test_settings_in_force_that_cannot_pay_are_left_alone(settings: dict[str, Any]) -> None:
+    """An organisation's permissions must not keep its people from asking."""
+    check_settings_in_force({"effective": settings, "served_settings_state": "none"})
+
+
+@pytest.mark.parametrize(
+    ("told", "error"),
+    [
+        ({"effective": {"env": {"ANTHROPIC_API_KEY": "sk-made-up"}}}, BillingBlocked),
+        ({"effective": {"env": {}}}, BillingBlocked),
+        ({"effective": {"apiKeyHelper": "/bin/helper"}}, BillingBlocked),
+        ({"effective": {"hooks": {"Stop": []}}}, Misconfigured),
+        ({"effective": {}, "served_settings_state": "pending"}, BillingBlocked),
+        ({"effective": None}, BillingBlocked),
+        ({"effective": []}, BillingBlocked),
+        ({}, BillingBlocked),
+    ],
+    ids=str,
+)
+def test_settings_in_force_that_could_pay_or_run_stop_the_ask(told: dict[str, Any], error: type[HubError]) -> None:
+    """G1, G2: an organisation's settings come over the network, and no file of this machine shows them."""
+    with pytest.raises(error) as raised:
+        check_settings_in_force(told)
+
+    assert raised.value.action
+    assert "sk-made-up" not in str(raised.value)
+
+
+@given(st.dictionaries(st.sampled_from(["effective", "served_settings_state", "x"]), any_json()))
+def test_what_the_cli_tells_of_its_settings_is_judged_whatever_it_is(told: dict[str, Any]) -> None:
+    """Fail closed: only an object without the known dangers passes."""
+    effective = told.get("effective")
+    try:
+        check_settings_in_force(told)
+    except HubError:
+        return
+
+    assert isinstance(effective, dict)
+    assert not {"env", "apiKeyHelper", "hooks"} & set(cast("dict[str, Any]", effective))
+
+
+# -- the account -------------------------------------------------------------------------------------------------------
 
 GOOD = {"tokenSource": "CLAUDE_CODE_OAUTH_TOKEN", "apiProvider": "firstParty"}
 

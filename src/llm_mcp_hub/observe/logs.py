@@ -10,7 +10,7 @@ import logging
 import re
 import sys
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import cast
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger

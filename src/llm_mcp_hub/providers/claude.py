@@ -128,6 +128,7 @@ class ClaudeProvider:
         self._background: set[asyncio.Task[None]] = set()
         self._overage_until: float | None = None
         self._closed = False
+        self._refilling = False
 
     # -- the seam ---------------------------------------------------------------------------------------------------
 
@@ -156,6 +157,9 @@ class ClaudeProvider:
         await self._refill()
 
     async def _refill(self) -> None:
+        if self._refilling:  # or asks that end together would each start a child, and all but one be dropped
+            return
+        self._refilling = True
         try:
             token = self._token()
             check_managed_settings(self._managed)
@@ -167,6 +171,8 @@ class ClaudeProvider:
                 self._ready.append(connected)
         except HubError:
             return  # the next ask meets the same and tells it
+        finally:
+            self._refilling = False
 
     async def close(self) -> None:
         self._closed = True

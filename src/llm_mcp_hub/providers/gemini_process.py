@@ -13,7 +13,7 @@ import shutil
 import time
 from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import anyio
 
@@ -27,7 +27,9 @@ from llm_mcp_hub.providers.gemini_turn import (
     LOGIN_VERDICT,
     NAME,
     account_error,
+    agent_version,
     finished,
+    opened,
     prompt_blocks,
     prompt_error,
     start_error,
@@ -166,8 +168,7 @@ class Process:
             await asyncio.sleep(0.1)
 
     def _check_version(self, first: acp.Reply) -> None:
-        agent = cast("Mapping[str, Any]", (first.result or {}).get("agentInfo") or {})
-        version = str(agent.get("version") or "")
+        version = agent_version(first.result or {})
         numbers = re.match(r"(\d+)\.(\d+)", version)
         if numbers is None or (int(numbers[1]), int(numbers[2])) < OLDEST:
             raise CliMissing(
@@ -253,6 +254,7 @@ class Process:
                 for message in decoder.feed(data):
                     await self._dispatch(terminal, message)
         finally:
+            self.retired = True  # nobody reads what it says any more
             for waiting in self._replies.values():
                 if not waiting.done():
                     waiting.set_exception(_gone())
@@ -332,10 +334,8 @@ class Process:
             reply = await self._control("session/new", {"cwd": str(self._cwd), "mcpServers": []})
         if reply.result is None:
             raise account_error(reply, debug_log=await self._debug_log("Authentication failed", logged))
-        models = cast("Mapping[str, Any]", reply.result.get("models") or {})
-        offered = cast("list[Mapping[str, Any]]", models.get("availableModels") or [])
-        self.models = tuple(str(m.get("modelId")) for m in offered if m.get("modelId") not in (None, "auto"))
-        return str(reply.result.get("sessionId"))
+        session, self.models = opened(reply.result)
+        return session
 
     def _forget(self, session: str) -> None:
         """Remove what the CLI wrote about a session: it is the whole conversation."""

@@ -251,6 +251,23 @@ def _count(value: Mapping[str, Any], name: str) -> int:
     return max(0, count) if isinstance(count, int) else 0
 
 
+def agent_version(result: Mapping[str, Any]) -> str:
+    """The CLI's version in its answer to `initialize`, "" when it tells none."""
+    version = _part(result, "agentInfo").get("version")
+    return version if isinstance(version, str) else ""
+
+
+def opened(result: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
+    """The name of a new session, and the models that this account is offered. Raises HubError without a name."""
+    session = result.get("sessionId")
+    if not isinstance(session, str) or not session:
+        raise UpstreamError("Gemini's CLI opened no session.", action="Ask again.", provider=NAME)
+    offered = _part(result, "models").get("availableModels")
+    models = cast("list[object]", offered) if isinstance(offered, list) else []
+    names = [cast("Mapping[str, Any]", model).get("modelId") for model in models if isinstance(model, Mapping)]
+    return session, tuple(name for name in names if isinstance(name, str) and name != "auto")
+
+
 def finished(result: Mapping[str, Any], text: str) -> tuple[StopReason, Usage]:
     """A `session/prompt` result that is a whole answer. Raises HubError for one that only looks like it.
 

@@ -1,0 +1,58 @@
+"""A child that talks like `gemini --acp`, or worse, as a script says; run by path, with the script as its only word.
+
+The script is a JSON object: by method, what is written when a request of it arrives. `{"id": …}` in a message is
+replaced by the request's; "die" ends the child, "wait" waits for the next line and writes it into a text chunk. What
+arrives is kept, line by line, in the file `heard`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+
+def say(data: bytes) -> None:
+    while data:
+        data = data[os.write(1, data) :]
+
+
+def lines() -> Iterator[bytes]:
+    rest = b""
+    with open("heard", "ab", buffering=0) as heard:
+        while data := os.read(0, 65536):
+            heard.write(data)
+            *whole, rest = (rest + data).split(b"\n")
+            yield from whole
+
+
+def main() -> None:
+    script: dict[str, Any] = json.loads(sys.argv[1])
+    say(script.get("preamble", "\x1b[8m\x1b[c\x1b[2K\r\x1b[0m").encode())
+    deaf = script.get("deaf", 0)
+    arriving = lines()
+    for line in arriving:
+        start = line.find(b"{")
+        if start < 0 or deaf > 0:
+            deaf -= 1
+            continue
+        message = json.loads(line[start:])
+        for step in script.get(message.get("method"), []):
+            if step == "die":
+                os._exit(3)
+            elif step == "wait":
+                heard = next(arriving).decode()
+                update = {"sessionUpdate": "agent_message_chunk", "content": {"type": "text", "text": heard}}
+                params = {"sessionId": "s-1", "update": update}
+                say(json.dumps({"jsonrpc": "2.0", "method": "session/update", "params": params}).encode() + b"\n")
+            elif isinstance(step, str):
+                say(step.encode())
+            else:
+                numbered = {"jsonrpc": "2.0", **step, **({"id": message["id"]} if step.get("id") == "same" else {})}
+                say(json.dumps(numbered).encode() + b"\n")
+
+
+if __name__ == "__main__":
+    main()

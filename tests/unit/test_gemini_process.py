@@ -1,0 +1,289 @@
+"""One `gemini --acp` on its terminal: the traps of its start, and a CLI that talks nonsense. With a scripted child."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from llm_mcp_hub.children.supervision import RunFolder
+from llm_mcp_hub.conversation import Ask
+from llm_mcp_hub.errors import HubError
+from llm_mcp_hub.providers import gemini_process
+from llm_mcp_hub.providers.base import Event, Finished, Text
+from llm_mcp_hub.providers.gemini_process import Process
+
+pytestmark = pytest.mark.anyio
+DEADLINE_S = 60.0
+FAKE = Path(__file__).parent / "fake_gemini.py"
+MODEL = "gemini-2.5-pro"
+ASK = Ask("ask_1", "gemini", "hello", MODEL, None, DEADLINE_S)
+
+
+def reply(**result: Any) -> dict[str, Any]:
+    return {"id": "same", "result": result}
+
+
+def error(code: Any, message: Any) -> dict[str, Any]:
+    return {"id": "same", "error": {"code": code, "message": message}}
+
+
+def chunk(text: Any, session: Any = "s-1") -> dict[str, Any]:
+    update = {"sessionUpdate": "agent_message_chunk", "content": {"type": "text", "text": text}}
+    return {"method": "session/update", "params": {"sessionId": session, "update": update}}
+
+
+END = reply(stopReason="end_turn", _meta={"quota": {"token_count": {"input_tokens": 3, "output_tokens": 2}}})
+GOOD: dict[str, Any] = {
+    "initialize": [reply(protocolVersion=1, agentInfo={"name": "gemini-cli", "version": "0.61.0"})],
+    "session/new": [reply(sessionId="s-1", models={"availableModels": [{"modelId": MODEL}]})],
+    "session/prompt": [chunk("Hello."), END],
+}
+
+Begin = Callable[[dict[str, Any]], Awaitable[Process]]
+
+
+@pytest.fixture
+async def begin(tmp_path: Path) -> AsyncGenerator[Begin]:
+    """Starts a process with a script; at the end none is left."""
+    run = RunFolder(tmp_path / "state")
+    made: list[Process] = []
+
+    async def start(script: dict[str, Any]) -> Process:
+        home = run.new_home("gemini")
+        process = Process(run, home, "mark", MODEL)
+        made.append(process)
+        environment = {"PATH": os.environ["PATH"], "HOME": str(home)}
+        await process.start([sys.executable, str(FAKE), json.dumps({**GOOD, **script})], environment, tmp_path)
+        return process
+
+    yield start
+    for process in made:
+        await process.close()
+    assert [process for process in psutil.process_iter() if str(run.path) in _home(process)] == []
+    run.close()
+
+
+def _home(process: psutil.Process) -> str:
+    with contextlib.suppress(psutil.Error):
+        return process.environ().get("HOME", "")
+    return ""
+
+
+async def talk(process: Process) -> list[Event]:
+    """One ask in a new session."""
+    async with asyncio.timeout(DEADLINE_S):
+        session = await process.take_session()
+        async with contextlib.aclosing(process.converse(session, ASK)) as events:
+            return [event async for event in events]
+
+
+# -- the start ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("deaf", [0, 3])
+async def test_the_first_request_is_repeated_until_it_is_heard(begin: Begin, tmp_path: Path, deaf: int) -> None:
+    """What is written before the CLI's reader is attached is lost without a trace."""
+    process = await begin({"deaf": deaf})
+
+    assert isinstance((await talk(process))[-1], Finished)
+    assert (tmp_path / "heard").read_bytes().count(b'"initialize"') > deaf
+
+
+async def test_the_terminals_query_is_answered(begin: Begin, tmp_path: Path) -> None:
+    """Without the answer the CLI waits for a second at each start."""
+    await begin({})
+
+    assert (tmp_path / "heard").read_bytes().startswith(b"\x1b[?62c{")
+
+
+@pytest.mark.parametrize(
+    "preamble",
+    [
+        "Please visit the following URL to authorize the application:\n\nhttps://x\n\nEnter the authorization code: ",
+        "\x1b[c\x1b[0mEnter the authorization code: ",
+        "Opening authentication page in your browser.\n",
+    ],
+)
+async def test_nothing_is_sent_to_a_cli_that_asks_for_a_login(
+    begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preamble: str
+) -> None:
+    """It would take our line for an authorization code, and post it to Google."""
+    monkeypatch.setattr(gemini_process, "DEBUG_LOG_S", 0.05)
+
+    with pytest.raises(HubError) as raised:
+        await begin({"preamble": preamble})
+
+    assert raised.value.code == "auth_expired"
+    heard = tmp_path / "heard"
+    assert not heard.exists() or b"{" not in heard.read_bytes()
+
+
+async def test_nothing_is_sent_before_the_terminals_preamble_ends(
+    begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a CLI that never gets so far is given up."""
+    monkeypatch.setattr(gemini_process, "START_TIMEOUT_S", 0.5)
+
+    with pytest.raises(HubError) as raised:
+        await begin({"preamble": "\x1b[8mloading"})
+
+    assert raised.value.code == "upstream_error"
+    assert not (tmp_path / "heard").exists() or (tmp_path / "heard").read_bytes() == b""
+
+
+def agent(info: Any) -> dict[str, Any]:
+    return {"initialize": [{"id": "same", "result": {"protocolVersion": 1, "agentInfo": info}}]}
+
+
+@pytest.mark.parametrize(
+    "info",
+    [None, [], "gemini-cli", {}, {"version": None}, {"version": "new"}, {"version": "0.60.9"}, {"version": [0, 61]}],
+    ids=str,
+)
+async def test_a_cli_that_is_too_old_or_says_nothing_of_its_age_is_refused(begin: Begin, info: Any) -> None:
+    """What was measured holds from 0.61 on."""
+    with pytest.raises(HubError) as raised:
+        await begin(agent(info))
+
+    assert raised.value.code == "cli_missing"
+    assert "npm install" in raised.value.action
+
+
+@pytest.mark.parametrize("version", ["0.61.0", "0.62.0-nightly", "1.0"])
+async def test_a_newer_cli_is_taken(begin: Begin, version: str) -> None:
+    """It may bring changes, but the newest is what people have."""
+    process = await begin(agent({"version": version}))
+
+    assert isinstance((await talk(process))[-1], Finished)
+
+
+# -- talk --------------------------------------------------------------------------------------------------------------
+
+ANSWERED: dict[str, dict[str, Any]] = {
+    "noise in between": {"session/prompt": ["a warning\n", chunk("Hel"), "\n\n{}\n[]\n", chunk("lo."), END]},
+    "text for somebody else": {"session/prompt": [chunk("no", "s-2"), chunk("Hello."), END]},
+    "an answer to nobody": {"session/prompt": [{"id": 4711, "result": {}}, chunk("Hello."), END, END]},
+    "models that are none": {"session/new": [reply(sessionId="s-1", models="all")]},
+    "a list of models that is none": {"session/new": [reply(sessionId="s-1", models={"availableModels": {"a": 1}})]},
+    "models of another kind": {
+        "session/new": [
+            reply(sessionId="s-1", models={"availableModels": [None, 3, "x", {}, {"modelId": 5}, {"modelId": MODEL}]})
+        ]
+    },
+}
+
+
+@pytest.mark.parametrize("script", ANSWERED.values(), ids=ANSWERED)
+async def test_what_is_not_about_an_ask_does_not_hinder_it(begin: Begin, script: dict[str, Any]) -> None:
+    """A newer CLI may say more than we know."""
+    events = await talk(await begin(script))
+
+    end = events[-1]
+    assert isinstance(end, Finished)
+    assert end.text == "Hello."
+
+
+FAILED: dict[str, tuple[dict[str, Any], str, str | None]] = {
+    # the script, our code, the partial text
+    "no session": ({"session/new": [reply()]}, "upstream_error", None),
+    "a session of another kind": ({"session/new": [reply(sessionId=7)]}, "upstream_error", None),
+    "a session without a name": ({"session/new": [reply(sessionId="")]}, "upstream_error", None),
+    "a session that is a list": ({"session/new": [{"id": "same", "result": []}]}, "upstream_error", None),
+    "a session refused in no words": ({"session/new": [error(None, None)]}, "upstream_error", None),
+    "dead at the session": ({"session/new": ["die"]}, "upstream_error", None),
+    "dead at the prompt": ({"session/prompt": ["die"]}, "upstream_error", None),
+    "dead in the middle": ({"session/prompt": [chunk("half an"), "die"]}, "upstream_error", "half an"),
+    "dead in the middle of a line": (
+        {"session/prompt": [chunk("half an"), '{"jsonrpc":"2.0","id":', "die"]},
+        "upstream_error",
+        "half an",
+    ),
+    "an end that is a list": ({"session/prompt": [chunk("x"), {"id": "same", "result": []}]}, "upstream_error", "x"),
+    "an end of nonsense": (
+        {"session/prompt": [chunk("x"), reply(stopReason=[1], _meta=[{"quota": 1}])]},
+        "upstream_error",
+        "x",
+    ),
+    "chunks of nonsense": ({"session/prompt": [chunk([1]), chunk(None), END]}, "upstream_error", None),
+    "an error of nonsense": ({"session/prompt": [error("x", [1])]}, "upstream_error", None),
+}
+
+
+@pytest.mark.parametrize(("script", "code", "partial"), FAILED.values(), ids=FAILED)
+async def test_nonsense_is_a_coded_error(
+    begin: Begin,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    script: dict[str, Any],
+    code: str,
+    partial: str | None,
+) -> None:
+    """Whatever the CLI says or leaves unsaid, the ask ends, with a code and what had arrived."""
+    monkeypatch.setattr(gemini_process, "DEBUG_LOG_S", 0.05)
+    process = await begin(script)
+
+    with pytest.raises(HubError) as raised:
+        await talk(process)
+
+    assert raised.value.code == code
+    assert raised.value.action
+    assert raised.value.partial_text == partial
+    sent = (tmp_path / "heard").read_bytes().count(b'"session/prompt"')
+    assert sent == (0 if "session/new" in script else 1)
+
+
+async def test_a_silent_cli_is_given_up_and_gets_no_further_ask(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no time-out of its own."""
+    monkeypatch.setattr(gemini_process, "CONTROL_TIMEOUT_S", 0.3)
+    process = await begin({"session/new": []})
+
+    with pytest.raises(HubError) as raised:
+        await talk(process)
+
+    assert raised.value.code == "upstream_error"
+    assert process.worn_out
+
+
+async def test_the_agent_is_refused_what_it_asks_for(begin: Begin) -> None:
+    """A permission in the middle of an answer: cancelled at once, and the answer goes on."""
+    asks: dict[str, Any] = {"id": 99, "method": "session/request_permission", "params": {"options": []}}
+    process = await begin({"session/prompt": [asks, "wait", END]})
+
+    *_, heard, _ = await talk(process)
+
+    assert isinstance(heard, Text)
+    assert json.loads(heard.piece) == {"jsonrpc": "2.0", "id": 99, "result": {"outcome": {"outcome": "cancelled"}}}
+
+
+@pytest.mark.parametrize("listens", [True, False])
+async def test_a_cancelled_ask_is_quiet_or_its_process_is_gone(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch, listens: bool
+) -> None:
+    """A CLI that answers the cancel serves on; one that does not is ended rather than left answering."""
+    monkeypatch.setattr(gemini_process, "CANCEL_S", DEADLINE_S if listens else 0.2)
+    script = {"session/prompt": [chunk("half an"), *(["wait", reply(stopReason="cancelled")] if listens else [])]}
+    process = await begin(script)
+    async with asyncio.timeout(DEADLINE_S):
+        events = process.converse(await process.take_session(), ASK)
+        first = [event async for event in _until_text(events)]
+        await events.aclose()
+
+    assert first[-1] == Text("half an")
+    assert process.ended is not listens
+    assert process.worn_out is not listens
+
+
+async def _until_text(events: AsyncGenerator[Event]) -> AsyncGenerator[Event]:
+    async for event in events:
+        yield event
+        if isinstance(event, Text):
+            return
