@@ -262,6 +262,11 @@ def open_line(
             yield Line(portal, client, path.read_text)
 
 
+def texts_of(result: CallToolResult) -> list[str | None]:
+    """The text of each block of a tool result; None for one that is no text."""
+    return [getattr(block, "text", None) for block in result.content]
+
+
 def answer_of(result: Any) -> dict[str, Any]:
     """The `Answer` of a tool result, as a program reads it."""
     assert not result.is_error, result.content

@@ -45,6 +45,7 @@ ROUNDS = int(os.environ.get("HUB_DRILL_ROUNDS", "2"))
 """How often each blow falls; `make drill-full` says 20. Read here because the tests' own environment is scrubbed."""
 Provider = Literal["claude", "gemini"]
 PROVIDERS: tuple[Provider, ...] = ("claude", "gemini")
+QUESTION = "a question"
 FIRST = "The first words"
 HELLO: Mapping[Provider, str] = {
     "claude": "Hello from the stand-in of Claude.",
@@ -126,10 +127,15 @@ class Asking:
         self._text = text
         self._before = world.prompts_received(provider)
         self._texts = len(log.found("first text", provider=provider))
-        if provider == "claude":
-            world.claude.script(anthropic.Hang(text))
-        else:
-            world.gemini.script(google.Hang(text))
+        # By the question and not by the turn: an ask that never got as far must not leave its silence to the next.
+        world.claude.default = lambda received: (
+            anthropic.Hang(text)
+            if QUESTION in anthropic.last_user_texts(received)
+            else anthropic.Answer(HELLO["claude"])
+        )
+        world.gemini.default = lambda received: (
+            google.Hang(text) if QUESTION in google.prompt_texts(received) else google.Answer(HELLO["gemini"])
+        )
 
     @property
     def request(self) -> Received:
@@ -147,6 +153,16 @@ class Asking:
         if self._text:
             self._log.wait_for("first text", more_than=self._texts, provider=self.provider)
         assert self.request.ended == "open"
+
+    def was_under_way(self) -> bool:
+        """Whether it came as far before it ended."""
+        asked = self._world.prompts_received(self.provider) > self._before
+        return asked and (not self._text or len(self._log.found("first text", provider=self.provider)) > self._texts)
+
+    def withdrawn(self) -> None:
+        """Block until the provider has seen its caller hang up, if it was asked at all."""
+        if self._world.prompts_received(self.provider) > self._before:
+            self.closed(time.monotonic())
 
     def closed(self, since: float) -> float:
         """Block until the provider sees its caller hang up. Returns the milliseconds since then."""
@@ -408,7 +424,7 @@ class Hub:
 
     def ask(self, provider: Provider, **arguments: Any) -> Call:
         """Ask, and do not wait."""
-        return self.call(f"ask_{provider}", {"prompt": "a question", **arguments})
+        return self.call(f"ask_{provider}", {"prompt": QUESTION, **arguments})
 
     def call(self, tool: str, arguments: Mapping[str, Any]) -> Call:
         call = Call(next(self._numbers))
@@ -546,7 +562,7 @@ class Shell:
 
 
 @contextmanager
-def shells(world: World, prompt: str = "a question") -> Generator[dict[Provider, Shell]]:
+def shells(world: World, prompt: str = QUESTION) -> Generator[dict[Provider, Shell]]:
     """Both providers are asked from a shell, at once."""
     asked: dict[Provider, Shell] = {provider: Shell(world, provider, prompt) for provider in PROVIDERS}
     try:
@@ -587,7 +603,7 @@ def _own_hub(world: World) -> psutil.Process:
 
 def hello(provider: Provider) -> tuple[str, dict[str, str]]:
     """Tool and arguments of an ask that the stand-in answers at once with HELLO."""
-    return f"ask_{provider}", {"prompt": "and the next question"}
+    return f"ask_{provider}", {"prompt": "and the next one"}
 
 
 def one_has_gone(processes: Sequence[psutil.Process], until: float) -> bool:

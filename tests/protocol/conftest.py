@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,10 @@ from tests.upstreams import anthropic, google
 
 CANARY = "plum-canary"
 """Stands in every prompt of these tests, and must never be seen in a log or in an error."""
+
+
+MADE_UP = ("made-up-access", "made-up-refresh")
+"""How the tokens begin that the stand-in of Google hands out."""
 
 
 @dataclass
@@ -55,8 +60,18 @@ def warm(shared: Shared) -> Generator[World]:
     assert unused == (0, 0)
     assert shared.world.surprises == []
     for way, line in shared.lines.items():
-        assert CANARY not in line.log, way
-        assert TOKEN not in line.log, way
+        for secret in (CANARY, TOKEN, *MADE_UP):
+            assert secret not in line.log, way
+
+
+@pytest.fixture(autouse=True)
+def nothing_secret_is_logged(tmp_path: Path) -> Generator[None]:
+    """What the hubs of a test's own have written to their logs holds no prompt and no credential."""
+    yield
+    for log in tmp_path.rglob("*.log"):
+        said = log.read_text()
+        for secret in (CANARY, TOKEN, *MADE_UP):
+            assert secret not in said, log
 
 
 @pytest.fixture(params=EVERY_WAY, ids="-".join)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future
-from typing import Any
 
 import pytest
 from mcp.shared.dispatcher import ProgressFnT
 from mcp_types import CallToolResult
 
 from llm_mcp_hub.conversation import Answer
-from tests.harness import DEADLINE_S, Era, Line, Transport, World, answer_of
+from tests.harness import DEADLINE_S, Era, Line, Transport, World, answer_of, open_line, texts_of
 from tests.protocol.conftest import CANARY, Shared
 from tests.upstreams import anthropic as claude
 from tests.upstreams import google
@@ -21,21 +20,20 @@ from tests.upstreams.google import prompt_texts, system_text
 PROMPT = f"Say something, {CANARY}."
 
 
-def blocks(result: CallToolResult) -> list[Any]:
-    """The texts of the result's blocks; None for one that is no text."""
-    return [getattr(block, "text", None) for block in result.content]
+def about(result: CallToolResult) -> str:
+    """The line about an answer, for models and people."""
+    return texts_of(result)[1] or ""
 
 
 def check(result: CallToolResult, text: str) -> Answer:
     """The shape that every answer has; returns what a program reads of it."""
     answer = Answer.model_validate(answer_of(result))
 
-    assert blocks(result)[0] == answer.text == text
-    assert len(result.content) == 2
-    about = blocks(result)[1]
-    assert "\n" not in about
+    assert texts_of(result) == [text, about(result)]
+    assert answer.text == text
+    assert "\n" not in about(result)
     for part in (answer.provider, answer.model, answer.model_source, f"ask_id: {answer.ask_id}"):
-        assert part in about
+        assert part in about(result)
     assert result.structured_content is None
     assert not result.is_error
     assert CANARY not in result.model_dump_json(by_alias=True)
@@ -65,7 +63,7 @@ def test_claude_answers_with_model_usage_and_who_pays(line: Line, warm: World) -
     assert answer.billing.model_dump() == {"source": "subscription", "evidence": "handshake"}
     assert answer.warnings == ()
     assert answer.first_text_ms is not None
-    assert "321 tokens in, 45 out" in blocks(result)[1]
+    assert "321 tokens in, 45 out" in about(result)
     assert warm.claude.prompts[-1] == PROMPT
 
 
@@ -164,7 +162,7 @@ def test_a_model_that_the_cli_replaces_is_answered_with_a_warning(one_line: Line
     [warning] = answer.warnings
     assert asked in warning
     assert "claude-opus-5-5" in warning
-    assert f"warning: {warning}" in blocks(result)[1]
+    assert f"warning: {warning}" in about(result)
 
 
 def test_a_model_that_the_api_replaces_is_named_as_the_one_that_served(one_line: Line, warm: World) -> None:
@@ -175,6 +173,16 @@ def test_a_model_that_the_api_replaces_is_named_as_the_one_that_served(one_line:
 
     assert (answer.model, answer.model_source) == ("claude-sonnet-5-5-20260901", "served")
     assert any("claude-sonnet-5-5-20260901" in warning for warning in answer.warnings)
+
+
+def test_a_licence_that_hangs_on_a_project_answers_with_that_project_named(world: World) -> None:
+    """`GEMINI_PROJECT` is the only way by which a project reaches Google, and it reaches every request."""
+    world.gemini.account = google.Account.licensed("my-work-project")
+    world.changes.update(GEMINI_PROJECT="my-work-project", GOOGLE_CLOUD_PROJECT="not-this-one")
+    with open_line(world, "stdio", "auto") as line:
+        check(line.call("ask_gemini", {"prompt": PROMPT}), "Hello from the stand-in of Gemini.")
+
+    assert {request.json["project"] for request in world.gemini.generations} == {"my-work-project"}
 
 
 # How an answer comes ------------------------------------------------------------------------------------------------
@@ -194,7 +202,10 @@ def test_an_answer_cut_off_by_its_length_goes_on_where_it_was_cut(one_line: Line
     """The CLI asks the model to resume; what came before the cut belongs to the answer."""
     warm.claude.script(claude.Answer.cut_short("The first half, "), claude.Answer("and the second."))
 
-    check(one_line.call("ask_claude", {"prompt": PROMPT}), "The first half, and the second.")
+    answer = check(one_line.call("ask_claude", {"prompt": PROMPT}), "The first half, and the second.")
+
+    assert answer.stop_reason == "end_turn"
+    assert (answer.usage.input_tokens, answer.usage.output_tokens) == (22, 14)  # of both requests
 
 
 LARGE: list[tuple[Transport, Era, int]] = [
@@ -217,14 +228,14 @@ def test_a_very_long_answer_arrives_whole(
     text = "".join(f"{number:06} äöü 漢字 🎺 and so on, to fill it.\n" for number in range(lines))
     assert len(text.encode()) > 45 * lines
     if name == "claude":
-        warm.claude.script(claude.Answer(text, chunks=200))
+        warm.claude.script(claude.Answer(text, chunks=20))
     else:
-        warm.gemini.script(google.Answer(text, chunks=200))
+        warm.gemini.script(google.Answer(text, chunks=20))
 
     result = line.call(f"ask_{name}", {"prompt": PROMPT})
 
     assert not result.is_error
-    arrived = blocks(result)[0] == text == answer_of(result)["text"]  # outside of `assert`, which would show both
+    arrived = texts_of(result)[0] == text == answer_of(result)["text"]  # outside of `assert`, which would show both
     assert arrived
 
 

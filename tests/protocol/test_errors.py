@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 from mcp_types import CallToolResult
 
-from tests.harness import DEADLINE_S, TOKEN, Line, World, answer_of, error_of, make_world, open_line
+from tests.harness import DEADLINE_S, TOKEN, Line, World, answer_of, error_of, make_world, open_line, texts_of
 from tests.protocol.conftest import CANARY, Shared
 from tests.upstreams import anthropic as claude
 from tests.upstreams import google
@@ -85,8 +85,7 @@ def check(result: CallToolResult, told: Told, provider: str) -> dict[str, Any]:
         least, most = told.retry_after_s
         assert least <= error["retry_after_s"] <= most, error
     assert set(re.findall(r"llm-mcp-hub (\w+)", error["action"])) <= own_commands(), error
-    blocks = [getattr(block, "text", None) for block in result.content]
-    assert blocks[1:] == ([] if told.partial_text is None else [told.partial_text])
+    assert texts_of(result)[1:] == ([] if told.partial_text is None else [told.partial_text])
     assert result.structured_content is None
     seen = result.model_dump_json(by_alias=True)
     for secret in (CANARY, TOKEN, "made-up-access", "made-up-refresh", "invalid_grant"):
@@ -288,15 +287,16 @@ def _by_prompt(received: Received) -> claude.Reply:
 
 def test_an_answer_that_does_not_come_in_time_is_a_timeout_with_what_had_come(one_line: Line, warm: World) -> None:
     """The caller's deadline ends an ask at either provider, the upstream request is closed, the text so far is kept."""
+    _started(one_line)
     warm.claude.default = _by_prompt
     warm.gemini.script(google.Hang("So far "))
     begun = {
-        "claude": one_line.begin("ask_claude", {"prompt": PROMPT, "timeout_s": 6}),
-        "gemini": one_line.begin("ask_gemini", {"prompt": PROMPT, "timeout_s": 6}),
+        "claude": one_line.begin("ask_claude", {"prompt": PROMPT, "timeout_s": 7}),
+        "gemini": one_line.begin("ask_gemini", {"prompt": PROMPT, "timeout_s": 7}),
         "silent": one_line.begin("ask_claude", {"prompt": f"{PROMPT} silent", "timeout_s": 1}),
     }
 
-    told = Told("timeout", "within 6 s", "timeout_s", True, None, "So far ")
+    told = Told("timeout", "within 7 s", "timeout_s", True, None, "So far ")
     check(begun["claude"].result(DEADLINE_S), told, "claude")
     check(begun["gemini"].result(DEADLINE_S), told, "gemini")
     check(begun["silent"].result(DEADLINE_S), Told("timeout", "within 1 s", "timeout_s", True), "claude")
@@ -310,21 +310,30 @@ def test_silence_is_noticed_before_and_after_the_first_text(tmp_path: Path) -> N
     """Two deadlines of the hub's own: for the first text, and for silence after it. Each names its variable."""
     with ExitStack() as stack:
         begun: list[tuple[Future[CallToolResult], str, Told]] = []
-        for name, seconds in (("HUB_FIRST_TEXT_TIMEOUT_S", 2), ("HUB_IDLE_TIMEOUT_S", 5)):
+        for name, seconds, text in (("HUB_FIRST_TEXT_TIMEOUT_S", 1, ""), ("HUB_IDLE_TIMEOUT_S", 6, "So far ")):
             world = stack.enter_context(make_world(tmp_path / name))
             world.changes[name] = str(seconds)
-            text = "" if name == "HUB_FIRST_TEXT_TIMEOUT_S" else "So far "
+            line = stack.enter_context(open_line(world, "stdio", "auto"))
+            if text:
+                _started(line)
             world.claude.default = claude.Hang(text)
             world.gemini.default = google.Hang(text)
-            line = stack.enter_context(open_line(world, "stdio", "auto"))
+            said = f"came for {seconds} s" if text else f"text within {seconds} s"
             for provider in ("claude", "gemini"):
-                told = Told(
-                    "timeout", f"for {seconds} s" if text else f"within {seconds} s", name, True, None, text or None
-                )
+                told = Told("timeout", said, name, True, None, text or None)
                 begun.append((line.begin(f"ask_{provider}", {"prompt": PROMPT}), provider, told))
 
         for waiting, provider, told in begun:
             check(waiting.result(DEADLINE_S), told, provider)
+
+
+def _started(line: Line) -> None:
+    """Both CLIs run. A deadline that is looked at must not end their start, which takes long on a busy machine."""
+    for provider in ("claude", "gemini"):
+        tries = 0
+        while line.call(f"ask_{provider}", {"prompt": "hello"}).is_error:
+            tries += 1
+            assert tries < 10
 
 
 def test_more_asks_than_places_are_told_to_come_back(world: World) -> None:
@@ -436,10 +445,8 @@ LOGINS: dict[str, Google] = {
     "login revoked": Google(ENDED, oauth=OAuth(token="invalid_grant"), expires_in_s=-60),
     "login to be made again": Google(ENDED, oauth=OAuth(token="invalid_rapt"), expires_in_s=-60),
     "access token revoked": Google(ENDED, oauth=OAuth(tokeninfo="invalid_token")),
-    "token endpoint broken": Google(UNREACHABLE, oauth=OAuth(token="error500"), expires_in_s=-60),
     "token endpoint unreachable": Google(UNREACHABLE, oauth=OAuth(token="unreachable"), expires_in_s=-60),
     "tokeninfo broken": Google(UNREACHABLE, oauth=OAuth(tokeninfo="error500")),
-    "tokeninfo unreachable": Google(UNREACHABLE, oauth=OAuth(token="unreachable")),
 }
 """Told when the CLI starts."""
 

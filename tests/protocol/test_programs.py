@@ -347,6 +347,7 @@ def reading(tmp_path_factory: pytest.TempPathFactory) -> Generator[tuple[World, 
         with open_line(world, "stdio", "auto") as line:
             yield world, line
             assert world.children() == []
+            assert CANARY not in line.log
         assert world.gemini.received == world.gemini.oauth_received == []
 
 

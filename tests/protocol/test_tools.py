@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from llm_mcp_hub.credentials.status import TokenStatus
-from tests.harness import DEADLINE_S, TOKEN, Line, World, open_line, run_command
+from tests.harness import DEADLINE_S, TOKEN, Line, World, open_line, run_command, texts_of
 from tests.protocol.conftest import Shared
 from tests.upstreams.google import write_login
 
@@ -138,7 +138,8 @@ def test_the_token_status_is_structured_and_told_in_words(line: Line) -> None:
     status = result.structured_content
     assert status is not None
     check_shape(status)
-    [words] = [getattr(block, "text", "") for block in result.content]
+    [words] = texts_of(result)
+    assert words is not None
     for name, said in zip(status, words.splitlines(), strict=True):
         assert said.startswith(f"{name}: {status[name]['status']}. {status[name]['message']}")
         assert said.endswith(status[name]["action"])

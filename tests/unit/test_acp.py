@@ -217,6 +217,11 @@ def test_a_notification_has_no_number() -> None:
     }
 
 
+def test_what_is_not_ascii_is_sent_as_it_is() -> None:
+    """A million Hangul characters are 3 MB so, and 6 MB as escapes: a pseudo-terminal is slow."""
+    assert "한".encode() * 1000 in acp.prompt(1, "s", ["한" * 1000])
+
+
 # -- properties --------------------------------------------------------------------------------------------------------
 
 

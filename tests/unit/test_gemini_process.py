@@ -282,6 +282,22 @@ async def test_a_cancelled_ask_is_quiet_or_its_process_is_gone(
     assert process.worn_out is not listens
 
 
+async def test_a_process_that_does_not_listen_is_left_to_the_other_asks(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ending it would end their answers too: it gets no further ask, and goes with the last of them."""
+    monkeypatch.setattr(gemini_process, "CANCEL_S", 0.2)
+    process = await begin({"session/prompt": [chunk("half an")]})
+    process.active = 2
+    async with asyncio.timeout(DEADLINE_S):
+        events = process.converse(await process.take_session(), ASK)
+        assert [event async for event in _until_text(events)]
+        await events.aclose()
+
+    assert not process.ended
+    assert process.worn_out
+
+
 async def _until_text(events: AsyncGenerator[Event]) -> AsyncGenerator[Event]:
     async for event in events:
         yield event

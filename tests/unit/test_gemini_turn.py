@@ -17,7 +17,9 @@ from llm_mcp_hub.errors import HubError
 from llm_mcp_hub.providers.acp import Reply
 from llm_mcp_hub.providers.gemini_turn import (
     account_error,
+    agent_version,
     finished,
+    opened,
     prompt_blocks,
     prompt_error,
     quoted,
@@ -393,6 +395,35 @@ def test_any_end_of_a_turn_is_an_answer_or_a_coded_error(given: dict[str, Any], 
     assert stop_reason in {"end_turn", "max_tokens", "unknown"}
     assert usage.input_tokens >= 0
     assert usage.output_tokens >= 0
+
+
+MODELS = st.lists(loose(st.fixed_dictionaries({}, optional={"modelId": loose(st.sampled_from(KNOWN))})), max_size=3)
+BEGINNINGS: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {},
+    optional={
+        "sessionId": loose(st.just("s-1")),
+        "models": loose(st.fixed_dictionaries({}, optional={"availableModels": loose(MODELS)})),
+        "agentInfo": loose(st.fixed_dictionaries({}, optional={"version": loose(st.just("0.61.0"))})),
+    },
+)
+
+
+@given(BEGINNINGS)
+@example({"sessionId": "s-1", "models": {"availableModels": [{"modelId": "auto"}, {"modelId": KNOWN[0]}]}})
+def test_any_beginning_is_a_session_or_a_coded_error(given: dict[str, Any]) -> None:
+    """Whatever `initialize` and `session/new` are answered with: a name and models that can be asked for, or neither."""
+    assert type(agent_version(given)) is str
+    try:
+        session, models = opened(given)
+    except HubError as error:
+        shown = error.code
+    else:
+        shown = "upstream_error"
+        assert session == given["sessionId"]
+        assert "auto" not in models
+        assert all(type(model) is str for model in models)
+
+    assert shown == "upstream_error"
 
 
 MESSAGES = st.one_of(
