@@ -452,17 +452,25 @@ LOGINS: dict[str, Google] = {
 
 
 @pytest.fixture(scope="module")
-def accounts(tmp_path_factory: pytest.TempPathFactory) -> Generator[tuple[World, Line]]:
-    """One hub for all rows: a new login in the file makes it start the CLI anew."""
-    with make_world(tmp_path_factory.mktemp("accounts")) as world, open_line(world, "stdio", "auto") as line:
+def refused(tmp_path_factory: pytest.TempPathFactory) -> Generator[tuple[World, Line]]:
+    """One hub and one CLI for all accounts that are not served: no session is ever opened."""
+    with make_world(tmp_path_factory.mktemp("refused")) as world, open_line(world, "stdio", "auto") as line:
+        yield world, line
+        assert world.surprises == []
+
+
+@pytest.fixture(scope="module")
+def logins(tmp_path_factory: pytest.TempPathFactory) -> Generator[tuple[World, Line]]:
+    """One hub for many logins: each new one in the file makes it start the CLI anew."""
+    with make_world(tmp_path_factory.mktemp("logins")) as world, open_line(world, "stdio", "auto") as line:
         yield world, line
         assert world.surprises == []
 
 
 @pytest.mark.parametrize("row", ACCOUNTS)
-def test_what_google_says_of_an_account_is_told_as_what_it_is(accounts: tuple[World, Line], row: str) -> None:
+def test_what_google_says_of_an_account_is_told_as_what_it_is(refused: tuple[World, Line], row: str) -> None:
     """No prompt is sent to find out. All rows meet one CLI, whose debug log still holds the reasons of those before."""
-    world, line = accounts
+    world, line = refused
     world.gemini.clear()
     world.gemini.account = ACCOUNTS[row].account
 
@@ -473,11 +481,12 @@ def test_what_google_says_of_an_account_is_told_as_what_it_is(accounts: tuple[Wo
     assert CANARY not in line.log
 
 
-def test_an_account_that_was_mended_is_served_by_the_same_hub(accounts: tuple[World, Line]) -> None:
+def test_an_account_that_was_mended_is_served_by_the_same_hub(logins: tuple[World, Line]) -> None:
     """Who bought a licence, verified the account or switched the API on asks again, and starts nothing anew."""
-    world, line = accounts
+    world, line = logins
     world.gemini.clear()
     world.gemini.account = ACCOUNTS["verify first"].account
+    write_login(world.login_file.parent)
     check(line.call("ask_gemini", {"prompt": PROMPT}), ACCOUNTS["verify first"].told, "gemini")
 
     world.gemini.account = Account.free()
@@ -486,9 +495,9 @@ def test_an_account_that_was_mended_is_served_by_the_same_hub(accounts: tuple[Wo
 
 
 @pytest.mark.parametrize("row", LOGINS)
-def test_a_login_that_ended_is_told_from_a_network_that_failed(accounts: tuple[World, Line], row: str) -> None:
+def test_a_login_that_ended_is_told_from_a_network_that_failed(logins: tuple[World, Line], row: str) -> None:
     """Only Google's own word ends a login; without it the way is at fault, and once that is mended asks work again."""
-    world, line = accounts
+    world, line = logins
     told = LOGINS[row].told
     world.gemini.clear()
     world.gemini.oauth = LOGINS[row].oauth
@@ -507,9 +516,9 @@ def test_a_login_that_ended_is_told_from_a_network_that_failed(accounts: tuple[W
         assert answer_of(again)["text"] == "Hello from the stand-in of Gemini."
 
 
-def test_asks_that_fail_on_the_same_start_are_told_each_under_its_own_name(accounts: tuple[World, Line]) -> None:
+def test_asks_that_fail_on_the_same_start_are_told_each_under_its_own_name(logins: tuple[World, Line]) -> None:
     """Asks that wait for one CLI fail together; who looks for an ask by its id must find that ask."""
-    world, line = accounts
+    world, line = logins
     world.gemini.clear()
     world.gemini.oauth.token = "invalid_grant"
     write_login(world.login_file.parent, expires_in_s=-60)
@@ -521,9 +530,9 @@ def test_asks_that_fail_on_the_same_start_are_told_each_under_its_own_name(accou
     assert {error["action"].count("ask_claude") for error in errors} == {1}
 
 
-def test_a_login_that_ends_while_the_cli_runs_is_told_at_the_next_ask(accounts: tuple[World, Line]) -> None:
+def test_a_login_that_ends_while_the_cli_runs_is_told_at_the_next_ask(logins: tuple[World, Line]) -> None:
     """A running CLI renews an access token by itself; when that is refused, it is the login that has ended."""
-    world, line = accounts
+    world, line = logins
     world.gemini.clear()
     world.gemini.oauth.lifetime_s = 60
     write_login(world.login_file.parent, expires_in_s=60)
