@@ -6,8 +6,10 @@ that ends at the stand-ins: a real provider cannot be reached by construction.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -297,3 +299,17 @@ def run_command(
         timeout=DEADLINE_S,
         check=False,
     )
+
+
+@functools.cache
+def own_commands() -> frozenset[str]:
+    """The commands that `llm-mcp-hub` has: a next step must name no other."""
+    said = subprocess.run(
+        [sys.executable, "-m", "llm_mcp_hub", "--help"],
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        timeout=DEADLINE_S,
+        check=True,
+        text=True,
+    ).stdout
+    return frozenset(re.findall(r"^ {4}([a-z]+) ", said, re.MULTILINE))

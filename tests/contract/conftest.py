@@ -60,9 +60,6 @@ class Rig(Protocol):
         """The requests for an answer, in order."""
         ...
 
-    @property
-    def surprises(self) -> list[str]: ...
-
     def prompt_of(self, received: Received) -> str: ...
 
     def wait_until(self, happened: Callable[[], bool]) -> None: ...
@@ -112,16 +109,9 @@ class ClaudeRig:
         }
         self.upstream.default = errors[how]  # the CLI may repeat a request
 
-    def reset(self) -> None:
-        self.upstream.default = anthropic.Answer("Hello.")
-
     @property
     def received(self) -> Sequence[Received]:
         return list(self.upstream.received)
-
-    @property
-    def surprises(self) -> list[str]:
-        return self.upstream.surprises
 
     def prompt_of(self, received: Received) -> str:
         return anthropic.last_user_texts(received)[-1]
@@ -180,16 +170,9 @@ class GeminiRig:
         }
         self.upstream.default = errors[how]
 
-    def reset(self) -> None:
-        self.upstream.default = google.Answer("Hello.")
-
     @property
     def received(self) -> Sequence[Received]:
         return self.upstream.generations
-
-    @property
-    def surprises(self) -> list[str]:
-        return self.upstream.surprises
 
     def prompt_of(self, received: Received) -> str:
         return google.prompt_texts(received)[-1]
@@ -230,12 +213,11 @@ async def shared_rig(
 
 @pytest.fixture
 def rig(shared_rig: ClaudeRig | GeminiRig) -> Iterable[Rig]:
-    """The shared rig, as it was at its beginning; at the end nothing unexpected may have reached the stand-in."""
-    shared_rig.reset()
+    """The shared rig with a stand-in that knows nothing yet; at the end it may have seen nothing unexpected."""
+    shared_rig.upstream.clear()
     shared_rig.signed_in = True
     yield shared_rig
-    assert shared_rig.surprises == []
-    assert shared_rig.upstream.unused == 0
+    assert (shared_rig.upstream.surprises, shared_rig.upstream.unused) == ([], 0)
 
 
 # -- what the tests do with a rig --------------------------------------------------------------------------------------

@@ -25,6 +25,8 @@ from tests.contract.conftest import (
 )
 
 pytestmark = pytest.mark.anyio
+HELLO = {"claude": "Hello from the stand-in of Claude.", "gemini": "Hello from the stand-in of Gemini."}
+"""What a stand-in answers that was told nothing."""
 
 
 # -- answers -----------------------------------------------------------------------------------------------------------
@@ -98,7 +100,7 @@ async def test_a_stream_that_is_closed_leaves_the_provider_quiet(rig: Rig) -> No
 
     cut = rig.received[-1]
     await until(rig, lambda: cut.ended == "disconnected")
-    assert (await answer(rig)).text == "Hello."
+    assert (await answer(rig)).text == HELLO[rig.provider.traits.name]
 
 
 @pytest.mark.parametrize("after_text", ["half an", ""], ids=["in the middle", "before the first byte"])
@@ -115,7 +117,7 @@ async def test_an_ask_that_is_cancelled_leaves_the_provider_quiet(rig: Rig, afte
 
     cut = rig.received[before]
     await until(rig, lambda: cut.ended == "disconnected")
-    assert (await answer(rig)).text == "Hello."
+    assert (await answer(rig)).text == HELLO[rig.provider.traits.name]
 
 
 async def test_an_ask_that_leaves_during_the_start_leaves_nothing_half_done(rig: Rig) -> None:
@@ -128,7 +130,7 @@ async def test_an_ask_that_leaves_during_the_start_leaves_nothing_half_done(rig:
     with pytest.raises(asyncio.CancelledError):
         await within(asking)
 
-    assert (await answer(rig)).text == "Hello."
+    assert (await answer(rig)).text == HELLO[rig.provider.traits.name]
 
 
 # -- errors ------------------------------------------------------------------------------------------------------------
@@ -161,7 +163,7 @@ async def test_a_child_that_dies_ends_its_ask_with_what_it_had_said(rig: Rig) ->
 
     assert raised.value.code == "upstream_error"
     assert raised.value.partial_text == "half an"
-    assert (await answer(rig)).text == "Hello."
+    assert (await answer(rig)).text == HELLO[rig.provider.traits.name]
 
 
 async def test_without_a_login_nothing_is_started(rig: Rig) -> None:
@@ -222,7 +224,7 @@ async def test_closing_leaves_no_child_and_no_file(rig: Rig) -> None:
     assert lived
     assert children(rig) == []
     assert {path.name for path in rig.run.path.iterdir()} == {"lock", "empty"}
-    assert (await answer(rig)).text == "Hello."
+    assert (await answer(rig)).text == HELLO[rig.provider.traits.name]
 
 
 async def test_closing_while_an_ask_runs_ends_it(rig: Rig) -> None:
@@ -251,7 +253,7 @@ async def test_killing_does_not_wait_for_the_loop(rig: Rig) -> None:
 
     assert lived
     rig.provider.kill()
-    assert (await answer(rig)).text == "Hello."
+    assert (await answer(rig)).text == HELLO[rig.provider.traits.name]
 
 
 async def test_asks_leave_no_process_behind_them(rig: Rig) -> None:

@@ -6,12 +6,8 @@ one warm hub, as they do in life, so a failure that spoils the hub for the next 
 
 from __future__ import annotations
 
-import functools
 import json
-import os
 import re
-import subprocess
-import sys
 import threading
 from collections.abc import Generator
 from concurrent.futures import Future
@@ -23,7 +19,18 @@ from typing import Any
 import pytest
 from mcp_types import CallToolResult
 
-from tests.harness import DEADLINE_S, TOKEN, Line, World, answer_of, error_of, make_world, open_line, texts_of
+from tests.harness import (
+    DEADLINE_S,
+    TOKEN,
+    Line,
+    World,
+    answer_of,
+    error_of,
+    make_world,
+    open_line,
+    own_commands,
+    texts_of,
+)
 from tests.protocol.conftest import CANARY, Shared
 from tests.upstreams import anthropic as claude
 from tests.upstreams import google
@@ -52,20 +59,6 @@ class Told:
     retry_after_s: tuple[float, float] | None = None
     """At least and at most; None: it must not be told, for nobody knows."""
     partial_text: str | None = None
-
-
-@functools.cache
-def own_commands() -> frozenset[str]:
-    """The commands that `llm-mcp-hub` has: a next step must not name another."""
-    said = subprocess.run(
-        [sys.executable, "-m", "llm_mcp_hub", "--help"],
-        env={"PATH": os.environ["PATH"]},
-        capture_output=True,
-        timeout=DEADLINE_S,
-        check=True,
-        text=True,
-    ).stdout
-    return frozenset(re.findall(r"^ {4}([a-z]+) ", said, re.MULTILINE))
 
 
 def check(result: CallToolResult, told: Told, provider: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from llm_mcp_hub.credentials.status import TokenStatus
-from tests.harness import DEADLINE_S, TOKEN, Line, World, open_line, run_command, texts_of
+from tests.harness import DEADLINE_S, TOKEN, Line, World, open_line, own_commands, run_command, texts_of
 from tests.protocol.conftest import Shared
 from tests.upstreams.google import write_login
 
@@ -107,7 +107,6 @@ FIELDS = {
     "last_success_at",
     "last_error",
 }
-COMMANDS = {"serve", "ask", "status"}
 
 
 def check_shape(status: dict[str, Any]) -> None:
@@ -119,7 +118,7 @@ def check_shape(status: dict[str, Any]) -> None:
         assert known["message"]
         assert known["usable"] == (known["status"] in ("valid", "warning", "unknown"))
         assert known["usable"] or known["action"]
-        assert set(re.findall(r"llm-mcp-hub (\w+)", known["action"])) <= COMMANDS
+        assert set(re.findall(r"llm-mcp-hub (\w+)", known["action"])) <= own_commands()
     assert TOKEN not in json.dumps(status)
     assert "made-up" not in json.dumps(status)
 

@@ -359,6 +359,16 @@ class AnthropicUpstream(LoopbackServer):
         """How many scripted replies nobody asked for yet."""
         return len(self._scripts)
 
+    def clear(self) -> None:
+        """Forget what arrived and what is scripted, and be as in the beginning."""
+        self._scripts.clear()
+        self._tools_answered.clear()
+        self.default = Answer("Hello from the stand-in of Claude.")
+        self.received.clear()
+        self.prompts.clear()
+        self.tool_results.clear()
+        self.surprises.clear()
+
     async def _answer_messages(self, request: web.Request, received: Received) -> web.StreamResponse:
         refused = _refusal_of(received)
         if refused is not None:
