@@ -11,6 +11,7 @@ where the system has neither, the sweep ends those whose environment still point
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import itertools
@@ -101,6 +102,25 @@ class RunFolder:
                 _remove(folder)
             finally:
                 os.close(lock)
+
+
+async def can_start(program: Path, home: Path) -> bool:
+    """Whether the system can load this program: there, executable, made for this machine, its loader present.
+
+    It is started with nothing but `home` for its environment and ended at once. Asked only after a failure: what a
+    shell in between reports about a program that it cannot start depends on who looks first.
+    """
+    quiet = asyncio.subprocess.DEVNULL
+    try:
+        child = await asyncio.create_subprocess_exec(
+            program, "--version", stdin=quiet, stdout=quiet, stderr=quiet, cwd=home, env={"HOME": str(home)}
+        )
+    except OSError:
+        return False
+    with contextlib.suppress(ProcessLookupError):
+        child.kill()
+    await child.wait()
+    return True
 
 
 class Child:

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
-from llm_mcp_hub.children.supervision import Child, RunFolder
+from llm_mcp_hub.children.supervision import Child, RunFolder, can_start
 from llm_mcp_hub.conversation import Ask
 from llm_mcp_hub.errors import BillingBlocked, CliMissing, HubError, Misconfigured, UpstreamError
 from llm_mcp_hub.providers.base import Alive, Event, Traits
@@ -48,8 +48,6 @@ if TYPE_CHECKING:  # importing the SDK costs a tenth of a second: not before the
 MODEL_PATTERN = re.compile(r"claude-[a-z0-9][a-z0-9.-]{0,80}")
 MAX_AGE_S = 30 * 60.0
 """A connected client was measured to work after 10 idle minutes; older than this it is replaced."""
-_NOT_RUN = re.compile(r"exit code:? 12[67]\b")
-"""The wrapper's shell, by way of the SDK: the program is not executable, or made for another machine."""
 CONNECT_TIMEOUT_S = 30.0
 DRAIN_S = 1.0
 
@@ -222,7 +220,7 @@ class ClaudeProvider:
         return await self._connect(ask.model, ask.system, token)
 
     async def _connect(self, model: str, system: str | None, token: str) -> _Connected:
-        from claude_agent_sdk import ClaudeSDKClient, CLINotFoundError
+        from claude_agent_sdk import ClaudeSDKClient
 
         if self._cli is None or not self._cli.is_file():
             raise CliMissing(
@@ -267,8 +265,11 @@ class ClaudeProvider:
             self._later(self._drop(connected))
             raise
         except Exception as error:
-            self._later(self._drop(connected))
-            if isinstance(error, CLINotFoundError) or _NOT_RUN.search(str(error)):
+            try:
+                runs = await can_start(self._cli, home)
+            finally:
+                self._later(self._drop(connected))
+            if not runs:
                 raise CliMissing(
                     "The Claude Code program cannot be run on this machine.",
                     action="Install it again: pip install --force-reinstall claude-agent-sdk",
