@@ -41,6 +41,51 @@ class Characters:
         return whole(text)
 
 
+class Noun(BaseModel):
+    """A value that crosses the hub's border: frozen, and nothing unknown in it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_bytes="base64", val_json_bytes="base64")
+
+
+class Part(Noun):
+    """Something that is put before a prompt: a file, a diff, an attachment. Either text or data."""
+
+    name: str
+    """As the caller called it: a path, or an attachment's name."""
+    mime_type: str
+    text: str | None = None
+    data: bytes | None = None
+
+    @property
+    def shown(self) -> str:
+        """A text part as the model sees it: fenced by lines that name it."""
+        body = self.text or ""
+        return f"--- {self.name} ---\n{body}{'' if body.endswith(chr(10)) else chr(10)}--- end of {self.name} ---\n\n"
+
+    @property
+    def size(self) -> int:
+        """Characters of a text, bytes of data."""
+        return len(self.text) if self.text is not None else len(self.data or b"")
+
+
+class Exchange(Noun):
+    """One completed turn of a conversation: what was asked and what came back."""
+
+    ask_id: str
+    provider: str
+    model: str
+    prompt: str
+    parts: tuple[Part, ...] = ()
+    answer: str
+    at: str
+    """ISO 8601, UTC."""
+
+    @property
+    def size(self) -> int:
+        """Characters that this turn adds to every later request."""
+        return len(self.prompt) + len(self.answer) + sum(part.size for part in self.parts)
+
+
 @dataclass(frozen=True, slots=True)
 class Ask:
     """One question on its way to one provider.
@@ -52,6 +97,11 @@ class Ask:
         model: full name or alias, already checked against the provider's pattern.
         system: instruction for the conversation, or None.
         timeout_s: seconds from arrival until the whole answer must be there, waiting included.
+        principal: who asks: `owner`, or `client:NAME`.
+        conversation_id: the conversation that this is a turn of; a new one has an id of its own from the start.
+        parts: what is put before the prompt.
+        effort: `low`, `medium`, `high`, or None for the model's own.
+        history: the conversation's earlier turns, oldest first.
     """
 
     ask_id: str
@@ -60,12 +110,11 @@ class Ask:
     model: str
     system: str | None
     timeout_s: float
-
-
-class Noun(BaseModel):
-    """A value that crosses the hub's border: frozen, and nothing unknown in it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    principal: str = "owner"
+    conversation_id: str = ""
+    parts: tuple[Part, ...] = ()
+    effort: str | None = None
+    history: tuple[Exchange, ...] = ()
 
 
 class Usage(Noun):

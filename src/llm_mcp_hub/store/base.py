@@ -1,0 +1,101 @@
+"""The seam to shared state: records with an end, logs, and leases. Knows no ask, no provider and no protocol.
+
+Three kinds of things, all named by keys of the table below:
+
+- a **record** is bytes under a key, with an end; it may be listed, and a list gives its newest;
+- a **log** is bytes in a row; an entry is appended only where the writer thinks the end is, so two writers cannot mix;
+- a **lease** is a name that a limited number of holders have for a time; a holder that is not heard of any more lapses.
+
+Clocks are the store's own (the machine's for SQLite, the server's for Redis), so hubs need not agree on the time.
+Values are JSON of our own nouns, read back through their models: what is not readable counts as absent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+# Every key. No key holds a token or a prompt. `{who}` is the principal: a record of somebody else has another key, so
+# it cannot be found even by its id.
+ASK = "ask:{who}:{ask_id}"  # record; ends HUB_RETENTION_DAYS after its last change
+ASKS = "asks:{who}"  # list of ASK
+CANCEL = "cancel:{ask_id}"  # record; a wish that the hub which runs the ask fulfils; ends with the longest ask
+CONVERSATION = "conversation:{who}:{conversation_id}"  # record; ends HUB_RETENTION_DAYS after its last turn
+CONVERSATIONS = "conversations:{who}"  # list of CONVERSATION
+TURNS = "turns:{who}:{conversation_id}"  # log; ends with its CONVERSATION
+COOL = "cool:{provider}:{login}:{model}"  # record; ends when the provider's limit resets
+RUNNING = "running"  # lease of every running ask; holder `{instance}/{who}/{ask_id}`
+PLACES = "places:{provider}"  # lease; as many as may run at once; holder `{instance}/{ask_id}`
+TALKING = "talking:{who}:{conversation_id}"  # lease of one; holder `{instance}/{ask_id}`
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One holder of one lease."""
+
+    lease: str
+    holder: str
+
+
+class Store(Protocol):
+    """Every method raises StoreUnavailable when the store cannot be reached or written, and nothing else."""
+
+    async def put(self, key: str, value: bytes, *, ttl_s: float, listed: str | None = None) -> None:
+        """Write a record, which ends after `ttl_s` seconds. In its list it stands where it was first put."""
+        ...
+
+    async def add(self, key: str, value: bytes, *, ttl_s: float) -> bool:
+        """Write a record only where there is none. Returns whether it was written."""
+        ...
+
+    async def get(self, *keys: str) -> list[bytes | None]:
+        """Records in the keys' order; None for one that is not there, or has ended."""
+        ...
+
+    async def delete(self, *keys: str) -> int:
+        """Remove records and logs. Returns how many were there."""
+        ...
+
+    async def newest(self, listed: str, limit: int) -> list[bytes]:
+        """The last `limit` records that were first put into a list, the newest first."""
+        ...
+
+    async def append(self, key: str, value: bytes, *, at: int, ttl_s: float) -> bool:
+        """Add entry number `at` (from 0) to a log and prolong the log. False where its length is another one."""
+        ...
+
+    async def entries(self, key: str) -> list[bytes]:
+        """A log's entries, oldest first; empty for one that is not there, or has ended."""
+        ...
+
+    async def take(self, lease: str, holder: str, *, limit: int, ttl_s: float) -> bool:
+        """Become one of at most `limit` holders for `ttl_s` seconds. True for one who holds it already.
+
+        Holders that have lapsed do not count, and are forgotten.
+        """
+        ...
+
+    async def renew(self, held: Sequence[Held], *, ttl_s: float) -> None:
+        """Hold each of these for `ttl_s` seconds from now, also where the lease had lapsed or was lost."""
+        ...
+
+    async def release(self, held: Sequence[Held]) -> None:
+        """Hold these no longer. A lease that somebody else holds by now is not touched."""
+        ...
+
+    async def holders(self, lease: str) -> list[str]:
+        """Who holds it now, the first taker first."""
+        ...
+
+    async def lapsed(self, lease: str) -> list[str]:
+        """Holders whose time is over and who did not release it. They stay here until `release`."""
+        ...
+
+    async def lapse(self, leases: Sequence[str], *, holders_of: str) -> None:
+        """Let the time of every holder whose name begins with `holders_of` be over now: its hub is known to be dead."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of files and connections. May be called twice."""
+        ...
