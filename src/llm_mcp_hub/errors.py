@@ -32,6 +32,7 @@ Neither ever holds a token or prompt text.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 
@@ -45,10 +46,13 @@ class HubError(Exception):
         retry_after_s: seconds until a new try makes sense, None when unknown.
         partial_text: text that had arrived before the failure; never shown inside the message.
         ask_id: the ask that failed, once there is one.
+        retryable: whether the same ask may succeed later; the kind's own unless given.
+        transient: whether the hub may submit the ask again at once, as long as no text has come.
+        only_model: whether a limit counts for the asked model alone, not for the whole account.
     """
 
     code: ClassVar[str] = "internal"
-    retryable: ClassVar[bool] = False
+    retryable: bool = False
 
     def __init__(
         self,
@@ -59,6 +63,9 @@ class HubError(Exception):
         retry_after_s: float | None = None,
         partial_text: str | None = None,
         ask_id: str | None = None,
+        retryable: bool | None = None,
+        transient: bool = False,
+        only_model: bool = False,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -67,6 +74,10 @@ class HubError(Exception):
         self.retry_after_s = retry_after_s
         self.partial_text = partial_text
         self.ask_id = ask_id
+        if retryable is not None:
+            self.retryable = retryable
+        self.transient = transient
+        self.only_model = only_model
 
     def details(self) -> dict[str, Any]:
         """The error as a program reads it: the shape of `_meta["llm-mcp-hub/error"]`."""
@@ -206,3 +217,17 @@ class Internal(HubError):
     """A fault of the hub itself; its log says more."""
 
     code = "internal"
+
+
+def from_details(details: Mapping[str, Any]) -> HubError:
+    """The error that `details()` described: one that was written down is told again in the same words."""
+    kinds = {kind.code: kind for kind in HubError.__subclasses__()}
+    return kinds.get(str(details.get("code")), Internal)(
+        str(details.get("message", "")),
+        action=str(details.get("action", "")),
+        provider=details.get("provider"),
+        retry_after_s=details.get("retry_after_s"),
+        partial_text=details.get("partial_text"),
+        ask_id=details.get("ask_id"),
+        retryable=details.get("retryable"),
+    )

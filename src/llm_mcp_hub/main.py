@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from mcp.server.lowlevel import Server
     from starlette.applications import Starlette
 
+    from llm_mcp_hub.store.base import Store
+
 VERSION = version("llm-mcp-hub")
 
 
@@ -86,17 +88,32 @@ def build_hub(settings: Settings) -> Hub:
             )
     return Hub(
         {
-            "claude": Entry(claude, claude_login.status, settings.hub_claude_concurrency),
-            "gemini": Entry(gemini, gemini_login.status, settings.hub_gemini_concurrency),
+            "claude": Entry(claude, claude_login.status, settings.hub_claude_concurrency, claude_login.mark),
+            "gemini": Entry(gemini, gemini_login.status, settings.hub_gemini_concurrency, gemini_login.mark),
         },
+        store=_store(settings),
         deadlines=Deadlines(
             whole=settings.hub_ask_timeout_s,
             first_text=settings.hub_first_text_timeout_s,
             idle=settings.hub_idle_timeout_s,
         ),
         queue_limit=settings.hub_queue_limit,
+        retention_s=settings.hub_retention_days * 86_400,
+        instance=run.name,
+        dead=run.swept,
         release=run.close,
     )
+
+
+def _store(settings: Settings) -> Store:
+    """What this hub shares with others: by a file of this machine, or by Redis."""
+    if settings.redis_url is not None:
+        from llm_mcp_hub.store.redis import RedisStore
+
+        return RedisStore(settings.redis_url.get_secret_value())
+    from llm_mcp_hub.store.sqlite import SqliteStore
+
+    return SqliteStore(settings.hub_state_dir)
 
 
 def build_server(hub: Hub) -> Server[Any]:

@@ -8,6 +8,7 @@ not steer it. A secret may be given as `NAME_FILE`, the path of a file that hold
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 import stat
 from collections.abc import Mapping
@@ -23,7 +24,7 @@ from llm_mcp_hub.children.environment import surroundings
 from llm_mcp_hub.errors import Misconfigured
 
 APP = "llm-mcp-hub"
-SECRETS = ("CLAUDE_CODE_OAUTH_TOKEN",)
+SECRETS = ("CLAUDE_CODE_OAUTH_TOKEN", "REDIS_URL")
 """These may be given as NAME_FILE."""
 
 
@@ -67,6 +68,18 @@ def _path(value: str | Path) -> Path:
         raise ValueError("begins with the home folder of a user that does not exist") from None
 
 
+def _paths(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    return tuple(_path(part) for part in value.split(os.pathsep) if part)
+
+
+def _redis_url(value: SecretStr | None) -> SecretStr | None:
+    if value is not None and not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("must begin with redis://, rediss:// or unix://")
+    return value
+
+
 LoopbackUrl = Annotated[str, AfterValidator(_loopback_url)]
 UserPath = Annotated[Path, AfterValidator(_path)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -83,6 +96,7 @@ class Settings(BaseModel):
     gemini_auth_path: UserPath = Field(default_factory=lambda: Path.home() / ".gemini" / "oauth_creds.json")
     gemini_model: str = "gemini-2.5-pro"
     gemini_project: str | None = None
+    redis_url: Annotated[SecretStr | None, AfterValidator(_redis_url)] = None
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     hub_log_format: Literal["json", "console"] | None = None
     hub_host: str = "127.0.0.1"
@@ -95,6 +109,9 @@ class Settings(BaseModel):
     hub_gemini_concurrency: Annotated[int, Field(ge=1, le=1000)] = 32
     hub_claude_warm: Annotated[int, Field(ge=0, le=16)] = 1
     hub_queue_limit: Annotated[int, Field(ge=0, le=100_000)] = 64
+    hub_retention_days: Annotated[float, Field(gt=0, le=3650)] = 7
+    hub_wait_s: Annotated[float | None, Field(ge=0, le=3600)] = None
+    hub_file_roots: Annotated[tuple[Path, ...] | None, BeforeValidator(_paths)] = None
     hub_drain_s: Annotated[float, Field(ge=0, le=3600)] = 25
     hub_alert_days: Annotated[float, Field(ge=0, le=365)] = 3
     hub_allow_overage: bool = False

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Generator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
 
+import anyio
 import pytest
 import structlog
 from hypothesis import given
@@ -30,6 +32,7 @@ from llm_mcp_hub.errors import (
 )
 from llm_mcp_hub.hub import Deadlines, Entry, Hub, Watch
 from llm_mcp_hub.providers.base import Alive, Event, Finished, Restarted, Text
+from llm_mcp_hub.store.sqlite import SqliteStore
 from tests.unit.scripted import SUBSCRIPTION, Pause, ScriptedProvider, Step, done, login
 from tests.unit.strategies import ANY_TEXT
 
@@ -38,6 +41,29 @@ DEADLINE_S = 60.0
 LONG = 50.0
 """Seconds of a deadline that must not be what ends an ask."""
 T = TypeVar("T")
+
+
+class _Made:
+    """Where the hubs of a test keep their records, and what is to be closed after it."""
+
+    folder = Path()
+    stores: ClassVar[list[SqliteStore]] = []
+
+
+@pytest.fixture(autouse=True)
+def _own_store(tmp_path: Path) -> Generator[None]:
+    """Each test has a store of its own."""
+    _Made.folder = tmp_path
+    _Made.stores.clear()
+    yield
+    for store in _Made.stores:
+        anyio.run(store.close)
+
+
+def make_store() -> SqliteStore:
+    store = SqliteStore(_Made.folder)
+    _Made.stores.append(store)
+    return store
 
 
 async def within(work: Awaitable[T]) -> T:
@@ -61,6 +87,7 @@ def make_hub(
 
     return Hub(
         {provider.traits.name: entry(provider) for provider in providers},
+        store=make_store(),
         deadlines=Deadlines(whole=whole, first_text=first_text, idle=idle),
         queue_limit=queue,
     )
@@ -87,6 +114,7 @@ async def test_an_answer_is_the_providers_end_in_the_contracts_shape() -> None:
 
     shape = answer.model_dump()
     assert shape.pop("duration_ms") >= shape.pop("first_text_ms") >= 0
+    assert shape.pop("conversation_id").startswith("conv_")
     assert shape == {
         "ask_id": ask.ask_id,
         "status": "completed",
@@ -94,7 +122,6 @@ async def test_an_answer_is_the_providers_end_in_the_contracts_shape() -> None:
         "model": "one-7",
         "model_source": "served",
         "text": "Hello.",
-        "conversation_id": None,
         "stop_reason": "max_tokens",
         "usage": {"input_tokens": 3, "output_tokens": 4, "cached_input_tokens": None, "thinking_tokens": None},
         "billing": {"source": "subscription", "evidence": "fuse"},
@@ -580,6 +607,7 @@ async def test_leaving_the_hub_closes_kills_and_releases_in_this_order() -> None
     one = ScriptedProvider("one")
     hub = Hub(
         {"one": Entry(one, login, 1)},
+        store=make_store(),
         deadlines=Deadlines(LONG, LONG, LONG),
         queue_limit=1,
         release=lambda: one.told.append("released"),

@@ -58,8 +58,9 @@ class RunFolder:
         root = state_dir / "run"
         root.mkdir(mode=0o700, exist_ok=True)
         with _held(root / ".lock"):  # or a hub that sweeps could take our folder before its lock is ours
-            self._sweep(root)
-            self.path = root / secrets.token_hex(8)
+            self.swept = self._sweep(root)
+            self.name = secrets.token_hex(8)
+            self.path = root / self.name
             self.path.mkdir(mode=0o700)
             self._lock = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -85,7 +86,9 @@ class RunFolder:
             self._lock = -1
 
     @staticmethod
-    def _sweep(root: Path) -> None:
+    def _sweep(root: Path) -> tuple[str, ...]:
+        """Remove the folders of dead hubs. Returns the hubs' names."""
+        swept: list[str] = []
         for folder in root.iterdir():
             if not folder.is_dir():
                 continue
@@ -100,8 +103,10 @@ class RunFolder:
             else:
                 _end_children(folder)
                 _remove(folder)
+                swept.append(folder.name)
             finally:
                 os.close(lock)
+        return tuple(swept)
 
 
 async def can_start(program: Path, home: Path) -> bool:

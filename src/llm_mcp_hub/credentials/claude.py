@@ -14,7 +14,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
-from llm_mcp_hub.credentials.status import USABLE, Credential, Evidence, TokenStatus, by_clock, days_between, local, utc
+from llm_mcp_hub.credentials.status import (
+    USABLE,
+    Credential,
+    Evidence,
+    TokenStatus,
+    by_clock,
+    days_between,
+    local,
+    mark,
+    utc,
+)
 from llm_mcp_hub.errors import AuthMissing, BillingBlocked, HubError, Misconfigured
 
 NAME = "claude"
@@ -83,6 +93,10 @@ class ClaudeCredentials:
         if not self._raw:
             raise AuthMissing("There is no Claude token for the hub.", action=GET_ONE, provider=NAME)
         return checked(self._raw)
+
+    def mark(self) -> str:
+        """The token's name in the store; empty where there is none."""
+        return mark(self._raw) if self._raw else ""
 
     def status(self) -> TokenStatus:
         """What is known of the token without using it."""

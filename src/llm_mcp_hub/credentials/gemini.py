@@ -6,7 +6,6 @@ itself has no date: `days_remaining` is null.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
-from llm_mcp_hub.credentials.status import Credential, Evidence, State, TokenStatus, utc
+from llm_mcp_hub.credentials.status import Credential, Evidence, State, TokenStatus, mark, utc
 from llm_mcp_hub.errors import AuthExpired, AuthMissing, BillingBlocked, HubError, Misconfigured
 
 NAME = "gemini"
@@ -73,8 +72,14 @@ class GeminiCredentials:
             raise AuthExpired(
                 "The Google login has ended and holds nothing to renew it with.", action=LOG_IN, provider=NAME
             )
-        mark = hashlib.sha256(str(refresh or access).encode("utf-8", "surrogatepass")).hexdigest()
-        return Found(content, mark, expires)
+        return Found(content, mark(str(refresh or access)), expires)
+
+    def mark(self) -> str:
+        """The login's name in the store; empty where there is none that may be used."""
+        try:
+            return self.login().mark
+        except HubError:
+            return ""
 
     def status(self) -> TokenStatus:
         """What is known of the login without using it."""

@@ -6,6 +6,7 @@ text) is not part of the protocol and is handed out as `Noise`, so that the call
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -51,6 +52,18 @@ class Noise:
 
 
 Message = Reply | Update | AgentRequest | Noise
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """A block of data: a picture, or what the agent hands on to the model as it does pictures."""
+
+    mime_type: str
+    content: bytes
+
+
+Block = str | Data
+"""What a prompt is made of."""
 
 
 class Decoder:
@@ -154,9 +167,14 @@ def initialize(number: int) -> bytes:
     return request(number, "initialize", {"protocolVersion": VERSION, "clientCapabilities": capabilities})
 
 
-def prompt(number: int, session: str, texts: Sequence[str]) -> bytes:
-    """One turn, as text blocks only: a resource link would make the agent read a file."""
-    blocks = [{"type": "text", "text": text} for text in texts]
+def prompt(number: int, session: str, given: Sequence[Block]) -> bytes:
+    """One turn, as text and data blocks only: a resource or a link to one would make the agent look for a file."""
+    blocks = [
+        {"type": "text", "text": block}
+        if isinstance(block, str)
+        else {"type": "image", "mimeType": block.mime_type, "data": base64.b64encode(block.content).decode()}
+        for block in given
+    ]
     return request(number, "session/prompt", {"sessionId": session, "prompt": blocks})
 
 

@@ -3,6 +3,9 @@
 A provider takes an `Ask` and yields events; the last one is `Finished`, or a `HubError` is raised. It knows nothing
 of MCP, of queues, deadlines, stores or of other providers. Closing the stream early (a cancel, a deadline) must leave
 the provider quiet: upstream request closed, no child busy with it.
+
+An ask brings its conversation's earlier turns, whoever answered them. A provider may keep the vendor's session of a
+conversation alive and go on in it, but only where that session has seen exactly these turns.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from llm_mcp_hub.conversation import Ask, Billing, ModelSource, QuotaWindow, StopReason, Usage
+from llm_mcp_hub.errors import HubError
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,8 @@ class Finished:
     billing: Billing
     quota: tuple[QuotaWindow, ...] = ()
     warnings: tuple[str, ...] = field(default=())
+    blocks: HubError | None = None
+    """What further asks meet until its `retry_after_s` has passed: this answer has shown a limit."""
 
 
 Event = Alive | Text | Restarted | Finished
@@ -61,6 +67,9 @@ class Traits:
         aliases: short names of models that the CLI resolves itself.
         model_pattern: full names look like this; anything else is refused before a CLI is started.
         model_hint: one line for the schema.
+        context_chars: what a request may hold in all, so that the hub refuses before the provider does.
+        efforts: the values of `effort` that it takes.
+        takes: kinds of data, as MIME types, that it takes beside text.
     """
 
     name: str
@@ -70,6 +79,9 @@ class Traits:
     aliases: tuple[str, ...]
     model_pattern: re.Pattern[str]
     model_hint: str
+    context_chars: int = 3_000_000
+    efforts: tuple[str, ...] = ()
+    takes: tuple[str, ...] = ()
 
     def accepts(self, model: str) -> bool:
         """Whether `model` is an alias or a full name of this provider's pattern."""

@@ -6,8 +6,9 @@ Rules, each measured on SDK 0.2.187 with CLI 2.1.330:
   an `@/abs/path` in the prompt into the request), an empty working directory, a private configuration folder.
 - Who pays is settled before the prompt is sent: managed settings of the machine are looked at first (they can add a
   key without a trace in the handshake), then the handshake must name the subscription's token and nothing else.
-- A client answers one ask and is thrown away: `session_id` does not separate conversations, contexts leak. One is kept
-  connected ahead (first answer in about 0.1 s instead of 0.45).
+- A client serves one conversation: `session_id` does not separate them, contexts leak. One is connected ahead (first
+  answer in about 0.1 s instead of 0.45), a few are kept for the next turn (about 0.02 s). Any other client of a
+  conversation begins with its transcript, which the CLI resumes as a session of its own (0.5 to 0.9 s).
 - A cancelled ask is interrupted first (drained in about 20 ms, upstream closed), else the child is ended: leaving the
   SDK's own `async with` takes 5 s while the upstream keeps streaming.
 - The CLI notices a stalled stream only after 300 s, so the deadlines are the hub's; it may begin an answer anew
@@ -16,61 +17,29 @@ Rules, each measured on SDK 0.2.187 with CLI 2.1.330:
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import platform
 import re
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import anyio
 
-from llm_mcp_hub.children.supervision import Child, RunFolder, can_start
+from llm_mcp_hub.children.supervision import RunFolder
 from llm_mcp_hub.conversation import Ask
-from llm_mcp_hub.errors import BillingBlocked, CliMissing, HubError, Misconfigured, UpstreamError
-from llm_mcp_hub.providers.base import Alive, Event, Traits
-from llm_mcp_hub.providers.claude_child import bundled_cli, options
-from llm_mcp_hub.providers.claude_guard import (
-    MANAGED_FOLDERS,
-    check_account,
-    check_managed_settings,
-    check_settings_in_force,
-)
+from llm_mcp_hub.errors import BillingBlocked, HubError, UpstreamError
+from llm_mcp_hub.providers.base import Alive, Event, Finished, Traits
+from llm_mcp_hub.providers.claude_child import bundled_cli
+from llm_mcp_hub.providers.claude_guard import MANAGED_FOLDERS, check_managed_settings
+from llm_mcp_hub.providers.claude_history import blocks
+from llm_mcp_hub.providers.claude_pool import Connected, Pool
 from llm_mcp_hub.providers.claude_turn import ALIASES, NAME, Turn, iso
-
-if TYPE_CHECKING:  # importing the SDK costs a tenth of a second: not before the first ask
-    from claude_agent_sdk import ClaudeSDKClient
 
 # No `[1m]`: the long-context variants are billed as extra usage.
 MODEL_PATTERN = re.compile(r"claude-[a-z0-9][a-z0-9.-]{0,80}")
-MAX_AGE_S = 30 * 60.0
-"""A connected client was measured to work after 10 idle minutes; older than this it is replaced."""
-CONNECT_TIMEOUT_S = 30.0
-DRAIN_S = 1.0
-
-
-@dataclass(slots=True, eq=False)
-class _Connected:
-    """A client that is connected, guarded, and has answered nothing yet."""
-
-    client: ClaudeSDKClient
-    child: Child | None
-    home: Path
-    model: str
-    token: str
-    since: float
-    connecting: asyncio.Task[None] | None = None
-    busy: bool = False
-
-
-async def _settings(client: ClaudeSDKClient) -> Mapping[str, Any]:
-    """The settings that the CLI says are in force, and where the organisation's stand. Takes about 5 ms."""
-    # The CLI answers this request (its own `/config` asks it); the SDK has no public name for it, and is pinned.
-    query = cast("Any", client)._query
-    return await query._send_control_request({"subtype": "get_settings"})
 
 
 class ClaudeProvider:
@@ -111,215 +80,69 @@ class ClaudeProvider:
             aliases=ALIASES,
             model_pattern=MODEL_PATTERN,
             model_hint=f"{', '.join(ALIASES)}, or a full name such as claude-sonnet-5-5",
+            efforts=("low", "medium", "high"),
+            takes=("image/png", "image/jpeg", "image/webp", "image/gif", "application/pdf"),
         )
-        self._run = run
-        self._around = around
+        self._pool = Pool(
+            run=run,
+            around=around,
+            default_model=default_model,
+            ahead=warm_clients,
+            upstream=upstream,
+            cli=cli if cli is not None else bundled_cli(),
+            version=version,
+        )
         self._token = token
-        self._warm_clients = warm_clients
         self._allow_overage = allow_overage
-        self._upstream = upstream
-        self._cli = cli if cli is not None else bundled_cli()
         self._managed = managed_folder or MANAGED_FOLDERS.get(platform.system())
-        self._version = version
-        self._ready: list[_Connected] = []
-        self._children: set[_Connected] = set()
-        self._background: set[asyncio.Task[None]] = set()
         self._overage_until: float | None = None
-        self._closed = False
-        self._refilling = False
 
     # -- the seam ---------------------------------------------------------------------------------------------------
 
     async def ask(self, ask: Ask) -> AsyncGenerator[Event]:
-        """One question to a fresh client. See `Provider.ask`."""
-        self._closed = False
+        """One question to a client that has seen its conversation so far. See `Provider.ask`."""
+        self._pool.closed = False
         token = self._token()
         check_managed_settings(self._managed)
         self._check_overage()
-        connected = await self._take(ask, token)
+        connected = await self._pool.take(ask, token)
+        answered = False
         try:
             yield Alive()
             async with contextlib.aclosing(self._converse(connected, ask)) as events:
                 async for event in events:
+                    answered = isinstance(event, Finished)
                     yield event
         finally:
             with anyio.CancelScope(shield=True):
                 if connected.busy:
-                    await self._interrupt(connected)
-            self._later(self._drop(connected))
-            self._later(self._refill())
+                    await self._pool.quieten(connected)
+            if answered:
+                self._pool.keep(connected, ask)
+            else:  # what it has seen is not what the transcript will say
+                self._pool.drop_later(connected)
+            self._pool.later(self._refill())
 
     async def warm(self) -> None:
         """Connect clients ahead, up to the number wanted."""
-        self._closed = False
+        self._pool.closed = False
         await self._refill()
 
     async def _refill(self) -> None:
-        if self._refilling:  # or asks that end together would each start a child, and all but one be dropped
-            return
-        self._refilling = True
-        try:
+        with contextlib.suppress(HubError):  # the next ask meets the same and tells it
             token = self._token()
             check_managed_settings(self._managed)
-            while not self._closed and len(self._ready) < self._warm_clients:
-                connected = await self._connect(self.traits.default_model, None, token)
-                if self._closed or len(self._ready) >= self._warm_clients:
-                    await self._drop(connected)
-                    return
-                self._ready.append(connected)
-        except HubError:
-            return  # the next ask meets the same and tells it
-        finally:
-            self._refilling = False
+            await self._pool.refill(token)
 
     async def close(self) -> None:
-        self._closed = True
-        for task in list(self._background):
-            task.cancel()
-        self._ready.clear()
-        with anyio.CancelScope(shield=True):
-            await asyncio.gather(*(self._drop(c) for c in list(self._children)), return_exceptions=True)
-            await asyncio.gather(*list(self._background), return_exceptions=True)
+        await self._pool.close()
 
     def kill(self) -> None:
-        for connected in list(self._children):
-            if connected.child is not None:
-                connected.child.kill()
-        for file in self._run.path.glob(f"{NAME}-*/pid"):  # those that are connecting right now
-            with contextlib.suppress(OSError, ValueError, ProcessLookupError):
-                Child(int(file.read_text())).kill()
-
-    # -- clients ----------------------------------------------------------------------------------------------------
-
-    async def _take(self, ask: Ask, token: str) -> _Connected:
-        """A connected client for this ask: one kept ahead if it fits, else a new one."""
-        while self._ready:
-            ready = self._ready.pop(0)
-            fits = ask.system is None and ready.token == token and time.monotonic() - ready.since < MAX_AGE_S
-            if ask.system is not None:
-                self._ready.insert(0, ready)  # it stays for an ask without a system text
-                break
-            if not fits:
-                self._later(self._drop(ready))
-                continue
-            try:
-                with anyio.fail_after(CONNECT_TIMEOUT_S):
-                    if ready.model != ask.model:
-                        await ready.client.set_model(ask.model)
-                    check_settings_in_force(await _settings(ready.client))
-            except HubError:
-                self._later(self._drop(ready))
-                raise
-            except Exception:  # it died while it waited: any other client will do
-                self._later(self._drop(ready))
-                continue
-            except BaseException:
-                self._later(self._drop(ready))
-                raise
-            return ready
-        return await self._connect(ask.model, ask.system, token)
-
-    async def _connect(self, model: str, system: str | None, token: str) -> _Connected:
-        from claude_agent_sdk import ClaudeSDKClient
-
-        if self._cli is None or not self._cli.is_file():
-            raise CliMissing(
-                "The Claude Code program that belongs to claude-agent-sdk is not there.",
-                action="Install it again: pip install --force-reinstall claude-agent-sdk",
-                provider=NAME,
-            )
-        try:
-            home = self._run.new_home(NAME)
-            chosen = options(
-                home=home,
-                cwd=self._run.empty,
-                cli=self._cli,
-                around=self._around,
-                model=model,
-                system=system,
-                token=token,
-                upstream=self._upstream,
-                app=f"llm-mcp-hub/{self._version}",
-            )
-        except OSError as error:
-            raise Misconfigured(
-                f"The hub cannot write its state folder ({error.strerror}).",
-                action="Make HUB_STATE_DIR a folder that this user can write, with space left.",
-                provider=NAME,
-            ) from error
-        client = ClaudeSDKClient(chosen)
-        connected = _Connected(client, None, home, model, token, time.monotonic())
-        self._children.add(connected)
-        try:
-            # In a task of its own: a cancelled `connect` waits 5 s for its CLI to end by itself. `_drop` is quicker.
-            connected.connecting = asyncio.get_running_loop().create_task(client.connect())
-            with anyio.fail_after(CONNECT_TIMEOUT_S):
-                await asyncio.shield(connected.connecting)
-            with contextlib.suppress(OSError, ValueError, ProcessLookupError):
-                connected.child = Child(int((home / "pid").read_text()))
-            info = await client.get_server_info() or {}
-            check_account(cast("Mapping[str, Any]", info.get("account") or {}))
-            with anyio.fail_after(CONNECT_TIMEOUT_S):
-                check_settings_in_force(await _settings(client))
-        except HubError:
-            self._later(self._drop(connected))
-            raise
-        except Exception as error:
-            try:
-                runs = await can_start(self._cli, home)
-            finally:
-                self._later(self._drop(connected))
-            if not runs:
-                raise CliMissing(
-                    "The Claude Code program cannot be run on this machine.",
-                    action="Install it again: pip install --force-reinstall claude-agent-sdk",
-                    provider=NAME,
-                ) from error
-            raise UpstreamError(
-                f"Claude's CLI did not start ({type(error).__name__}).",
-                action="Try again; if it stays so: pip install --force-reinstall claude-agent-sdk",
-                provider=NAME,
-            ) from error
-        except BaseException:
-            self._later(self._drop(connected))
-            raise
-        return connected
-
-    async def _interrupt(self, connected: _Connected) -> None:
-        """Make an unfinished client quiet: interrupt and drain for a second, else end it."""
-        try:
-            with anyio.fail_after(DRAIN_S):
-                await connected.client.interrupt()
-                async for _ in connected.client.receive_response():
-                    pass
-        except Exception:
-            if connected.child is not None:
-                connected.child.kill()
-
-    async def _drop(self, connected: _Connected) -> None:
-        """End a client and remove its folder."""
-        with anyio.CancelScope(shield=True):
-            if connected.child is None:
-                with contextlib.suppress(OSError, ValueError, ProcessLookupError):
-                    connected.child = Child(int((connected.home / "pid").read_text()))
-            if connected.child is not None:
-                connected.child.kill()  # it keeps nothing that a graceful end would save
-            if connected.connecting is not None and not connected.connecting.done():
-                connected.connecting.cancel()
-                await asyncio.wait([connected.connecting])
-            with contextlib.suppress(Exception):
-                await connected.client.disconnect()
-            self._children.discard(connected)
-            self._run.drop_home(connected.home)
-
-    def _later(self, work: Any) -> None:
-        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
+        self._pool.kill()
 
     # -- one conversation turn --------------------------------------------------------------------------------------
 
-    async def _converse(self, connected: _Connected, ask: Ask) -> AsyncGenerator[Event]:
+    async def _converse(self, connected: Connected, ask: Ask) -> AsyncGenerator[Event]:
         from claude_agent_sdk import (
             AssistantMessage,
             ClaudeSDKError,
@@ -332,7 +155,7 @@ class ClaudeProvider:
         turn = Turn(ask)
         try:
             connected.busy = True
-            await connected.client.query(ask.prompt)
+            await connected.client.query(_message(ask) if ask.parts else ask.prompt)
             async for message in connected.client.receive_response():
                 if isinstance(message, StreamEvent):
                     for event in turn.streamed(message.event):
@@ -346,7 +169,8 @@ class ClaudeProvider:
                     yield Alive()
                 elif isinstance(message, ResultMessage):
                     connected.busy = False
-                    yield turn.result(message)
+                    finished = turn.result(message)
+                    yield replace(finished, blocks=self._blocked() if turn.overage else None)
                     return
                 else:
                     yield Alive()
@@ -382,16 +206,27 @@ class ClaudeProvider:
             self._overage_until = None
 
     def _check_overage(self) -> None:
-        until = self._overage_until
-        if until is None or self._allow_overage:
-            return
-        left = until - time.time()
-        if left <= 0:
-            self._overage_until = None
-            return
-        raise BillingBlocked(
+        blocked = self._blocked()
+        if blocked is not None:
+            raise blocked
+
+    def _blocked(self) -> BillingBlocked | None:
+        """What an ask meets while extra usage would pay for it."""
+        left = (self._overage_until or 0.0) - time.time()
+        if self._allow_overage or self._overage_until is None or left <= 0:
+            return None
+        return BillingBlocked(
             "Claude's subscription is used up and further asks are paid as extra usage, so nothing was sent.",
-            action=f"Wait until {iso(until)}, or set HUB_ALLOW_OVERAGE=1 to pay for extra usage.",
+            action=f"Wait until {iso(self._overage_until)}, or set HUB_ALLOW_OVERAGE=1 to pay for extra usage.",
             provider=NAME,
             retry_after_s=round(left),
         )
+
+
+async def _message(ask: Ask) -> AsyncGenerator[dict[str, Any]]:
+    """The one message of an ask that brings more than its prompt."""
+    yield {
+        "type": "user",
+        "message": {"role": "user", "content": blocks(ask.parts, ask.prompt)},
+        "parent_tool_use_id": None,
+    }

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import stat
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from llm_mcp_hub.children.environment import blanked, child_environment
 
 if TYPE_CHECKING:
     from claude_agent_sdk import ClaudeAgentOptions
+    from claude_agent_sdk.types import EffortLevel
 
 BUFFER_BYTES = 32 << 20
 """The SDK's default of 1 MiB ends an answer of that size with a decoding error."""
@@ -61,6 +63,8 @@ def options(
     token: str,
     upstream: str | None,
     app: str,
+    effort: str | None = None,
+    resume: str | None = None,
 ) -> ClaudeAgentOptions:
     """Lay out a child's private home, and give the contained options that start it there.
 
@@ -74,6 +78,8 @@ def options(
         token: the setup-token.
         upstream: base URL of a stand-in, for tests.
         app: the hub's name and version, told to the CLI.
+        effort: `low`, `medium`, `high`, or None for the CLI's own.
+        resume: id of a session whose transcript stands in `transcript_file`, or None for a new one.
 
     Raises OSError when the folder cannot be written.
     """
@@ -127,6 +133,8 @@ def options(
         include_partial_messages=True,
         max_buffer_size=BUFFER_BYTES,
         model=model,
+        effort=cast("EffortLevel | None", effort),
+        resume=resume,
         cwd=cwd,
         cli_path=wrapper,
         env=blanked(around, told),
@@ -134,6 +142,11 @@ def options(
         client_app=app,
         extra_args={"no-session-persistence": None, "disable-slash-commands": None},
     )
+
+
+def transcript_file(home: Path, cwd: Path, session: str) -> Path:
+    """Where the CLI looks for a session's transcript: by its working directory, every other character a dash."""
+    return home / "config" / "projects" / re.sub(r"[^A-Za-z0-9]", "-", str(cwd)) / f"{session}.jsonl"
 
 
 def _ignore(line: str) -> None:

@@ -2,7 +2,7 @@
 
 Rules, each measured on gemini-cli 0.61.0:
 
-- One process serves all asks, each in a session of its own (20 at once: 1.1 s for 1 s answers, 214 MB); a warm ask
+- One process serves all asks, each conversation in a session of its own that is kept for its next turn (20 at once: 1.1 s for 1 s answers, 214 MB); a warm ask
   adds about 6 ms where `gemini -p` costs 1.2 to 2.6 s.
 - Start: answer the terminal query `ESC[c`, send nothing before the preamble ends (an early line is lost, or taken for
   an authorization code and posted to Google), then repeat `initialize` until it is answered. A login text: stop.
@@ -36,17 +36,17 @@ from llm_mcp_hub.children.environment import child_environment
 from llm_mcp_hub.children.supervision import RunFolder
 from llm_mcp_hub.conversation import Ask
 from llm_mcp_hub.errors import CliMissing, HubError, Misconfigured, UpstreamError
-from llm_mcp_hub.providers.base import Alive, Event, Traits
-from llm_mcp_hub.providers.gemini_process import INSTALL_ACTION, Process
+from llm_mcp_hub.providers.base import Alive, Event, Finished, Traits
+from llm_mcp_hub.providers.gemini_process import INSTALL_ACTION, Process, Session
 from llm_mcp_hub.providers.gemini_turn import NAME, PROJECT_ACTION
 
 MODEL_PATTERN = re.compile(r"gemini-[a-z0-9][a-z0-9.-]{0,80}")
 BACKOFF_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 SYSTEM = "Answer in text. You have no tools, no files and no network access.\n"
 
-SESSION_TURNS = 3
-"""Requests that a session may make, and a session answers one ask. A model that calls tools again and again, which it
-does not have, would else spend quota until the deadline (measured: 53 requests a second)."""
+SESSION_TURNS = 12
+"""Exchanges with the model that a session may hold, and a session answers at most 8 asks. A model that calls tools again
+and again, which it does not have, would else spend quota until the deadline (measured: 53 requests a second)."""
 
 # The whole of what steers the CLI. Tested as a whole against hostile surroundings.
 _SETTINGS: Mapping[str, Any] = {
@@ -132,6 +132,7 @@ class GeminiProvider:
             aliases=(),
             model_pattern=MODEL_PATTERN,
             model_hint="a full name such as gemini-2.5-pro or gemini-3-pro-preview",
+            takes=("image/png", "image/jpeg", "image/webp", "image/gif", "application/pdf"),
         )
         self._run = run
         self._around = around
@@ -153,19 +154,24 @@ class GeminiProvider:
         """One question in a session of its own. See `Provider.ask`."""
         process = await self._process()
         process.active += 1
-        opened = False
+        session: Session | None = None
+        answered = False
         try:
-            session = await process.take_session()
-            opened = True
+            session = await process.take_session(ask)
             yield Alive()
             async with contextlib.aclosing(process.converse(session, ask)) as events:
                 async for event in events:
+                    answered = isinstance(event, Finished)
                     yield event
         finally:
             process.active -= 1
+            if session is not None and answered:
+                process.keep(session, ask)
+            elif session is not None:
+                process.forget(session)
             if process.worn_out:
                 self._retire(process)
-            elif opened:  # else Google would only be asked at once what it has just refused
+            elif session is not None:  # else Google would only be asked at once what it has just refused
                 self._later(process.prepare())
 
     async def warm(self) -> None:

@@ -12,6 +12,7 @@ import re
 import shutil
 import time
 from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,11 @@ OPENING_AT_ONCE = 3
 """With more `session/new` under way the CLI contends for its own lock file: 6 are slower than 1, 8 are never answered
 in part (48 sessions: 1 at a time 2.0 s, 3 at a time 1.7 s, 6 at a time 3.2 s; at 8, 2 of 48 had no answer)."""
 SPARE_AGE_S = 15 * 60.0
+KEPT = 64
+"""How many sessions are kept for their conversations' next turns: each is a part of the one process."""
+KEPT_S = 30 * 60.0
+KEPT_TURNS = 8
+"""How many turns a session answers before the next begins with the transcript. See `gemini.SESSION_TURNS`."""
 MAX_SESSIONS = 500
 MAX_BYTES = 600 << 20
 ROOM_BYTES = 1 << 20
@@ -58,6 +64,18 @@ INSTALL_ACTION = (
 
 _LOGIN_TEXT = (b"Please visit the following URL", b"Enter the authorization code", b"Opening authentication page")
 _TERMINAL_QUERY, _TERMINAL_ANSWER, _PREAMBLE_END = b"\x1b[c", b"\x1b[?62c", b"\x1b[0m"
+
+
+@dataclass(slots=True)
+class Session:
+    """A session of the CLI, and what it has seen."""
+
+    id: str
+    model: str
+    since: float
+    turns: int = 0
+    last: str | None = None
+    """The ask that it answered last; None for one that has seen nothing."""
 
 
 class Process:
@@ -78,7 +96,8 @@ class Process:
         self._sessions = 0
         self._replies: dict[int, asyncio.Future[acp.Reply]] = {}
         self._updates: dict[str, asyncio.Queue[acp.Update | acp.Reply | None]] = {}
-        self._spare: list[tuple[str, float]] = []
+        self._spare: list[Session] = []
+        self._kept: dict[str, Session] = {}
         self._preparing = asyncio.Lock()
         self._opening = asyncio.Semaphore(OPENING_AT_ONCE)
         self._most_at_once = SPARE_SESSIONS.start
@@ -310,24 +329,41 @@ class Process:
 
     # -- sessions ---------------------------------------------------------------------------------------------------
 
-    async def take_session(self) -> str:
-        """A session that has seen nothing yet: one made ahead, or a new one."""
+    async def take_session(self, ask: Ask) -> Session:
+        """The session that has seen this conversation and nothing else, one made ahead, or a new one."""
         self._most_at_once = min(max(self._most_at_once, self.active), SPARE_SESSIONS[-1])
+        kept = self._kept.pop(ask.conversation_id, None)
+        if kept is not None:
+            fresh = time.monotonic() - kept.since < KEPT_S
+            if ask.history and kept.last == ask.history[-1].ask_id and kept.turns < KEPT_TURNS and fresh:
+                return kept
+            self.forget(kept)
         while self._spare:
-            session, since = self._spare.pop(0)
-            if time.monotonic() - since < SPARE_AGE_S:
+            session = self._spare.pop(0)
+            if time.monotonic() - session.since < SPARE_AGE_S:
                 return session
-            self._forget(session)
+            self.forget(session)
         return await self._new_session()
+
+    def keep(self, session: Session, ask: Ask) -> None:
+        """Keep a session for the next turn of the conversation whose ask it has just answered."""
+        session.last, session.since = ask.ask_id, time.monotonic()
+        session.turns += 1
+        if not ask.conversation_id:
+            self.forget(session)
+            return
+        self._kept[ask.conversation_id] = session
+        while len(self._kept) > KEPT:
+            self.forget(self._kept.pop(next(iter(self._kept))))
 
     async def prepare(self) -> None:
         """Make sessions ahead. Raises nothing."""
         async with self._preparing:
             with contextlib.suppress(HubError):
                 while len(self._spare) < self._most_at_once and not self.worn_out:
-                    self._spare.append((await self._new_session(), time.monotonic()))
+                    self._spare.append(await self._new_session())
 
-    async def _new_session(self) -> str:
+    async def _new_session(self) -> Session:
         self._sessions += 1
         async with self._opening:
             logged = self._logged
@@ -335,33 +371,34 @@ class Process:
         if reply.result is None:
             raise account_error(reply, debug_log=await self._debug_log("Authentication failed", logged))
         session, self.models = opened(reply.result)
-        return session
+        return Session(session, self._model, time.monotonic())
 
-    def _forget(self, session: str) -> None:
+    def forget(self, session: Session) -> None:
         """Remove what the CLI wrote about a session: it is the whole conversation."""
-        for file in self._home.glob(f".gemini/tmp/*/chats/session-*-{session[:8]}.jsonl"):
+        for file in self._home.glob(f".gemini/tmp/*/chats/session-*-{session.id[:8]}.jsonl"):
             file.unlink(missing_ok=True)
         for file in (self._home / "tmp").glob("gemini-client-error-*.json"):
             file.unlink(missing_ok=True)
 
-    async def converse(self, session: str, ask: Ask) -> AsyncGenerator[Event]:
-        """One turn in `session`, which is used up by it."""
+    async def converse(self, session: Session, ask: Ask) -> AsyncGenerator[Event]:
+        """One turn in `session`. If it does not end in `Finished`, the session has seen what it should not have."""
         text: list[str] = []
         queue: asyncio.Queue[acp.Update | acp.Reply | None] = asyncio.Queue()
-        self._updates[session] = queue
+        self._updates[session.id] = queue
         try:
             if self.models and ask.model not in self.models:
                 raise unknown_model(ask.model, self.models)
-            if ask.model != self._model:
-                reply = await self._control("session/set_model", {"sessionId": session, "modelId": ask.model})
+            if ask.model != session.model:
+                reply = await self._control("session/set_model", {"sessionId": session.id, "modelId": ask.model})
                 if reply.result is None:
                     raise unknown_model(ask.model, self.models)
+                session.model = ask.model
             number, waiting = self._expect()
             waiting.add_done_callback(lambda _: queue.put_nowait(None))
             sent = False
             try:
                 sent = True
-                await self._send(acp.prompt(number, session, prompt_blocks(ask.prompt, ask.system)))
+                await self._send(acp.prompt(number, session.id, prompt_blocks(ask, seen=session.last is not None)))
                 while True:
                     message = await queue.get()
                     if message is None:
@@ -378,12 +415,11 @@ class Process:
             finally:
                 if sent and not waiting.done():
                     with anyio.CancelScope(shield=True):
-                        await self._cancel(session, waiting)
+                        await self._cancel(session.id, waiting)
                 self._replies.pop(number, None)
-            yield self._finish(session, ask, reply, "".join(text))
+            yield self._finish(session.id, ask, reply, "".join(text))
         finally:
-            self._updates.pop(session, None)
-            self._forget(session)
+            self._updates.pop(session.id, None)
 
     async def _cancel(self, session: str, waiting: asyncio.Future[acp.Reply]) -> None:
         try:

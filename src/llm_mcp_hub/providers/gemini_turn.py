@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, cast
 
-from llm_mcp_hub.conversation import StopReason, Usage
+from llm_mcp_hub.conversation import Ask, Part, StopReason, Usage
 from llm_mcp_hub.errors import (
     AccountIneligible,
     AuthExpired,
@@ -54,15 +54,33 @@ _UNIT = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|h|m|s)", re.IGNORECASE)
 _SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 
-def prompt_blocks(prompt: str, system: str | None) -> list[str]:
-    """The text blocks of one turn; the prompt is always the last one, untouched.
+def prompt_blocks(ask: Ask, *, seen: bool) -> list[acp.Block]:
+    """The blocks of one turn; the prompt is always the last one, untouched.
 
     The CLI runs a turn whose text begins with `/about`, `/memory`, `/extensions` … itself, leading white space or not,
     and it looks at the first block. So whatever does not begin with a letter or digit gets a block before it.
+
+    Args:
+        ask: what is asked.
+        seen: whether the session has seen the conversation so far. If not, it is told before the prompt.
     """
-    if system is not None:
-        return [f"Instruction for this conversation:\n{system}\n\nRequest:\n", prompt]
-    return [prompt] if prompt[:1].isalnum() else ["Request:\n", prompt]
+    before: list[acp.Block] = []
+    if not seen and ask.system is not None:
+        before.append(f"Instruction for this conversation:\n{ask.system}\n\n")
+    if not seen and ask.history:
+        before.append("The conversation so far.\n\n")
+        for turn in ask.history:
+            answered = "You answered" if turn.provider == NAME else f"{turn.model} answered"
+            before += ["The user asked:\n", *(_block(part) for part in turn.parts), f"{turn.prompt}\n\n"]
+            before.append(f"{answered}:\n{turn.answer}\n\n")
+    before += [_block(part) for part in ask.parts]
+    if not before and ask.prompt[:1].isalnum():
+        return [ask.prompt]
+    return [*before, "Request:\n", ask.prompt]
+
+
+def _block(part: Part) -> acp.Block:
+    return part.shown if part.data is None else acp.Data(part.mime_type, part.data)
 
 
 def reset_after_s(message: str) -> float | None:

@@ -29,6 +29,20 @@ RUNNING = "running"  # lease of every running ask; holder `{instance}/{who}/{ask
 PLACES = "places:{provider}"  # lease; as many as may run at once; holder `{instance}/{ask_id}`
 TALKING = "talking:{who}:{conversation_id}"  # lease of one; holder `{instance}/{ask_id}`
 
+LAPSED_KEPT_S = 86_400.0
+"""How long a lapsed holder is remembered whom nobody releases, and how long a hub may hold a lease unrenewed at most:
+nothing stays in a store for ever."""
+
+
+def name_to_bytes(name: str) -> bytes:
+    """A key or a holder as both stores keep it: as bytes, so that a NUL or half a character in it does no harm."""
+    return name.encode("utf-8", "surrogatepass")
+
+
+def name_from_bytes(name: bytes) -> str:
+    """Its way back. Raises UnicodeDecodeError for what no hub has written."""
+    return name.decode("utf-8", "surrogatepass")
+
 
 @dataclass(frozen=True, slots=True)
 class Held:
@@ -39,10 +53,17 @@ class Held:
 
 
 class Store(Protocol):
-    """Every method raises StoreUnavailable when the store cannot be reached or written, and nothing else."""
+    """Every method raises StoreUnavailable when the store cannot be reached or written, and nothing else.
+
+    A method happens as a whole or not at all. After a failure, or for a caller who was cancelled, nobody knows which.
+    """
 
     async def put(self, key: str, value: bytes, *, ttl_s: float, listed: str | None = None) -> None:
-        """Write a record, which ends after `ttl_s` seconds. In its list it stands where it was first put."""
+        """Write a record, which ends after `ttl_s` seconds.
+
+        In its list it stands where it was first put, as long as it is there. A put that names no list leaves it in the
+        one where it is; one that names another list moves it.
+        """
         ...
 
     async def add(self, key: str, value: bytes, *, ttl_s: float) -> bool:
@@ -54,7 +75,7 @@ class Store(Protocol):
         ...
 
     async def delete(self, *keys: str) -> int:
-        """Remove records and logs. Returns how many were there."""
+        """Remove records and logs. Returns how many were there; a key that names one of each counts twice."""
         ...
 
     async def newest(self, listed: str, limit: int) -> list[bytes]:
@@ -72,12 +93,16 @@ class Store(Protocol):
     async def take(self, lease: str, holder: str, *, limit: int, ttl_s: float) -> bool:
         """Become one of at most `limit` holders for `ttl_s` seconds. True for one who holds it already.
 
-        Holders that have lapsed do not count, and are forgotten.
+        Holders that have lapsed do not count. One of them that takes again is the last taker.
         """
         ...
 
     async def renew(self, held: Sequence[Held], *, ttl_s: float) -> None:
-        """Hold each of these for `ttl_s` seconds from now, also where the lease had lapsed or was lost."""
+        """Hold each of these for `ttl_s` seconds from now, also where the lease had lapsed or was lost.
+
+        No limit is looked at: a hub that was away for a moment has its work back. What is held without a limit may be
+        joined by this.
+        """
         ...
 
     async def release(self, held: Sequence[Held]) -> None:
@@ -89,7 +114,10 @@ class Store(Protocol):
         ...
 
     async def lapsed(self, lease: str) -> list[str]:
-        """Holders whose time is over and who did not release it. They stay here until `release`."""
+        """Holders whose time is over and who did not release it, the first taker first.
+
+        They stay here until `release`, which anybody may call for them, or LAPSED_KEPT_S later.
+        """
         ...
 
     async def lapse(self, leases: Sequence[str], *, holders_of: str) -> None:

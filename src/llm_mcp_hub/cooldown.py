@@ -1,0 +1,57 @@
+"""What a provider has refused until a known time, remembered so that nobody asks in vain. Knows no provider.
+
+A limit counts for one login: another login has other limits. It counts for one model where the provider says so.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from llm_mcp_hub.conversation import Noun
+from llm_mcp_hub.errors import HubError, from_details
+from llm_mcp_hub.journal import read
+from llm_mcp_hub.store.base import COOL, Store
+
+EVERY_MODEL = "*"
+
+
+class Cooled(Noun):
+    """The error that an ask met, and until when the next would meet it too."""
+
+    error: dict[str, Any]
+    until: float
+    """Seconds since 1970."""
+
+
+class CoolDowns:
+    """The cool-downs of all hubs on one store. Every method raises StoreUnavailable."""
+
+    def __init__(self, store: Store, *, clock: Callable[[], float] = time.time) -> None:
+        self._store = store
+        self._clock = clock
+
+    async def note(self, provider: str, login: str, model: str, error: HubError) -> None:
+        """Remember an error that names the time of its end; one that does not is none to remember."""
+        if not error.retry_after_s:
+            return
+        told = {name: value for name, value in error.details().items() if name not in {"partial_text", "ask_id"}}
+        cooled = Cooled(error=told, until=self._clock() + error.retry_after_s)
+        key = COOL.format(provider=provider, login=login, model=model if error.only_model else EVERY_MODEL)
+        await self._store.put(key, cooled.model_dump_json().encode(), ttl_s=error.retry_after_s)
+
+    async def met(self, provider: str, login: str, model: str) -> HubError | None:
+        """The error that an ask for this model would meet now."""
+        keys = [COOL.format(provider=provider, login=login, model=which) for which in (EVERY_MODEL, model)]
+        for value in await self._store.get(*keys):
+            cooled = read(Cooled, value)
+            left = cooled.until - self._clock() if cooled is not None else 0
+            if cooled is not None and left > 0:
+                return from_details({**cooled.error, "retry_after_s": max(1, round(left))})
+        return None
+
+    async def forget(self, provider: str, login: str, model: str) -> None:
+        """An answer came after all: nothing is known against this model and login any more."""
+        keys = [COOL.format(provider=provider, login=login, model=which) for which in (EVERY_MODEL, model)]
+        await self._store.delete(*keys)

@@ -1,0 +1,211 @@
+"""Asks as records: what was asked, how far it is, how it ended, for whoever comes back for it. Knows no provider.
+
+    accepted → working → completed | failed | cancelled
+
+A record is written before the provider sees the prompt, and while text streams. As long as it is open its hub renews a
+lease on it; one whose lease has lapsed belongs to a dead hub and is closed as failed by whoever looks at it, with the
+text that had come. A hub that was only asleep and still has the answer writes it over that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any, Literal, TypeVar
+
+from pydantic import ValidationError
+
+from llm_mcp_hub.conversation import Answer, Ask, Noun
+from llm_mcp_hub.errors import HubError, Internal, from_details
+from llm_mcp_hub.store.base import ASK, ASKS, CANCEL, RUNNING, TALKING, Held, Store
+
+Status = Literal["accepted", "working", "completed", "failed", "cancelled"]
+N = TypeVar("N", bound=Noun)
+TITLE_CHARS = 80
+LEASE_S = 15.0
+"""A hub that has not renewed for this long is dead."""
+
+
+class Record(Noun):
+    """An ask as it stands in the store."""
+
+    ask_id: str
+    principal: str
+    provider: str
+    model: str
+    status: Status
+    instance: str
+    """The hub that runs it."""
+    conversation_id: str
+    title: str
+    """The beginning of the prompt, so that its owner knows it again."""
+    created_at: str
+    updated_at: str
+    """Both ISO 8601, UTC."""
+    partial_text: str | None = None
+    answer: Answer | None = None
+    error: dict[str, Any] | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.status not in {"accepted", "working"}
+
+    @property
+    def age_s(self) -> int:
+        """Seconds since it was accepted."""
+        return max(0, round((datetime.now(UTC) - datetime.fromisoformat(self.created_at)).total_seconds()))
+
+    @property
+    def failure(self) -> HubError | None:
+        """The error that it ended with."""
+        return from_details({**self.error, "partial_text": self.partial_text}) if self.error is not None else None
+
+    @property
+    def lease(self) -> Held:
+        """What its hub renews while it is open."""
+        return Held(RUNNING, f"{self.instance}/{self.principal}/{self.ask_id}")
+
+    @property
+    def turn(self) -> Held:
+        """What keeps a second ask out of its conversation."""
+        return Held(
+            TALKING.format(who=self.principal, conversation_id=self.conversation_id), f"{self.instance}/{self.ask_id}"
+        )
+
+
+def opened(ask: Ask, instance: str) -> Record:
+    """The record of an ask that has just been accepted."""
+    at = now()
+    return Record(
+        ask_id=ask.ask_id,
+        principal=ask.principal,
+        provider=ask.provider,
+        model=ask.model,
+        status="accepted",
+        instance=instance,
+        conversation_id=ask.conversation_id,
+        title=title(ask.prompt),
+        created_at=at,
+        updated_at=at,
+    )
+
+
+def title(prompt: str) -> str:
+    """The beginning of a prompt, in one line of printable characters."""
+    words = " ".join(prompt[: 4 * TITLE_CHARS].split())
+    line = "".join(character if character.isprintable() else "�" for character in words)
+    return line if len(line) <= TITLE_CHARS else line[: TITLE_CHARS - 1] + "…"
+
+
+def now() -> str:
+    """ISO 8601, UTC, in milliseconds."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def read(kind: type[N], value: bytes | None) -> N | None:
+    """A noun out of the store; None for what is not there, or cannot be read: others can write there too."""
+    if value is None:
+        return None
+    try:
+        return kind.model_validate_json(value)
+    except ValidationError:
+        return None
+
+
+class Journal:
+    """The records of all hubs on one store. Every method raises StoreUnavailable."""
+
+    def __init__(self, store: Store, *, retention_s: float) -> None:
+        self._store = store
+        self._retention_s = retention_s
+
+    async def save(self, record: Record) -> None:
+        """Write a record as it is now. An open one is leased with it, so that nobody takes its hub for dead."""
+        key = ASK.format(who=record.principal, ask_id=record.ask_id)
+        if record.ended:
+            await self._store.put(
+                key, _bytes(record), ttl_s=self._retention_s, listed=ASKS.format(who=record.principal)
+            )
+            await self._store.release([record.lease])
+            return
+        await self._store.renew([record.lease], ttl_s=LEASE_S)
+        await self._store.put(key, _bytes(record), ttl_s=self._retention_s, listed=ASKS.format(who=record.principal))
+
+    async def get(self, principal: str, ask_id: str) -> Record | None:
+        """One's own ask as it stands; None when there is none of that id."""
+        (value,) = await self._store.get(ASK.format(who=principal, ask_id=ask_id))
+        record = read(Record, value)
+        return None if record is None else (await self._settled([record]))[0]
+
+    async def newest(self, principal: str, limit: int) -> list[Record]:
+        """One's own last asks, the newest first."""
+        values = await self._store.newest(ASKS.format(who=principal), limit)
+        return await self._settled([found for value in values if (found := read(Record, value)) is not None])
+
+    async def delete(self, principal: str, ask_id: str) -> bool:
+        """Forget an ask. Returns whether there was one."""
+        return await self._store.delete(ASK.format(who=principal, ask_id=ask_id)) > 0
+
+    async def bury(self) -> None:
+        """Close the asks of dead hubs."""
+        for holder in await self._store.lapsed(RUNNING):
+            instance, _, rest = holder.partition("/")
+            principal, _, ask_id = rest.rpartition("/")
+            if await self.get(principal, ask_id) is None:  # it ended otherwise, or was forgotten
+                await self._store.release([Held(RUNNING, f"{instance}/{rest}")])
+
+    async def wish_cancelled(self, ask_id: str) -> None:
+        """Ask the hub that runs it, whichever it is, to cancel an ask."""
+        await self._store.put(CANCEL.format(ask_id=ask_id), b"{}", ttl_s=3600)
+
+    async def cancel_wishes(self, ask_ids: Iterable[str]) -> list[str]:
+        """Those of these asks that somebody wants cancelled."""
+        asked = list(ask_ids)
+        values = await self._store.get(*(CANCEL.format(ask_id=ask_id) for ask_id in asked))
+        return [ask_id for ask_id, value in zip(asked, values, strict=True) if value is not None]
+
+    async def _settled(self, records: list[Record]) -> list[Record]:
+        """Close those that are open and whose hub is dead."""
+        if all(record.ended for record in records):
+            return records
+        alive = set(await self._store.holders(RUNNING))
+        settled: list[Record] = []
+        for record in records:
+            if not record.ended and record.lease.holder not in alive:
+                # Read again: it may have ended between the two looks.
+                (value,) = await self._store.get(ASK.format(who=record.principal, ask_id=record.ask_id))
+                record = read(Record, value) or record  # noqa: PLW2901
+                if not record.ended:
+                    record = failed(record, died(record))  # noqa: PLW2901
+                    await self.save(record)
+                    await self._store.release([record.turn])
+            settled.append(record)
+        return settled
+
+
+def failed(record: Record, error: HubError, partial: str | None = None) -> Record:
+    """The record of an ask that ended with this error."""
+    details = {name: value for name, value in error.details().items() if name != "partial_text"}
+    return record.model_copy(
+        update={
+            "status": "cancelled" if error.code == "cancelled" else "failed",
+            "error": details,
+            "partial_text": partial or record.partial_text,
+            "updated_at": now(),
+        }
+    )
+
+
+def died(record: Record) -> HubError:
+    """What an ask of a dead hub ends with."""
+    return Internal(
+        "The hub that ran this ask ended before the answer was whole.",
+        action="Ask again; what had come is kept.",
+        provider=record.provider,
+        ask_id=record.ask_id,
+        retryable=True,
+    )
+
+
+def _bytes(noun: Noun) -> bytes:
+    return noun.model_dump_json(exclude_none=True).encode()

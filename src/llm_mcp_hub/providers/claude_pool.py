@@ -1,0 +1,307 @@
+"""The Claude CLIs that are connected: made ahead, taken for an ask, kept for a conversation's next turn, ended.
+
+Knows how a client is connected and guarded, not what is asked of it. A client that is kept for a conversation has seen
+exactly that conversation, and serves no other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import anyio
+
+from llm_mcp_hub.children.supervision import Child, RunFolder, can_start
+from llm_mcp_hub.conversation import Ask
+from llm_mcp_hub.errors import CliMissing, HubError, Misconfigured, UpstreamError
+from llm_mcp_hub.providers.claude_child import options, transcript_file
+from llm_mcp_hub.providers.claude_guard import check_account, check_settings_in_force
+from llm_mcp_hub.providers.claude_history import transcript
+from llm_mcp_hub.providers.claude_turn import NAME
+
+if TYPE_CHECKING:  # importing the SDK costs a tenth of a second: not before the first ask
+    from claude_agent_sdk import ClaudeSDKClient
+
+MAX_AGE_S = 30 * 60.0
+"""A connected client was measured to work after 10 idle minutes; older than this it is replaced."""
+KEPT = 2
+"""How many clients are kept for their conversations' next turns: one is about 106 MB."""
+KEPT_S = 10 * 60.0
+KEPT_BYTES = 400 << 20
+CONNECT_TIMEOUT_S = 30.0
+DRAIN_S = 1.0
+
+
+@dataclass(slots=True, eq=False)
+class Connected:
+    """A client that is connected and guarded."""
+
+    client: ClaudeSDKClient
+    child: Child | None
+    home: Path
+    model: str
+    system: str | None
+    effort: str | None
+    token: str
+    since: float
+    conversation: str | None = None
+    """The conversation that it has seen, and nothing else; None for one that has seen nothing."""
+    last: str | None = None
+    """The ask whose answer was the last that it saw."""
+    connecting: asyncio.Task[None] | None = None
+    busy: bool = False
+
+
+async def _settings(client: ClaudeSDKClient) -> Mapping[str, Any]:
+    """The settings that the CLI says are in force, and where the organisation's stand. Takes about 5 ms."""
+    # The CLI answers this request (its own `/config` asks it); the SDK has no public name for it, and is pinned.
+    query = cast("Any", client)._query
+    return await query._send_control_request({"subtype": "get_settings"})
+
+
+class Pool:
+    """See the module. Every client in it is a child of this hub."""
+
+    def __init__(
+        self,
+        *,
+        run: RunFolder,
+        around: Mapping[str, str],
+        default_model: str,
+        ahead: int,
+        upstream: str | None,
+        cli: Path | None,
+        version: str,
+    ) -> None:
+        self._run = run
+        self._around = around
+        self._default_model = default_model
+        self._ahead = ahead
+        self._upstream = upstream
+        self._cli = cli
+        self._version = version
+        self._ready: list[Connected] = []
+        self._kept: list[Connected] = []
+        self._all: set[Connected] = set()
+        self._background: set[asyncio.Task[None]] = set()
+        self._refilling = False
+        self.closed = False
+
+    async def take(self, ask: Ask, token: str) -> Connected:
+        """A client that has seen the ask's conversation so far and nothing else. Raises HubError."""
+        kept = self._of(ask, token)
+        if kept is not None and await self._still_good(kept, ask.model):
+            return kept
+        if not ask.history and ask.system is None and ask.effort is None:
+            while self._ready:
+                ready = self._ready.pop(0)
+                if ready.token == token and time.monotonic() - ready.since < MAX_AGE_S:
+                    if await self._still_good(ready, ask.model):
+                        return ready
+                else:
+                    self.drop_later(ready)
+        return await self._connect(ask, token)
+
+    def keep(self, connected: Connected, ask: Ask) -> None:
+        """Keep a client for the next turn of the conversation whose ask it has just answered."""
+        heavy = connected.child is not None and connected.child.memory > KEPT_BYTES
+        if self.closed or heavy or not ask.conversation_id:
+            self.drop_later(connected)
+            return
+        connected.conversation, connected.last, connected.since = ask.conversation_id, ask.ask_id, time.monotonic()
+        self._kept.append(connected)
+        while len(self._kept) > KEPT:
+            self.drop_later(self._kept.pop(0))
+        asyncio.get_running_loop().call_later(KEPT_S + 1, self._let_old_go)
+
+    async def refill(self, token: str) -> None:
+        """Connect clients ahead, up to the number wanted. Raises HubError."""
+        if self._refilling:  # or asks that end together would each start a child, and all but one be dropped
+            return
+        self._refilling = True
+        try:
+            while not self.closed and len(self._ready) < self._ahead:
+                connected = await self._connect(Ask("", NAME, "", self._default_model, None, 0), token)
+                if self.closed or len(self._ready) >= self._ahead:
+                    await self.drop(connected)
+                    return
+                self._ready.append(connected)
+        finally:
+            self._refilling = False
+
+    async def close(self) -> None:
+        """End every client and wait for it."""
+        self.closed = True
+        for task in list(self._background):
+            task.cancel()
+        self._ready.clear()
+        self._kept.clear()
+        with anyio.CancelScope(shield=True):
+            await asyncio.gather(*(self.drop(c) for c in list(self._all)), return_exceptions=True)
+            await asyncio.gather(*list(self._background), return_exceptions=True)
+
+    def kill(self) -> None:
+        """SIGKILL to every client, also to those that are connecting right now."""
+        for connected in list(self._all):
+            if connected.child is not None:
+                connected.child.kill()
+        for file in self._run.path.glob(f"{NAME}-*/pid"):
+            with contextlib.suppress(OSError, ValueError, ProcessLookupError):
+                Child(int(file.read_text())).kill()
+
+    async def quieten(self, connected: Connected) -> None:
+        """Make a client that is still answering quiet: interrupt and drain for a second, else end it."""
+        try:
+            with anyio.fail_after(DRAIN_S):
+                await connected.client.interrupt()
+                async for _ in connected.client.receive_response():
+                    pass
+        except Exception:
+            if connected.child is not None:
+                connected.child.kill()
+
+    async def drop(self, connected: Connected) -> None:
+        """End a client and remove its folder."""
+        with anyio.CancelScope(shield=True):
+            if connected.child is None:
+                with contextlib.suppress(OSError, ValueError, ProcessLookupError):
+                    connected.child = Child(int((connected.home / "pid").read_text()))
+            if connected.child is not None:
+                connected.child.kill()  # it keeps nothing that a graceful end would save
+            if connected.connecting is not None and not connected.connecting.done():
+                connected.connecting.cancel()
+                await asyncio.wait([connected.connecting])
+            with contextlib.suppress(Exception):
+                await connected.client.disconnect()
+            self._all.discard(connected)
+            self._run.drop_home(connected.home)
+
+    def drop_later(self, connected: Connected) -> None:
+        """End a client in the background."""
+        self.later(self.drop(connected))
+
+    def later(self, work: Any) -> None:
+        """Do something in the background; `close` waits for it."""
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    # -- inside -----------------------------------------------------------------------------------------------------
+
+    def _of(self, ask: Ask, token: str) -> Connected | None:
+        """The client that was kept for this conversation, if it has seen all of it and fits."""
+        for kept in self._kept:
+            if ask.history and kept.conversation == ask.conversation_id:
+                self._kept.remove(kept)
+                if kept.token == token and kept.effort == ask.effort and kept.last == ask.history[-1].ask_id:
+                    return kept
+                self.drop_later(kept)
+                return None
+        return None
+
+    def _let_old_go(self) -> None:
+        old = [kept for kept in self._kept if time.monotonic() - kept.since >= KEPT_S]
+        for kept in old:
+            self._kept.remove(kept)
+            self.drop_later(kept)
+
+    async def _still_good(self, connected: Connected, model: str) -> bool:
+        """Whether a waiting client lives, with the model set and nobody's settings in force. Raises HubError."""
+        try:
+            with anyio.fail_after(CONNECT_TIMEOUT_S):
+                if connected.model != model:
+                    await connected.client.set_model(model)
+                    connected.model = model
+                check_settings_in_force(await _settings(connected.client))
+        except HubError:
+            self.drop_later(connected)
+            raise
+        except Exception:  # it died while it waited: any other client will do
+            self.drop_later(connected)
+            return False
+        except BaseException:
+            self.drop_later(connected)
+            raise
+        return True
+
+    async def _connect(self, ask: Ask, token: str) -> Connected:
+        """A new client that has seen the ask's conversation. Raises HubError."""
+        from claude_agent_sdk import ClaudeSDKClient
+
+        if self._cli is None or not self._cli.is_file():
+            raise CliMissing(
+                "The Claude Code program that belongs to claude-agent-sdk is not there.",
+                action="Install it again: pip install --force-reinstall claude-agent-sdk",
+                provider=NAME,
+            )
+        session = str(uuid.uuid4()) if ask.history else None
+        try:
+            home = self._run.new_home(NAME)
+            chosen = options(
+                home=home,
+                cwd=self._run.empty,
+                cli=self._cli,
+                around=self._around,
+                model=ask.model,
+                system=ask.system,
+                effort=ask.effort,
+                resume=session,
+                token=token,
+                upstream=self._upstream,
+                app=f"llm-mcp-hub/{self._version}",
+            )
+            if session is not None:
+                file = transcript_file(home, self._run.empty, session)
+                file.parent.mkdir(mode=0o700, parents=True)
+                file.touch(mode=0o600)
+                seen = transcript(ask.history, session=session, cwd=self._run.empty, provider=NAME)
+                file.write_text(seen, "utf-8")
+        except OSError as error:
+            raise Misconfigured(
+                f"The hub cannot write its state folder ({error.strerror}).",
+                action="Make HUB_STATE_DIR a folder that this user can write, with space left.",
+                provider=NAME,
+            ) from error
+        client = ClaudeSDKClient(chosen)
+        connected = Connected(client, None, home, ask.model, ask.system, ask.effort, token, time.monotonic())
+        self._all.add(connected)
+        try:
+            # In a task of its own: a cancelled `connect` waits 5 s for its CLI to end by itself. `_drop` is quicker.
+            connected.connecting = asyncio.get_running_loop().create_task(client.connect())
+            with anyio.fail_after(CONNECT_TIMEOUT_S):
+                await asyncio.shield(connected.connecting)
+            with contextlib.suppress(OSError, ValueError, ProcessLookupError):
+                connected.child = Child(int((home / "pid").read_text()))
+            info = await client.get_server_info() or {}
+            check_account(cast("Mapping[str, Any]", info.get("account") or {}))
+            with anyio.fail_after(CONNECT_TIMEOUT_S):
+                check_settings_in_force(await _settings(client))
+        except HubError:
+            self.drop_later(connected)
+            raise
+        except Exception as error:
+            try:
+                runs = await can_start(self._cli, home)
+            finally:
+                self.drop_later(connected)
+            if not runs:
+                raise CliMissing(
+                    "The Claude Code program cannot be run on this machine.",
+                    action="Install it again: pip install --force-reinstall claude-agent-sdk",
+                    provider=NAME,
+                ) from error
+            raise UpstreamError(
+                f"Claude's CLI did not start ({type(error).__name__}).",
+                action="Try again; if it stays so: pip install --force-reinstall claude-agent-sdk",
+                provider=NAME,
+            ) from error
+        except BaseException:
+            self.drop_later(connected)
+            raise
+        return connected

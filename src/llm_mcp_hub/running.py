@@ -1,0 +1,222 @@
+"""What this hub is busy with: running asks, what is seen of them, and the beat that keeps their records true.
+
+Once a second, as long as anything runs: new text is written down (so that little is lost with the hub), leases are
+renewed (so that nobody takes the hub for dead), wishes of other hubs to cancel are fulfilled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import structlog
+
+from llm_mcp_hub.conversation import Answer, Ask, whole
+from llm_mcp_hub.errors import Cancelled, HubError, StoreUnavailable
+from llm_mcp_hub.journal import LEASE_S, Journal, Record, now
+from llm_mcp_hub.providers.base import Event, Restarted, Text
+from llm_mcp_hub.store.base import Held, Store
+
+BEAT_S = 1.0
+RENEW_S = LEASE_S / 5
+BURY_S = 60.0
+WRITE_CHARS_S = 1_000_000
+"""What is written down of one ask's text in a second at most: all of it is written anew each time."""
+UNSAVED = 100
+"""How many ended asks are kept in memory while the store is away."""
+
+log = structlog.stdlib.get_logger("llm_mcp_hub.running")
+
+
+@dataclass(slots=True, eq=False)
+class Watch:
+    """What can be seen of a running ask; `on_event` is told each event as it comes."""
+
+    on_event: Callable[[Event], None] | None = None
+    pieces: list[str] = field(default_factory=list[str])
+    characters: int = 0
+    place: Callable[[], int] = lambda: 0
+
+    @property
+    def position(self) -> int:
+        """Place in the queue, 1 for the next; 0 for an ask that has its place."""
+        return self.place()
+
+    @property
+    def text(self) -> str | None:
+        """The text so far; None where there is none."""
+        return whole("".join(self.pieces)) or None
+
+    def saw(self, event: Event) -> None:
+        if isinstance(event, Text):
+            self.pieces.append(event.piece)
+            self.characters += len(event.piece)
+        elif isinstance(event, Restarted):
+            self.pieces.clear()
+            self.characters = 0
+        if self.on_event is not None:
+            self.on_event(event)
+
+
+@dataclass(slots=True, eq=False)
+class Running:
+    """An ask that has been accepted, from then on to its end."""
+
+    ask: Ask
+    watch: Watch
+    record: Record
+    began: float
+    """`time.monotonic()` at arrival."""
+    recorded: bool
+    """Whether the store has it."""
+    held: list[Held]
+    """Leases beside the record's own."""
+    task: asyncio.Task[None] | None = None
+    answer: Answer | None = None
+    error: HubError | None = None
+    why: HubError | None = None
+    """Why it is being ended, where it is."""
+    handed_back: bool = False
+    """Whether its caller has got a ticket: then no caller's leaving ends it."""
+    whole: bool = False
+    """Whether the answer is there and only has to be written down: too late to end it."""
+    first_text_ms: int | None = None
+    written: int = 0
+    due: float = 0.0
+
+    async def ended(self, within_s: float | None) -> bool:
+        """Wait for the end. Returns whether it came."""
+        if self.task is not None and not self.task.done():
+            await asyncio.wait([self.task], timeout=within_s)
+        return self.task is None or self.task.done()
+
+    def outcome(self) -> Answer:
+        """The answer of an ask that has ended. Raises the HubError of one that failed."""
+        if self.answer is None:
+            raise self.error or RuntimeError("it has not ended")
+        return self.answer
+
+    def snapshot(self) -> Record:
+        """The record with the text so far."""
+        if self.record.ended:
+            return self.record
+        return self.record.model_copy(update={"partial_text": self.watch.text})
+
+
+class Floor:
+    """The running asks of this hub."""
+
+    def __init__(self, store: Store, journal: Journal) -> None:
+        self._store = store
+        self._journal = journal
+        self._asks: dict[str, Running] = {}
+        self._unsaved: dict[str, Record] = {}
+        self._beating: asyncio.Task[None] | None = None
+
+    def get(self, principal: str, ask_id: str) -> Running | None:
+        """One's own running ask."""
+        running = self._asks.get(ask_id)
+        return running if running is not None and running.ask.principal == principal else None
+
+    def unsaved(self, principal: str, ask_id: str) -> Record | None:
+        """One's own ended ask that the store did not take."""
+        record = self._unsaved.get(ask_id)
+        return record if record is not None and record.principal == principal else None
+
+    def all(self) -> list[Running]:
+        return list(self._asks.values())
+
+    def enter(self, running: Running) -> None:
+        """An ask begins."""
+        self._asks[running.ask.ask_id] = running
+        if self._beating is None or self._beating.done():
+            self._beating = asyncio.get_running_loop().create_task(self._beat())
+
+    async def leave(self, running: Running, record: Record) -> None:
+        """An ask has ended, as `record` tells. Raises nothing: what the store does not take is kept here a while."""
+        running.record = record
+        try:
+            await self._journal.save(record)
+            await self._store.release(running.held)
+            running.recorded = True
+        except StoreUnavailable:
+            running.recorded = False
+            self._unsaved[record.ask_id] = record
+            while len(self._unsaved) > UNSAVED:
+                del self._unsaved[next(iter(self._unsaved))]
+        self._asks.pop(running.ask.ask_id, None)
+
+    async def close(self) -> None:
+        """Stop beating; what is running must have ended."""
+        if self._beating is not None:
+            self._beating.cancel()
+            await asyncio.gather(self._beating, return_exceptions=True)
+        with contextlib.suppress(StoreUnavailable):
+            await self._save_late()
+
+    # -- the beat -----------------------------------------------------------------------------------------------------
+
+    async def _beat(self) -> None:
+        renew_at = bury_at = time.monotonic()
+        while self._asks or self._unsaved:
+            await asyncio.sleep(BEAT_S)
+            try:
+                if time.monotonic() >= renew_at:
+                    await self._renew()
+                    renew_at = time.monotonic() + RENEW_S
+                await self._cancel_the_unwanted()
+                await self._write_down()
+                await self._save_late()
+                if time.monotonic() >= bury_at:
+                    await self._journal.bury()
+                    bury_at = time.monotonic() + BURY_S
+            except StoreUnavailable as error:
+                log.debug("store away", reason=error.message)
+            except Exception:  # the beat must go on: without it every ask here looks dead
+                log.exception("beat failed")
+
+    async def _renew(self) -> None:
+        held = [lease for running in self._asks.values() for lease in (running.record.lease, *running.held)]
+        if held:
+            await self._store.renew(held, ttl_s=LEASE_S)
+
+    async def _cancel_the_unwanted(self) -> None:
+        for ask_id in await self._journal.cancel_wishes(list(self._asks)):
+            running = self._asks.get(ask_id)
+            if running is not None:
+                end(running, cancelled(running.ask))
+
+    async def _write_down(self) -> None:
+        """Write new text of running asks down, long texts less often."""
+        at = time.monotonic()
+        for running in self.all():
+            fresh = running.watch.characters != running.written
+            if running.record.ended or at < running.due or not (fresh or running.record.status == "accepted"):
+                continue
+            if running.first_text_ms is None and running.watch.position:
+                continue  # it waits
+            running.record = running.record.model_copy(update={"status": "working", "updated_at": now()})
+            running.written = running.watch.characters
+            running.due = at + running.written / WRITE_CHARS_S
+            await self._journal.save(running.snapshot())
+            running.recorded = True
+
+    async def _save_late(self) -> None:
+        for record in list(self._unsaved.values()):
+            await self._journal.save(record)
+            self._unsaved.pop(record.ask_id, None)
+
+
+def end(running: Running, why: HubError) -> None:
+    """Make an ask end now; its record will say why."""
+    if running.task is not None and not running.task.done() and running.why is None and not running.whole:
+        running.why = why
+        running.task.cancel()
+
+
+def cancelled(ask: Ask) -> HubError:
+    """What a cancelled ask ends with."""
+    return Cancelled("This ask was cancelled.", action="Ask again if you still want an answer.", provider=ask.provider)

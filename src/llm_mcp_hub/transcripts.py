@@ -1,0 +1,109 @@
+"""Conversations as the hub keeps them: their turns in order, whoever answered. Knows no provider.
+
+The transcript is the truth; what a vendor's session remembers is a cache of it. Only completed turns are in it. One
+turn at a time: whoever asks holds a lease on the conversation.
+"""
+
+from __future__ import annotations
+
+from llm_mcp_hub.conversation import Ask, Exchange, Noun
+from llm_mcp_hub.errors import InvalidRequest, NotFound
+from llm_mcp_hub.journal import now, read, title
+from llm_mcp_hub.store.base import CONVERSATION, CONVERSATIONS, TURNS, Store
+
+
+class Conversation(Noun):
+    """A conversation's head; its turns are in a log of their own."""
+
+    conversation_id: str
+    principal: str
+    title: str
+    """The beginning of its first prompt."""
+    system: str | None = None
+    """Given at the first turn, and for good."""
+    created_at: str
+    updated_at: str
+    """Both ISO 8601, UTC."""
+    turns: int = 0
+    characters: int = 0
+    """What every further request carries."""
+    provider: str
+    """Who answered last."""
+
+
+class Transcripts:
+    """The conversations of all hubs on one store. Every method raises StoreUnavailable."""
+
+    def __init__(self, store: Store, *, retention_s: float) -> None:
+        self._store = store
+        self._retention_s = retention_s
+
+    async def get(self, principal: str, conversation_id: str) -> tuple[Conversation, tuple[Exchange, ...]]:
+        """One's own conversation. Raises NotFound."""
+        names = {"who": principal, "conversation_id": conversation_id}
+        (value,) = await self._store.get(CONVERSATION.format(**names))
+        head = read(Conversation, value)
+        if head is None:
+            raise unknown()
+        entries = [read(Exchange, entry) for entry in await self._store.entries(TURNS.format(**names))]
+        turns = tuple(entry for entry in entries if entry is not None)
+        if len(turns) != len(entries):
+            raise unknown()
+        # What the log holds counts: a hub may have died between the two writes.
+        return head.model_copy(update={"turns": len(turns), "characters": sum(turn.size for turn in turns)}), turns
+
+    async def newest(self, principal: str, limit: int) -> list[Conversation]:
+        """One's own conversations, the newest first."""
+        values = await self._store.newest(CONVERSATIONS.format(who=principal), limit)
+        return [found for value in values if (found := read(Conversation, value)) is not None]
+
+    async def add(self, ask: Ask, turn: Exchange) -> bool:
+        """Write a completed turn down. False when another turn has come in between."""
+        names = {"who": ask.principal, "conversation_id": ask.conversation_id}
+        log = TURNS.format(**names)
+        if not await self._store.append(
+            log, turn.model_dump_json(exclude_none=True).encode(), at=len(ask.history), ttl_s=self._retention_s
+        ):
+            return False
+        begun = ask.history[0] if ask.history else turn
+        head = Conversation(
+            conversation_id=ask.conversation_id,
+            principal=ask.principal,
+            title=title(begun.prompt),
+            system=ask.system,
+            created_at=begun.at,
+            updated_at=now(),
+            turns=len(ask.history) + 1,
+            characters=sum(earlier.size for earlier in ask.history) + turn.size,
+            provider=ask.provider,
+        )
+        await self._store.put(
+            CONVERSATION.format(**names),
+            head.model_dump_json(exclude_none=True).encode(),
+            ttl_s=self._retention_s,
+            listed=CONVERSATIONS.format(who=ask.principal),
+        )
+        return True
+
+    async def delete(self, principal: str, conversation_id: str) -> bool:
+        """Forget a conversation. Returns whether there was one."""
+        names = {"who": principal, "conversation_id": conversation_id}
+        return await self._store.delete(CONVERSATION.format(**names), TURNS.format(**names)) > 0
+
+
+def unknown() -> NotFound:
+    """The same for an id that never was, one that has ended, and one of somebody else."""
+    return NotFound(
+        "There is no such conversation.",
+        action="Leave conversation_id out to begin a new one; `llm-mcp-hub conversations` lists yours.",
+    )
+
+
+def fitting_system(given: str | None, held: str | None) -> str | None:
+    """The conversation's instruction for a later turn. Raises InvalidRequest where the turn brings another one."""
+    if given is not None and given != held:
+        raise InvalidRequest(
+            "system can be given at the first turn of a conversation only.",
+            action="Leave system out, or begin a new conversation.",
+        )
+    return held
