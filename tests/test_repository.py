@@ -101,6 +101,8 @@ ONE_PLACE = {
     "dotenv": r"settings\.py",
     "platformdirs": r"settings\.py",
     "uvicorn": r"serving/\w+\.py",
+    "redis": r"store/redis\.py",
+    "sqlite3": r"store/sqlite\.py",
 }
 
 

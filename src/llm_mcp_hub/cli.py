@@ -120,7 +120,10 @@ def _stdio(settings: Settings) -> int:
     from llm_mcp_hub import main as composition
     from llm_mcp_hub.serving import stdio
 
-    return stdio.run(lambda: composition.build_hub(settings), composition.build_server)
+    return stdio.run(
+        lambda: composition.build_hub(settings, roots=composition.editors_roots()),
+        lambda hub: composition.build_server(hub, settings),
+    )
 
 
 def _serve(settings: Settings, host: str | None, port: int | None) -> int:

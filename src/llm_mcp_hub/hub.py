@@ -13,7 +13,7 @@ import contextlib
 import random
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
@@ -21,11 +21,12 @@ from typing import Self
 import anyio
 import structlog
 
-from llm_mcp_hub.conversation import PROMPT_LIMIT, Answer, Ask, Characters, Exchange, Part, QuotaWindow, whole
+from llm_mcp_hub.conversation import PROMPT_LIMIT, Answer, Ask, Characters, Exchange, QuotaWindow, whole
 from llm_mcp_hub.cooldown import CoolDowns
 from llm_mcp_hub.credentials.status import TokenStatus
 from llm_mcp_hub.errors import Busy, HubError, Internal, InvalidRequest, NotFound, StoreUnavailable, Timeout
 from llm_mcp_hub.journal import LEASE_S, Journal, Record, failed, now, opened
+from llm_mcp_hub.material import Attachment, GitDiff, Material
 from llm_mcp_hub.places import Places, Seat
 from llm_mcp_hub.providers.base import Event, Finished, Provider, Restarted, Text, Traits
 from llm_mcp_hub.running import Floor, Running, Watch, cancelled, end
@@ -78,6 +79,7 @@ class Hub:
         store: Store,
         deadlines: Deadlines,
         queue_limit: int,
+        material: Material | None = None,
         retention_s: float = 7 * 86_400.0,
         instance: str = "hub",
         dead: Iterable[str] = (),
@@ -89,6 +91,7 @@ class Hub:
             store: what this hub shares with others; it is closed with the hub.
             deadlines: see `Deadlines`.
             queue_limit: how many asks may wait for a place, per provider.
+            material: reads what is put before a prompt; without one only attachments are taken.
             retention_s: seconds that ended asks and conversations are kept.
             instance: this hub's name among those on the store.
             dead: names of hubs that are known to have died.
@@ -97,6 +100,7 @@ class Hub:
         self._table = dict(table)
         self._store = store
         self._deadlines = deadlines
+        self._material = material or Material((), around={})
         self._instance = instance
         self._dead = tuple(dead)
         self._release = release
@@ -136,7 +140,6 @@ class Hub:
         model: str | None = None,
         system: str | None = None,
         conversation_id: str | None = None,
-        parts: tuple[Part, ...] = (),
         effort: str | None = None,
         timeout_s: float | None = None,
     ) -> Ask:
@@ -172,9 +175,28 @@ class Hub:
             timeout_s=limit,
             principal=principal,
             conversation_id=conversation_id or "",
-            parts=parts,
             effort=effort,
         )
+
+    async def with_material(
+        self,
+        ask: Ask,
+        *,
+        files: Sequence[str] = (),
+        git_diff: GitDiff | None = None,
+        attachments: Sequence[Attachment] = (),
+    ) -> Ask:
+        """The ask with these before its prompt. Raises InvalidRequest, and Misconfigured where git is missing."""
+        if not files and git_diff is None and not attachments:
+            return ask
+        parts = await self._material.gather(
+            provider=ask.provider,
+            takes=self._entry(ask.provider).provider.traits.takes,
+            files=files,
+            git_diff=git_diff,
+            attachments=attachments,
+        )
+        return replace(ask, parts=parts)
 
     # -- an ask from outside -------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +18,7 @@ from llm_mcp_hub.credentials.claude import ClaudeCredentials
 from llm_mcp_hub.credentials.gemini import GeminiCredentials
 from llm_mcp_hub.errors import Misconfigured
 from llm_mcp_hub.hub import Deadlines, Entry, Hub
+from llm_mcp_hub.material import Material, default_roots
 from llm_mcp_hub.observe import logs
 from llm_mcp_hub.providers.claude import ClaudeProvider
 from llm_mcp_hub.providers.gemini import GeminiProvider, Login
@@ -35,8 +37,11 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def build_hub(settings: Settings) -> Hub:
-    """The hub with both providers. Raises Misconfigured when the state folder cannot be used."""
+def build_hub(settings: Settings, *, roots: Sequence[Path] = ()) -> Hub:
+    """The hub with both providers; files are read from `roots` where no setting names others.
+
+    Raises Misconfigured when the state folder cannot be used.
+    """
     around = surroundings()
     try:
         run = RunFolder(settings.hub_state_dir)
@@ -46,8 +51,9 @@ def build_hub(settings: Settings) -> Hub:
             action="Set HUB_STATE_DIR to a folder that this user can write.",
         ) from error
     token = settings.claude_code_oauth_token.get_secret_value() if settings.claude_code_oauth_token else None
-    if token:
-        logs.hide(token)
+    for secret in (settings.claude_code_oauth_token, settings.redis_url):
+        if secret is not None:
+            logs.hide(secret.get_secret_value())
     claude_login = ClaudeCredentials(
         token=token,
         issued_at=settings.claude_token_issued_at,
@@ -98,6 +104,12 @@ def build_hub(settings: Settings) -> Hub:
             idle=settings.hub_idle_timeout_s,
         ),
         queue_limit=settings.hub_queue_limit,
+        material=Material(
+            roots if settings.hub_file_roots is None else settings.hub_file_roots,
+            around=around,
+            closed=(settings.hub_state_dir, settings.gemini_auth_path.parent),
+            scratch=run.path,
+        ),
         retention_s=settings.hub_retention_days * 86_400,
         instance=run.name,
         dead=run.swept,
@@ -116,11 +128,16 @@ def _store(settings: Settings) -> Store:
     return SqliteStore(settings.hub_state_dir)
 
 
-def build_server(hub: Hub) -> Server[Any]:
+def editors_roots() -> tuple[Path, ...]:
+    """The files of whatever project an editor started this hub in."""
+    return default_roots(surroundings(), Path.cwd(), Path.home())
+
+
+def build_server(hub: Hub, settings: Settings) -> Server[Any]:
     """The MCP server of a hub."""
     from llm_mcp_hub.serving.tools import build_server as build
 
-    return build(hub, VERSION)
+    return build(hub, VERSION, wait_s=settings.hub_wait_s)
 
 
 def build_app(settings: Settings) -> Starlette:
@@ -134,7 +151,7 @@ def build_app(settings: Settings) -> Starlette:
             action="Set HUB_HOST=127.0.0.1, and reach it from elsewhere through an SSH tunnel.",
         )
     build_hub(settings).kill()  # what is wrong is told now, in one sentence: in a lifespan it would be a traceback
-    return build(lambda: build_hub(settings), build_server)
+    return build(lambda: build_hub(settings), lambda hub: build_server(hub, settings))
 
 
 def __getattr__(name: str) -> object:

@@ -214,7 +214,7 @@ def children_of(world: World, provider: Provider) -> list[psutil.Process]:
     found: dict[str, psutil.Process] = {}
     for process in sorted(world.children(), key=lambda process: (process.create_time(), process.pid)):
         with contextlib.suppress(psutil.Error):
-            home = process.environ()["HOME"]
+            home = process.environ().get("HOME", "")
             if Path(home).name.startswith(f"{provider}-"):
                 found.setdefault(home, process)
     return list(found.values())

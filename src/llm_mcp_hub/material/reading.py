@@ -18,7 +18,7 @@ from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from llm_mcp_hub.material.rules import Unreadable, refused
+from llm_mcp_hub.material.rules import Unreadable, any_refused, is_one_line, refused
 
 _PASS = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | int(getattr(os, "O_PATH", os.O_RDONLY))
 """How a folder is opened on the way; with O_PATH, which Linux has, it need not be readable."""
@@ -29,20 +29,21 @@ _LINKS = 40
 _OF_THE_SYSTEM = ("/proc", "/sys", "/dev")
 """Regular files there are windows into the kernel and this process, its environment among them."""
 
-OUTSIDE = Unreadable("is outside the file roots", "Name a file inside them, or send its content in `attachments`.")
-REFUSED = Unreadable(
+OUTSIDE = ("is outside the file roots", "Name a file inside them, or send its content in `attachments`.")
+REFUSED = (
     "is refused: keys, logins, .env files and their folders are never read",
     "Leave it out, or put what matters of it into the prompt.",
 )
-_MISSING = Unreadable("is not there", "Check the path; a relative one starts at the first file root.")
-_NOT_FIRST = Unreadable(
-    "is not in the first file root, where relative paths start, and there are several roots", "Give its absolute path."
+_MISSING = ("is not there", "Check the path; a relative one starts at the first file root.")
+_NOT_FIRST = (
+    "is not in the first file root, where relative paths start, and there are several roots",
+    "Give its absolute path.",
 )
-_FOLDER = Unreadable("is a folder", "Name the files in it one by one.")
-_SPECIAL = Unreadable("is no regular file", "Name a text, image or PDF file.")
-_CIRCLE = Unreadable("leads through too many links, or changes while it is opened", "Name the file itself.")
-_CLOSED = Unreadable("cannot be read by the hub", "Let the hub's user read it, or send its content in `attachments`.")
-_NO_NAME = Unreadable("is no file name", "Give a path without NUL, line ends or control characters.")
+_FOLDER = ("is a folder", "Name the files in it one by one.")
+_SPECIAL = ("is no regular file", "Name a text, image or PDF file.")
+_CIRCLE = ("leads through too many links, or changes while it is opened", "Name the file itself.")
+_CLOSED = ("cannot be read by the hub", "Let the hub's user read it, or send its content in `attachments`.")
+_NO_NAME = ("is no file name", "Give a path without line ends and control characters.")
 
 
 class Roots:
@@ -66,8 +67,7 @@ class Roots:
         root = self.holding(path)
         if root is None or self._is_closed(path):
             return False
-        names = [os.path.basename(root), *_names(path, root)]
-        return not any(refused(folder, name) for folder, name in zip(names, names[1:], strict=False))
+        return not any_refused([_last(root), *_names(path, root)])
 
     def read(self, path: str, limit: int) -> bytes:
         """The whole content of the file that `path` leads to. Raises Unreadable."""
@@ -79,11 +79,11 @@ class Roots:
 
     @contextmanager
     def _opened(self, path: str) -> Generator[int]:
-        if not path or "\0" in path:
-            raise _NO_NAME
-        if not os.path.isabs(path):
+        if not path or not is_one_line(path):
+            raise Unreadable(*_NO_NAME)
+        if not path.startswith("/"):
             if len(os.fsencode(path)) > 4096:
-                raise _MISSING
+                raise Unreadable(*_MISSING)
             path = f"{self.folders[0]}/{path}"
         for _ in range(_LINKS):
             root, names = self._placed(path)
@@ -94,7 +94,7 @@ class Roots:
                     yield onward
                     return
                 path = onward
-        raise _CIRCLE
+        raise Unreadable(*_CIRCLE)
 
     def _placed(self, path: str) -> tuple[str, list[str]]:
         """The root that an absolute path is in, and the names from there. Outside tells nothing of what is there."""
@@ -104,7 +104,7 @@ class Roots:
         real = os.path.realpath(path)
         root = self.holding(real)
         if root is None:
-            raise OUTSIDE
+            raise Unreadable(*OUTSIDE)
         return root, _names(real, root)
 
     def _walked(self, way: _Way, left: deque[str]) -> int | str:
@@ -119,24 +119,24 @@ class Roots:
                     return os.path.realpath("/".join((way.root, "..", *left)))
                 way.back()
                 continue
-            if refused(way.names[-1] if way.names else os.path.basename(way.root), name):
-                raise REFUSED
+            if refused(way.names[-1] if way.names else _last(way.root), name):
+                raise Unreadable(*REFUSED)
             if self._is_closed("/".join((way.root.rstrip("/"), *way.names, name))):
-                raise REFUSED
+                raise Unreadable(*REFUSED)
             mode = os.stat(name, dir_fd=way.here, follow_symlinks=False).st_mode
             if stat.S_ISLNK(mode):
                 links += 1
                 if links > _LINKS:
-                    raise _CIRCLE
+                    raise Unreadable(*_CIRCLE)
                 target = os.readlink(name, dir_fd=way.here)
-                if os.path.isabs(target):
+                if target.startswith("/"):
                     return "/".join((target, *left))
                 left.extendleft(reversed(target.split("/")))
             elif any(rest not in ("", ".") for rest in left):
                 way.into(name)
             else:
                 return way.file(name)
-        raise _FOLDER
+        raise Unreadable(*_FOLDER)
 
     def _is_closed(self, path: str) -> bool:
         return any(is_inside(path, closed) for closed in self._closed)
@@ -144,8 +144,9 @@ class Roots:
     def _told(self, error: OSError | ValueError, path: str) -> Unreadable:
         number = error.errno if isinstance(error, OSError) else errno.ENOENT
         if number in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
-            return _NOT_FIRST if len(self.folders) > 1 and not os.path.isabs(path) else _MISSING
-        return _CIRCLE if number in (errno.ELOOP, errno.EMLINK) else _CLOSED
+            relative_to_one = len(self.folders) > 1 and not path.startswith("/")
+            return Unreadable(*(_NOT_FIRST if relative_to_one else _MISSING))
+        return Unreadable(*(_CIRCLE if number in (errno.ELOOP, errno.EMLINK) else _CLOSED))
 
 
 class _Way:
@@ -191,24 +192,24 @@ def look(top: str, names: Sequence[str], limit: int) -> tuple[int, bytes]:
             return 0o100755 if mode & stat.S_IXUSR else 0o100644, _content(descriptor, limit)
     except (OSError, ValueError) as error:
         missing = isinstance(error, FileNotFoundError | NotADirectoryError)
-        raise (_MISSING if missing else _CLOSED) from error
+        raise Unreadable(*(_MISSING if missing else _CLOSED)) from error
 
 
-def small_file(path: str, limit: int = 1_000_000) -> bytes | None:
+def small_file(path: Path, limit: int = 1_000_000) -> bytes | None:
     """The content of a file that is no link, None if it is not there. Raises Unreadable."""
     try:
         descriptor = open_regular(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise _CLOSED from error
+        raise Unreadable(*_CLOSED) from error
     try:
         return _content(descriptor, limit)
     finally:
         os.close(descriptor)
 
 
-def open_regular(name: str, folder: int | None = None) -> int:
+def open_regular(name: str | Path, folder: int | None = None) -> int:
     """A descriptor of a regular file; a link at its end is not followed. Raises Unreadable and OSError."""
     # Looked at first: the mere opening of a device can do something (wind a tape, arm a watchdog).
     _demand_regular(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
@@ -228,15 +229,19 @@ def is_inside(path: str, folder: str) -> bool:
 
 def _demand_regular(mode: int) -> None:
     if stat.S_ISDIR(mode):
-        raise _FOLDER
+        raise Unreadable(*_FOLDER)
     if stat.S_ISLNK(mode):  # it was none a moment ago
-        raise _CIRCLE
+        raise Unreadable(*_CIRCLE)
     if not stat.S_ISREG(mode):
-        raise _SPECIAL
+        raise Unreadable(*_SPECIAL)
 
 
 def _names(path: str, folder: str) -> list[str]:
     return path[len(folder) :].strip("/").split("/")
+
+
+def _last(path: str) -> str:
+    return path.rpartition("/")[2]
 
 
 def _held(descriptor: int, stack: ExitStack) -> int:

@@ -10,12 +10,15 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
+from fnmatch import translate
+from itertools import pairwise
 
 FILE_LIMIT = 10_000_000
 """Bytes of one file."""
 TEXT_LIMIT = 2_000_000
 """Characters of all texts before one prompt."""
+
+SECRET = ("holds a key or a login", "Remove it from there, or put what matters of it into the prompt.")
 
 _NAMES = (
     *(".git", ".env*", "*.env", ".netrc", "_netrc", ".npmrc", ".yarnrc*", ".pypirc", ".pgpass", ".my.cnf", ".htpasswd"),
@@ -27,6 +30,7 @@ _NAMES = (
     *(".ssh", ".gnupg", ".aws", ".azure", ".kube", ".claude", ".gemini", ".codex", ".password-store", "keyrings"),
     *(".mozilla", ".thunderbird"),
 )
+_REFUSED = re.compile("|".join(translate(pattern) for pattern in _NAMES))
 _BELOW = {
     ".config": ("gcloud", "gh", "glab-cli", "op", "rclone", "chromium", "google-chrome", "llm-mcp-hub", "git"),
     ".docker": ("config.json",),
@@ -47,7 +51,8 @@ _SECRETS = re.compile(
     r"|\bsk-ant-[\w-]{12}"
     r"|\bya29\.[\w-]{20}"
     r'|"refresh_token"\s*:\s*"1//'
-    r"|\b(?:gh[pousr]_\w{36}|github_pat_\w{40})"
+    r"|\b(?:gh[pousr]_\w{36}|github_pat_\w{40})",
+    re.ASCII,
 )
 
 BINARY = {
@@ -77,12 +82,12 @@ class Unreadable(Exception):
 def refused(folder: str, name: str) -> bool:
     """Whether a path may not go through `name` in `folder`, two names without separators."""
     plain = _plain(name)
-    return any(fnmatchcase(plain, pattern) for pattern in _NAMES) or plain in _BELOW.get(_plain(folder), ())
+    return _REFUSED.fullmatch(plain) is not None or plain in _BELOW.get(_plain(folder), ())
 
 
 def any_refused(names: Sequence[str]) -> bool:
     """Whether a path of these names, from its second one on, goes through a refused one."""
-    return any(refused(folder, name) for folder, name in zip(names, names[1:], strict=False))
+    return any(refused(folder, name) for folder, name in pairwise(names))
 
 
 def _plain(name: str) -> str:

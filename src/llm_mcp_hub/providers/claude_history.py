@@ -45,7 +45,7 @@ def transcript(turns: Sequence[Exchange], *, session: str, cwd: Path, provider: 
             "usage": {"input_tokens": 0, "output_tokens": 0},
         }
         for message in ({"role": "user", "content": blocks(turn.parts, turn.prompt)}, said):
-            line = {
+            line: dict[str, Any] = {
                 "type": message["role"],
                 "uuid": str(uuid.uuid4()),
                 "parentUuid": parent,

@@ -2,8 +2,8 @@
 
 Rules, each measured on gemini-cli 0.61.0:
 
-- One process serves all asks, each conversation in a session of its own that is kept for its next turn (20 at once: 1.1 s for 1 s answers, 214 MB); a warm ask
-  adds about 6 ms where `gemini -p` costs 1.2 to 2.6 s.
+- One process serves all asks, each conversation in a session of its own that is kept for its next turn (20 at once:
+  1.1 s for 1 s answers, 214 MB); a warm ask adds about 6 ms where `gemini -p` costs 1.2 to 2.6 s.
 - Start: answer the terminal query `ESC[c`, send nothing before the preamble ends (an early line is lost, or taken for
   an authorization code and posted to Google), then repeat `initialize` until it is answered. A login text: stop.
 - A private, writable home with a copy of the login: the CLI writes in it at every start, so the owner's may be
@@ -45,8 +45,8 @@ BACKOFF_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 SYSTEM = "Answer in text. You have no tools, no files and no network access.\n"
 
 SESSION_TURNS = 12
-"""Exchanges with the model that a session may hold, and a session answers at most 8 asks. A model that calls tools again
-and again, which it does not have, would else spend quota until the deadline (measured: 53 requests a second)."""
+"""Exchanges with the model that a session may hold; it answers at most 8 asks. A model that calls tools again and
+again, which it does not have, would else spend quota until the deadline (measured: 53 requests a second)."""
 
 # The whole of what steers the CLI. Tested as a whole against hostile surroundings.
 _SETTINGS: Mapping[str, Any] = {

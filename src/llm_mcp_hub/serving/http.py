@@ -26,7 +26,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llm_mcp_hub.errors import Misconfigured
 from llm_mcp_hub.hub import Hub
-from llm_mcp_hub.serving.tools import answer_to_half_a_character
+from llm_mcp_hub.serving.unreadable import answer_to_half_a_character
 
 BODY_BYTES = 16 << 20
 """A prompt of 1,000,000 characters takes up to 12 MB as escaped JSON."""

@@ -26,7 +26,7 @@ from mcp.shared.message import SessionMessage
 from pydantic import ValidationError
 
 from llm_mcp_hub.hub import Hub
-from llm_mcp_hub.serving.tools import answer_to_half_a_character
+from llm_mcp_hub.serving.unreadable import answer_to_half_a_character
 
 CLOSE_S = 5.0
 

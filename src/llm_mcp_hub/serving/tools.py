@@ -1,121 +1,107 @@
 """The MCP surface: tools in, shaped results out. Knows the hub and the protocol's types, no provider by name.
 
 The tools are derived from the provider table: a provider named `x` gives `ask_x`. Arguments are checked by our own
-strict models (the SDK's would coerce, drop unknown names and quote the prompt in its complaint), which is why this
-stands on the SDK's low-level `Server`. Answers are text only: Claude Code shows its model nothing but
-`structuredContent` where a result has any.
+strict models, which is why this stands on the SDK's low-level `Server`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, Literal, TypeVar, cast
+from typing import Any
 
 import mcp_types as types
 from mcp.server import ServerRequestContext
 from mcp.server.lowlevel import Server
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from llm_mcp_hub.conversation import PROMPT_LIMIT, Answer, Ask, whole
 from llm_mcp_hub.errors import HubError, InvalidRequest
-from llm_mcp_hub.hub import Hub, Watch
+from llm_mcp_hub.hub import Hub
+from llm_mcp_hub.material import Attachment, GitDiff, attachment
 from llm_mcp_hub.providers.base import Traits
+from llm_mcp_hub.serving import prompts, resources
+from llm_mcp_hub.serving.arguments import (
+    AskArguments,
+    CancelArguments,
+    ResultArguments,
+    Strict,
+    schema_of,
+    status_arguments,
+    validated,
+)
+from llm_mcp_hub.serving.shapes import cancellation, data, failure, listing, outcome, success, ticket
 
 PROGRESS_EVERY_S = 4.0
 """Promised are 5 s; a busy machine is late."""
 RESULT_CHARS = 500_000
 """Told to Claude Code, which else shows its model a file path instead of an answer of over 50,000 characters."""
-
-ANSWER_META = "llm-mcp-hub/answer"
-ERROR_META = "llm-mcp-hub/error"
+WAITS: Mapping[str, float | None] = {"claude-code": None, "gemini-cli": 540.0}
+"""How long clients are known to wait for a call (seconds; None: without end), by the beginning of their names."""
+WAIT_S = 50.0
+"""Every other: clients that give up after 60 s are common."""
+OWNER = "owner"
 
 INSTRUCTIONS = (
     "Puts questions to other large language models with the subscriptions that the owner already pays for. "
-    "They answer in text only: they see nothing but the prompt, have no tools and read no files."
+    "They answer in text only: they see nothing but what is sent to them, have no tools and read no files. "
+    "An answer that takes long comes as a ticket: fetch it with ask_result. Nothing that was asked is lost: "
+    "ask_result without an ask_id lists the last asks."
 )
 
-
-class Strict(BaseModel):
-    """No coercion, no unknown names, and complaints that do not quote what was given."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", hide_input_in_errors=True, frozen=True)
+Context = ServerRequestContext[Any, Any]
 
 
-A = TypeVar("A", bound=Strict)
-
-
-class AskArguments(Strict):
-    """Arguments of every `ask_*` tool."""
-
-    prompt: Annotated[
-        str,
-        Field(
-            min_length=1,
-            max_length=PROMPT_LIMIT,
-            description="The question. It reaches the model character for character; nothing in it is expanded or run.",
-        ),
-    ]
-    model: Annotated[str | None, Field(default=None, max_length=100)]
-    system: Annotated[
-        str | None,
-        Field(
-            default=None,
-            max_length=PROMPT_LIMIT,
-            description="Instruction for the model, before the prompt.",
-        ),
-    ]
-    timeout_s: Annotated[
-        float | None,
-        Field(
-            default=None,
-            ge=1,
-            le=3600,
-            description="Seconds from now until the whole answer must be there. Default: the hub's HUB_ASK_TIMEOUT_S "
-            "(600 if unset).",
-        ),
-    ]
-
-
-def _status_arguments(providers: tuple[str, ...]) -> type[Strict]:
-    class StatusArguments(Strict):
-        """Arguments of `token_status`."""
-
-        provider: Annotated[
-            Literal[providers] | None,  # type: ignore[valid-type]  # pyright: ignore[reportInvalidTypeForm]
-            Field(default=None, description="One provider; all of them if left out."),
-        ]
-
-    return StatusArguments
-
-
-def build_server(hub: Hub, version: str) -> Server[Any]:
-    """The MCP server of a hub, for any transport."""
+def build_server(hub: Hub, version: str, *, wait_s: float | None = None) -> Server[Any]:
+    """The MCP server of a hub, for any transport. `wait_s`: how long calls wait, whichever client makes them."""
     tools = _tools(hub)
     asks = {f"ask_{traits.name}": traits for traits in hub.traits}
-    status_arguments = _status_arguments(tuple(traits.name for traits in hub.traits))
+    of_status = status_arguments(tuple(traits.name for traits in hub.traits))
 
-    async def list_tools(
-        _context: ServerRequestContext[Any, Any], _params: types.PaginatedRequestParams | None
-    ) -> types.ListToolsResult:
+    def waits(context: Context, given: float | None) -> float | None:
+        return next((seconds for seconds in (given, wait_s) if seconds is not None), _stands(context))
+
+    async def list_tools(_context: Context, _params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
         return types.ListToolsResult(tools=tools)
 
-    async def call_tool(
-        context: ServerRequestContext[Any, Any], params: types.CallToolRequestParams
-    ) -> types.CallToolResult:
+    async def call_tool(context: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
         given = params.arguments or {}
         try:
             if params.name in asks:
-                return await _ask(hub, context, asks[params.name], given)
+                traits = asks[params.name]
+                arguments = validated(AskArguments, given, traits.name)
+                return await _ask(hub, context, traits, arguments, waits(context, arguments.wait_s))
+            if params.name == "ask_result":
+                wanted = validated(ResultArguments, given, None)
+                return await _result(hub, context, wanted, waits(context, wanted.wait_s))
+            if params.name == "ask_cancel":
+                unwanted = validated(CancelArguments, given, None)
+                return cancellation(await hub.cancel(_principal(context), unwanted.ask_id))
             if params.name == "token_status":
-                return _token_status(hub, _validated(status_arguments, given, None))
+                return _token_status(hub, validated(of_status, given, None))
         except HubError as error:
             return failure(error)
         known = ", ".join(tool.name for tool in tools)
         return failure(InvalidRequest("There is no tool of that name.", action=f"Use one of: {known}."))
+
+    async def list_prompts(_context: Context, _params: types.PaginatedRequestParams | None) -> types.ListPromptsResult:
+        return types.ListPromptsResult(prompts=prompts.listed(hub.traits))
+
+    async def get_prompt(_context: Context, params: types.GetPromptRequestParams) -> types.GetPromptResult:
+        return prompts.filled(params.name, params.arguments or {}, hub.traits)
+
+    async def list_resources(
+        context: Context, _params: types.PaginatedRequestParams | None
+    ) -> types.ListResourcesResult:
+        return types.ListResourcesResult(resources=await resources.listed(hub, _principal(context)))
+
+    async def list_templates(
+        _context: Context, _params: types.PaginatedRequestParams | None
+    ) -> types.ListResourceTemplatesResult:
+        return types.ListResourceTemplatesResult(resource_templates=resources.templates())
+
+    async def read_resource(context: Context, params: types.ReadResourceRequestParams) -> types.ReadResourceResult:
+        return await resources.read(hub, _principal(context), params.uri)
 
     return Server(
         "llm-mcp-hub",
@@ -124,27 +110,82 @@ def build_server(hub: Hub, version: str) -> Server[Any]:
         instructions=INSTRUCTIONS,
         on_list_tools=list_tools,
         on_call_tool=call_tool,
+        on_list_prompts=list_prompts,
+        on_get_prompt=get_prompt,
+        on_list_resources=list_resources,
+        on_list_resource_templates=list_templates,
+        on_read_resource=read_resource,
     )
+
+
+def _principal(_context: Context) -> str:
+    """Whose call it is: everyone who reaches a hub without client tokens is its owner."""
+    return OWNER
+
+
+def _stands(context: Context) -> float | None:
+    """How long the client at the other end is known to wait."""
+    named = context.session.client_params
+    name = named.client_info.name.lower() if named is not None else ""
+    return next((seconds for known, seconds in WAITS.items() if name.startswith(known)), WAIT_S)
 
 
 # -- calls ----------------------------------------------------------------------------------------------------------
 
 
 async def _ask(
-    hub: Hub, context: ServerRequestContext[Any, Any], traits: Traits, given: Mapping[str, Any]
+    hub: Hub, context: Context, traits: Traits, given: AskArguments, wait_s: float | None
 ) -> types.CallToolResult:
-    arguments = _validated(AskArguments, given, traits.name)
     ask = hub.new_ask(
         traits.name,
-        arguments.prompt,
-        model=arguments.model,
-        system=arguments.system,
-        timeout_s=arguments.timeout_s,
+        given.prompt,
+        principal=_principal(context),
+        model=given.model,
+        system=given.system,
+        conversation_id=given.conversation_id,
+        effort=given.effort,
+        timeout_s=given.timeout_s,
     )
-    watch = Watch()
-    async with _progress(context, ask, traits.title, watch):
-        answer = await hub.ask(ask, watch)
-    return success(answer)
+    arrived = time.monotonic()
+    ask = await hub.with_material(ask, files=given.files or (), git_diff=_diff(given), attachments=_sent(given, traits))
+    running = await hub.begin(ask)
+
+    def state() -> str:
+        position = running.watch.position
+        return f"place {position} in the queue" if position else f"{running.watch.characters:,} characters"
+
+    try:
+        async with _progress(context, f"{traits.title} · {{}} · {{}} s · {ask.ask_id}", state):
+            left = None if wait_s is None else max(0.0, arrived + wait_s - time.monotonic())
+            ended = await running.ended(left)
+    except asyncio.CancelledError:
+        # The caller has gone while it waited: cancelled, closed its stream, or ended.
+        await hub.stop(running)
+        raise
+    if not ended:
+        running.handed_back = True
+        return ticket(running.snapshot())
+    return success(running.outcome(), quota=hub.quota.get(traits.name, ()))
+
+
+def _diff(given: AskArguments) -> GitDiff | None:
+    return None if given.git_diff is None else GitDiff(given.git_diff.base, tuple(given.git_diff.paths or ()))
+
+
+def _sent(given: AskArguments, traits: Traits) -> list[Attachment]:
+    return [
+        attachment(sent.name, sent.mime_type, sent.text, sent.data, traits.name) for sent in given.attachments or ()
+    ]
+
+
+async def _result(hub: Hub, context: Context, given: ResultArguments, wait_s: float | None) -> types.CallToolResult:
+    principal = _principal(context)
+    if given.ask_id is None:
+        return listing(await hub.recent(principal))
+    # A caller that leaves takes nothing with it: whoever comes back for an ask does not own its life.
+    async with _progress(context, f"{given.ask_id} · {{}} · {{}} s", lambda: "waiting"):
+        record = await hub.result(principal, given.ask_id, wait_s)
+    return outcome(record, offset=given.offset or 0, quota=hub.quota.get(record.provider, ()))
 
 
 def _token_status(hub: Hub, arguments: Strict) -> types.CallToolResult:
@@ -153,79 +194,12 @@ def _token_status(hub: Hub, arguments: Strict) -> types.CallToolResult:
     lines = [
         f"{name}: {known['status']}. {known['message']} {known['action']}".strip() for name, known in status.items()
     ]
-    return types.CallToolResult(
-        content=[types.TextContent(type="text", text="\n".join(lines))], structured_content=status
-    )
-
-
-def _validated(model: type[A], given: Mapping[str, Any], provider: str | None) -> A:
-    try:
-        return model.model_validate(given)
-    except ValidationError as error:
-        faults = error.errors(include_input=False, include_url=False, include_context=False)
-        named = ", ".join(model.model_fields)
-        first = faults[0]
-        where = str(first["loc"][0]) if first["loc"] else "arguments"
-        if first["type"] == "extra_forbidden":
-            # The name is the caller's text: a client that mixes names and values up could have put a prompt there.
-            raise InvalidRequest("An argument is unknown.", action=f"Use only: {named}.", provider=provider) from None
-        if first["type"] == "string_unicode":
-            raise _half_a_character(provider) from None
-        action = _ADVICE.get(first["type"], "Correct {}.").format(where)
-        raise InvalidRequest(f"{where}: {first['msg']}.", action=action, provider=provider) from None
-
-
-_ADVICE = {
-    "missing": "Give {}.",
-    "string_type": "Give {} as a text.",
-    "float_type": "Give {} as a number.",
-    "string_too_short": "Give {} with text in it.",
-    "string_too_long": "Shorten {}.",
-    "greater_than_equal": "Give a larger {}.",
-    "less_than_equal": "Give a smaller {}.",
-}
-"""The next step by the kind of fault, as pydantic names it."""
-
-
-def _half_a_character(provider: str | None) -> InvalidRequest:
-    return InvalidRequest(
-        "The arguments hold half of a character (a lone surrogate) or bytes that are no text.",
-        action="Remove it, or send the whole character.",
-        provider=provider,
-    )
-
-
-def answer_to_half_a_character(message: str | bytes) -> types.JSONRPCResponse | types.JSONRPCError | None:
-    """The answer to a message that is JSON and still cannot be read, because it holds half of a character.
-
-    The SDK's parser refuses such a one (`"\\ud800"`) without an answer to the call: a client would wait for ever.
-    None for a message that has another fault, or wants no answer.
-    """
-    try:
-        given: Any = json.loads(message)
-        text = json.dumps(given, ensure_ascii=False)
-    except (ValueError, RecursionError):
-        return None
-    if whole(text) == text:
-        return None
-    asked = cast("dict[str, Any]", given if isinstance(given, dict) else {})
-    number = asked.get("id")
-    if not isinstance(number, int | str) or isinstance(number, bool):
-        return None
-    if isinstance(number, str) and whole(number) != number:
-        number = None  # it cannot be written either
-    if number is None or asked.get("method") != "tools/call":
-        fault = types.ErrorData(code=types.PARSE_ERROR, message="Parse error: half of a character (a lone surrogate)")
-        return types.JSONRPCError(jsonrpc="2.0", id=number, error=fault)
-    result = failure(_half_a_character(None)).model_dump(by_alias=True, mode="json", exclude_none=True)
-    return types.JSONRPCResponse(jsonrpc="2.0", id=number, result=result)
+    return data(status, "\n".join(lines))
 
 
 @asynccontextmanager
-async def _progress(
-    context: ServerRequestContext[Any, Any], ask: Ask, title: str, watch: Watch
-) -> AsyncGenerator[None]:
-    """Tell a client that asked for it, at least every 5 s, that the ask is alive: idle timers live on that."""
+async def _progress(context: Context, line: str, state: Callable[[], str]) -> AsyncGenerator[None]:
+    """Tell a client that asked for it, at least every 5 s, that the call is alive: idle timers live on that."""
     began = time.monotonic()
 
     async def report() -> None:
@@ -233,8 +207,7 @@ async def _progress(
         while True:
             await asyncio.sleep(PROGRESS_EVERY_S)
             count += 1
-            state = f"place {watch.position} in the queue" if watch.position else f"{watch.characters:,} characters"
-            message = f"{title} · {state} · {round(time.monotonic() - began)} s · {ask.ask_id}"
+            message = line.format(state(), round(time.monotonic() - began))
             await context.session.report_progress(count, None, message)
 
     # A plain task and no task group: an error raised inside a group would reach the client as a group.
@@ -246,91 +219,60 @@ async def _progress(
         await asyncio.gather(reporter, return_exceptions=True)
 
 
-# -- shapes ---------------------------------------------------------------------------------------------------------
-
-
-def success(answer: Answer) -> types.CallToolResult:
-    """The answer and nothing else, then one line about it; the whole `Answer` for programs."""
-    return types.CallToolResult(
-        content=[
-            types.TextContent(type="text", text=answer.text),
-            types.TextContent(type="text", text=_about(answer)),
-        ],
-        _meta={ANSWER_META: answer.model_dump(mode="json")},
-    )
-
-
-def _about(answer: Answer) -> str:
-    usage = f"{answer.usage.input_tokens:,} tokens in, {answer.usage.output_tokens:,} out"
-    parts = [
-        f"{answer.provider} · {answer.model} ({answer.model_source})",
-        usage,
-        f"paid by: {answer.billing.source}",
-        f"ask_id: {answer.ask_id}",
-    ]
-    if answer.conversation_id:
-        parts.append(f"conversation_id: {answer.conversation_id}")
-    if answer.stop_reason != "end_turn":
-        parts.append(f"stopped: {answer.stop_reason}")
-    parts += [f"warning: {warning}" for warning in answer.warnings]
-    return " · ".join(parts)
-
-
-def failure(error: HubError) -> types.CallToolResult:
-    """A coded error: what happened and the next step, short; text that had arrived as a second block."""
-    text = f"{error.code}: {error.message} {error.action}"
-    if error.retry_after_s is not None:
-        text += f" (Again in {error.retry_after_s:.0f} s.)"
-    content: list[types.ContentBlock] = [types.TextContent(type="text", text=text)]
-    if error.partial_text:
-        content.append(types.TextContent(type="text", text=error.partial_text))
-    return types.CallToolResult(content=content, is_error=True, _meta={ERROR_META: error.details()})
+# -- the list -------------------------------------------------------------------------------------------------------
 
 
 def _tools(hub: Hub) -> list[types.Tool]:
-    tools = [_ask_tool(traits) for traits in hub.traits]
-    names = tuple(traits.name for traits in hub.traits)
-    tools.append(
+    reads = types.ToolAnnotations(
+        read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False
+    )
+    cancels = types.ToolAnnotations(
+        read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=False
+    )
+    return [
+        *(_ask_tool(traits) for traits in hub.traits),
+        types.Tool(
+            name="ask_result",
+            title="Fetch an answer",
+            description="Fetches the answer of an ask that was handed back as a ticket, that a broken connection lost, "
+            "or that another program asked, and waits for it if it is not there yet. Costs nothing. Without ask_id it "
+            "lists your last asks. A very long answer comes in pages: go on with offset.",
+            input_schema=schema_of(ResultArguments),
+            annotations=reads,
+            _meta={"anthropic/maxResultSizeChars": RESULT_CHARS},
+        ),
+        types.Tool(
+            name="ask_cancel",
+            title="Cancel an ask",
+            description="Ends an ask that still runs, so that it uses no more of the subscription. What had come of its "
+            "answer stays readable with ask_result. Harmless for one that has ended.",
+            input_schema=schema_of(CancelArguments),
+            annotations=cancels,
+        ),
         types.Tool(
             name="token_status",
             title="Status of the logins",
             description="Tells whether the logins that the ask tools use are there and working, until when, and what "
             "to do next. Costs nothing. Use it when an ask failed with an auth_* code, or before a long piece of work.",
-            input_schema=_schema(_status_arguments(names)),
-            annotations=types.ToolAnnotations(
-                read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False
-            ),
-        )
-    )
-    return tools
+            input_schema=schema_of(status_arguments(tuple(traits.name for traits in hub.traits))),
+            annotations=reads,
+        ),
+    ]
 
 
 def _ask_tool(traits: Traits) -> types.Tool:
-    schema = _schema(AskArguments)
+    schema = schema_of(AskArguments)
     schema["properties"]["model"]["description"] = f"{traits.model_hint}. Default: {traits.default_model}."
     return types.Tool(
         name=f"ask_{traits.name}",
         title=f"Ask {traits.title}",
         description=f"Put a question to {traits.title} and get its whole answer as text. Use it for a second opinion, "
-        f"a review or a task that suits {traits.title}. It sees only the prompt: no files, no tools, no earlier asks, "
-        f"so put everything it needs into the prompt. Spends {traits.spends}; no API key is ever used.",
+        f"a review or a task that suits {traits.title}. It sees only what you send: the prompt, what you put before it "
+        "with files, git_diff or attachments, and the earlier turns of conversation_id. It has no tools. Spends "
+        f"{traits.spends}; no API key is ever used.",
         input_schema=schema,
         annotations=types.ToolAnnotations(
             read_only_hint=True, destructive_hint=False, idempotent_hint=False, open_world_hint=True
         ),
         _meta={"anthropic/maxResultSizeChars": RESULT_CHARS},
     )
-
-
-def _schema(model: type[Strict]) -> dict[str, Any]:
-    """The model's JSON schema as clients like it: no titles, and an optional argument is simply not required."""
-    schema = model.model_json_schema()
-    for held in [schema, *schema["properties"].values()]:
-        held.pop("title", None)
-    schema.pop("description", None)
-    for name, held in schema["properties"].items():
-        options = held.pop("anyOf", None)
-        if options is not None:
-            schema["properties"][name] = {**next(o for o in options if o.get("type") != "null"), **held}
-            schema["properties"][name].pop("default", None)
-    return schema

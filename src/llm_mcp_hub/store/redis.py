@@ -16,14 +16,15 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from llm_mcp_hub.errors import Misconfigured, StoreUnavailable
 from llm_mcp_hub.store import redis_scripts as scripts
 from llm_mcp_hub.store.base import LAPSED_KEPT_S, Held, name_from_bytes, name_to_bytes
-from llm_mcp_hub.store.redis_scripts import HEAD, LIST, LOG, RECORD, SINCE, UNTIL
+from llm_mcp_hub.store.redis_scripts import LIST, LOG, RECORD, SINCE, UNTIL
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 TIMEOUT_S = 0.25
 BYTES_PER_S = 20_000_000
-"""What a large value is given in time beside that."""
+"""What large values are given in time beside that."""
+LARGE = 1_000_000
 PINGS_S = (0.05, 0.1, 0.2, 0.4, 0.5)
 """How long to wait before asking again for a server that is away; the last of these from then on."""
 CONNECTIONS = 16
@@ -62,13 +63,6 @@ def _held_ms(seconds: float) -> int:
 def _lease(lease: str) -> tuple[bytes, bytes]:
     name = name_to_bytes(lease)
     return UNTIL + name, SINCE + name
-
-
-def _value(stored: Any) -> bytes | None:
-    """What stands behind a record's head; None where there is no head, so it is no record of a hub."""
-    if not isinstance(stored, bytes) or not (stored[:2] == b"1:" and stored[2 : HEAD - 1].isdigit()):
-        return None
-    return stored[HEAD:] if stored[HEAD - 1 : HEAD] == b":" else None
 
 
 def _names(members: Sequence[bytes]) -> list[str]:
@@ -156,16 +150,14 @@ class RedisStore:
         return await self._run(scripts.ADD, [RECORD + name_to_bytes(key)], value, _ms(ttl_s), size=len(value)) == 1
 
     async def get(self, *keys: str) -> list[bytes | None]:
-        if not keys:
-            return []
-        return [_value(stored) for stored in await self._send("MGET", *(RECORD + name_to_bytes(key) for key in keys))]
+        return await self._read(scripts.GET, [RECORD + name_to_bytes(key) for key in keys]) if keys else []
 
     async def delete(self, *keys: str) -> int:
         names = [kind + name_to_bytes(key) for key in keys for kind in (RECORD, LOG)]
         return await self._send("DEL", *names) if names else 0
 
     async def newest(self, listed: str, limit: int) -> list[bytes]:
-        return await self._run(scripts.NEWEST, [LIST + name_to_bytes(listed)], max(0, limit))
+        return await self._read(scripts.NEWEST, [LIST + name_to_bytes(listed)], max(0, limit))
 
     # -- logs ----------------------------------------------------------------------------------------------------------
 
@@ -173,7 +165,7 @@ class RedisStore:
         return await self._run(scripts.APPEND, [LOG + name_to_bytes(key)], value, at, _ms(ttl_s), size=len(value)) == 1
 
     async def entries(self, key: str) -> list[bytes]:
-        return await self._run(scripts.ENTRIES, [LOG + name_to_bytes(key)])
+        return await self._read(scripts.ENTRIES, [LOG + name_to_bytes(key)])
 
     # -- leases --------------------------------------------------------------------------------------------------------
 
@@ -225,6 +217,12 @@ class RedisStore:
     async def _run(self, script: bytes, keys: Sequence[bytes], *arguments: bytes | int, size: int = 0) -> Any:
         # By its text each time, not by its sum: a server that was restarted or flushed needs no second try.
         return await self._send("EVAL", script, len(keys), *keys, *arguments, size=size)
+
+    async def _read(self, script: bytes, keys: Sequence[bytes], *arguments: int) -> list[Any]:
+        found = await self._run(script, keys, LARGE, *arguments)
+        if isinstance(found, int):
+            found = await self._run(script, keys, FOREVER_MS, *arguments, size=found)
+        return found
 
     async def _send(self, *words: str | bytes | int, size: int = 0) -> Any:
         """One command, once. Raises StoreUnavailable."""

@@ -13,7 +13,6 @@ itself: with its time, or a day after its last renewal. What others have put und
 from __future__ import annotations
 
 RECORD, LIST, LOG, UNTIL, SINCE = b"hub:record:", b"hub:list:", b"hub:log:", b"hub:until:", b"hub:since:"
-HEAD = len("1:0000000000000000:")
 
 # What the scripts share. `TIME` before a write needs Redis 5; ZRANDMEMBER 6.2.
 _SHARED = """
@@ -24,12 +23,14 @@ end
 local function clock() local t = redis.call('TIME') return t[1] * 1000000 + t[2] end
 local function number(n) return string.format('%.0f', n) end
 local function last(key) return tonumber(redis.call('ZRANGE', key, -1, -1, 'WITHSCORES')[2] or 0) end
-local function place(key)  -- nil where there is no record
+local function place(key)  -- false where there is no record
   local head = redis.pcall('GETRANGE', key, 0, 18)
-  return type(head) == 'string' and string.match(head, '^1:(%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d):$') or nil
+  return type(head) == 'string' and string.match(head, '^1:(%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d):$') or false
 end
 local function stands(member, score)  -- whether a list's member is a record that says so itself
-  return string.sub(member, 1, 11) == 'hub:record:' and tonumber(place(member)) == tonumber(score)
+  if string.sub(member, 1, 11) ~= 'hub:record:' then return false end
+  local at = place(member)
+  return at and tonumber(at) == tonumber(score)
 end
 """
 
@@ -69,20 +70,49 @@ redis.call('SET', KEYS[1], '1:0000000000000000:' .. ARGV[1], 'PX', ARGV[2])
 return 1
 """
 
-# KEYS list; ARGV limit. Writes nothing, so that it works on a replica and on a full server too.
+# What reads values: where they are larger than ARGV[1] bytes together it answers with their size, so that the caller
+# can give them the time they need. It writes nothing: a replica answers too, and a full server.
+
+# KEYS record, ...; ARGV most
+_GET = """
+local size = 0
+for _, record in ipairs(KEYS) do
+  if place(record) then size = size + redis.call('STRLEN', record) end
+end
+if size > tonumber(ARGV[1]) then return size end
+local found = {}
+for i, record in ipairs(KEYS) do
+  found[i] = place(record) and string.sub(redis.call('GET', record), 20)
+end
+return found
+"""
+
+# KEYS list; ARGV most, limit
 _NEWEST = """
-local found, limit, from = {}, tonumber(ARGV[1]), 0
-while #found < limit do
+local records, size, limit, from = {}, 0, tonumber(ARGV[2]), 0
+while #records < limit do
   local some = redis.pcall('ZREVRANGE', KEYS[1], from, from + 31, 'WITHSCORES')
   if some.err or #some == 0 then break end
   for i = 1, #some, 2 do
-    if #found < limit and stands(some[i], some[i + 1]) then
-      found[#found + 1] = string.sub(redis.call('GET', some[i]), 20)
+    if #records < limit and stands(some[i], some[i + 1]) then
+      records[#records + 1] = some[i]
+      size = size + redis.call('STRLEN', some[i])
     end
   end
   from = from + 32
 end
-return found
+if size > tonumber(ARGV[1]) then return size end
+for i, record in ipairs(records) do records[i] = string.sub(redis.call('GET', record), 20) end
+return records
+"""
+
+# KEYS log; ARGV most
+_ENTRIES = """
+local entries, size = redis.pcall('LRANGE', KEYS[1], 0, -1), 0
+if entries.err then return {} end
+for _, entry in ipairs(entries) do size = size + #entry end
+if size > tonumber(ARGV[1]) then return size end
+return entries
 """
 
 # KEYS log; ARGV value, at, ttl
@@ -117,12 +147,6 @@ local function hold(til, since, holder, ttl, kept, anew)
   redis.call('PEXPIRE', til, kept)
   redis.call('PEXPIRE', since, kept)
 end
-"""
-
-# KEYS log
-_ENTRIES = """
-local entries = redis.pcall('LRANGE', KEYS[1], 0, -1)
-return entries.err and {} or entries
 """
 
 # KEYS until, since; ARGV kept, ttl, holder, limit
@@ -191,7 +215,7 @@ def _script(*parts: str) -> bytes:
     return "".join((_SHARED, *parts)).encode()
 
 
-PUT, ADD, NEWEST = _script(_PUT), _script(_ADD), _script(_NEWEST)
-APPEND, ENTRIES = _script(_APPEND), _script(_ENTRIES)
+PUT, ADD, APPEND = _script(_PUT), _script(_ADD), _script(_APPEND)
+GET, NEWEST, ENTRIES = _script(_GET), _script(_NEWEST), _script(_ENTRIES)
 TAKE, RENEW, RELEASE = _script(_LEASES, _TAKE), _script(_LEASES, _RENEW), _script(_RELEASE)
 HOLDERS, LAPSE = _script(_LEASES, _HOLDERS), _script(_LEASES, _LAPSE)
