@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from llm_mcp_hub import settings as settings_module
-from llm_mcp_hub.errors import HubError, Misconfigured
+from llm_mcp_hub.errors import HubError, InvalidRequest, Misconfigured
 from llm_mcp_hub.observe import logs
 from llm_mcp_hub.settings import Settings
 
+if TYPE_CHECKING:
+    from llm_mcp_hub.running import Watch
+
 EX_USAGE, EX_UNAVAILABLE, EX_SOFTWARE, EX_TEMPFAIL, EX_NOPERM, EX_CONFIG = 64, 69, 70, 75, 77, 78
+OWNER = "owner"
+"""Who types in a shell is the owner."""
+LISTED = 50
 EXIT_CODES = {
     "invalid_request": EX_USAGE,
     "not_found": EX_USAGE,
@@ -65,8 +73,24 @@ def _parser() -> argparse.ArgumentParser:
     ask.add_argument("prompt", nargs="?", help="the question; without it, or as -, it is read from stdin")
     ask.add_argument("--model", help="model name or alias")
     ask.add_argument("--system", help="instruction for the model")
+    ask.add_argument("--conversation", metavar="ID", help="continue this conversation")
+    ask.add_argument("--file", action="append", metavar="PATH", help="put a file before the question; may be repeated")
+    ask.add_argument(
+        "--git-diff", nargs="?", const="HEAD", metavar="BASE", help="put the changes since BASE (HEAD) before it"
+    )
+    ask.add_argument("--effort", choices=["low", "medium", "high"], help="how long the model thinks")
     ask.add_argument("--timeout", type=float, metavar="SECONDS", help="1 to 3600")
     ask.add_argument("--json", action="store_true", help="print the answer as one JSON object")
+
+    asks = commands.add_parser("asks", help="your last asks: list, show, cancel or delete them")
+    asks.add_argument("action", nargs="?", default="list", choices=["list", "show", "cancel", "delete"])
+    asks.add_argument("id", nargs="?", help="an ask's id")
+    asks.add_argument("--json", action="store_true", help="print it as JSON")
+
+    talks = commands.add_parser("conversations", help="your conversations: list, show or delete them")
+    talks.add_argument("action", nargs="?", default="list", choices=["list", "show", "delete"])
+    talks.add_argument("id", nargs="?", help="a conversation's id")
+    talks.add_argument("--json", action="store_true", help="print it as JSON")
 
     status = commands.add_parser("status", help="what is known of both logins")
     status.add_argument("--json", action="store_true", help="print it as JSON")
@@ -93,6 +117,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return asyncio.run(_ask(settings, given))
         if given.command == "status":
             return asyncio.run(_status(settings, given.json))
+        if given.command in {"asks", "conversations"}:
+            if (given.action == "list") != (given.id is None):
+                raise InvalidRequest(
+                    f"{given.action} {'takes no' if given.action == 'list' else 'needs an'} id.",
+                    action=f"Run: llm-mcp-hub {given.command} --help",
+                )
+            return asyncio.run((_asks if given.command == "asks" else _conversations)(settings, given))
         return _stdio(settings)
     except HubError as error:
         return _tell(error)
@@ -117,12 +148,16 @@ def _tell(error: HubError) -> int:
 
 
 def _stdio(settings: Settings) -> int:
+    from llm_mcp_hub.serving.front import divide
+
+    front = divide()
     from llm_mcp_hub import main as composition
     from llm_mcp_hub.serving import stdio
 
     return stdio.run(
         lambda: composition.build_hub(settings, roots=composition.editors_roots()),
         lambda hub: composition.build_server(hub, settings),
+        front,
     )
 
 
@@ -140,8 +175,9 @@ def _serve(settings: Settings, host: str | None, port: int | None) -> int:
 
 async def _ask(settings: Settings, given: argparse.Namespace) -> int:
     from llm_mcp_hub import main as composition
-    from llm_mcp_hub.hub import Watch
+    from llm_mcp_hub.material import GitDiff
     from llm_mcp_hub.providers.base import Event, Restarted, Text
+    from llm_mcp_hub.running import Watch
 
     printed = 0
     unread = False
@@ -150,6 +186,8 @@ async def _ask(settings: Settings, given: argparse.Namespace) -> int:
     def show(event: Event) -> None:
         nonlocal printed, unread
         if isinstance(event, Text):
+            if not printed:
+                live.clear()
             try:
                 sys.stdout.write(event.piece)
                 sys.stdout.flush()
@@ -162,16 +200,31 @@ async def _ask(settings: Settings, given: argparse.Namespace) -> int:
             print("\n[the answer began anew]", file=sys.stderr)
             printed = 0
 
+    live = _LiveLine(quiet=given.json)
     loop = asyncio.get_running_loop()
     if task is not None:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, task.cancel)
     try:
-        async with composition.build_hub(settings) as hub:
+        # What somebody types in a shell may read what that person can read; relative to where it is typed.
+        async with composition.build_hub(settings, roots=(Path.cwd(), Path("/"))) as hub:
             ask = hub.new_ask(
-                given.provider, given.prompt, model=given.model, system=given.system, timeout_s=given.timeout
+                given.provider,
+                given.prompt,
+                model=given.model,
+                system=given.system,
+                conversation_id=given.conversation,
+                effort=given.effort,
+                timeout_s=given.timeout,
             )
-            answer = await hub.ask(ask, Watch(None if given.json else show))
+            ask = await hub.with_material(
+                ask,
+                files=[str(Path.cwd() / file) for file in given.file or ()],
+                git_diff=None if given.git_diff is None else GitDiff(given.git_diff, ()),
+            )
+            watch = Watch(None if given.json else show)
+            async with live.shown(given.provider.title(), watch):
+                answer = await hub.ask(ask, watch)
     except HubError as error:
         if given.json:
             print(json.dumps({"error": error.details()}, ensure_ascii=False))
@@ -194,7 +247,98 @@ async def _ask(settings: Settings, given: argparse.Namespace) -> int:
     about = (
         f"{answer.model} ({answer.model_source}), {answer.duration_ms / 1000:.1f} s, paid by {answer.billing.source}"
     )
+    if answer.conversation_id is not None:
+        about += f"; go on with --conversation {answer.conversation_id}"
     print(about, *answer.warnings, sep="\n", file=sys.stderr)
+    return 0
+
+
+class _LiveLine:
+    """One line on a terminal's stderr that says how an ask is, until its text begins."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._wanted = not quiet and sys.stderr.isatty()
+        self._shown = False
+
+    @contextlib.asynccontextmanager
+    async def shown(self, title: str, watch: Watch) -> AsyncGenerator[None]:
+        """Show it while this lasts."""
+        began = time.monotonic()
+
+        async def show() -> None:
+            while self._wanted:
+                await asyncio.sleep(1)
+                state = f"place {watch.position} in the queue" if watch.position else f"{watch.characters:,} characters"
+                if not watch.characters:
+                    print(
+                        f"\r{title} · {state} · {time.monotonic() - began:.0f} s", end="", file=sys.stderr, flush=True
+                    )
+                    self._shown = True
+
+        showing = asyncio.get_running_loop().create_task(show())
+        try:
+            yield
+        finally:
+            showing.cancel()
+            await asyncio.gather(showing, return_exceptions=True)
+            self.clear()
+
+    def clear(self) -> None:
+        """Take it away again."""
+        if self._shown:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            self._shown = False
+
+
+async def _asks(settings: Settings, given: argparse.Namespace) -> int:
+    from llm_mcp_hub import main as composition
+
+    async with composition.build_hub(settings) as hub:
+        if given.action == "delete":
+            await hub.forget(OWNER, given.id)
+            return 0
+        if given.action == "list":
+            records = await hub.recent(OWNER, LISTED)
+        elif given.action == "cancel":
+            records = [await hub.cancel(OWNER, given.id)]
+        else:
+            records = [await hub.result(OWNER, given.id)]
+    if given.json:
+        told = [record.model_dump(mode="json") for record in records]
+        print(json.dumps(told if given.action == "list" else told[0], indent=2, ensure_ascii=False))
+        return 0
+    for record in records:
+        print(f"{record.ask_id}  {record.status:9}  {record.provider:8}  {record.created_at}  {record.title}")
+        if given.action == "show":
+            text = record.answer.text if record.answer is not None else record.partial_text
+            print(f"\n{text or '(no text)'}")
+            if record.failure is not None:
+                return _tell(record.failure)
+    return 0
+
+
+async def _conversations(settings: Settings, given: argparse.Namespace) -> int:
+    from llm_mcp_hub import main as composition
+    from llm_mcp_hub.transcripts import markdown
+
+    async with composition.build_hub(settings) as hub:
+        if given.action == "delete":
+            await hub.forget_conversation(OWNER, given.id)
+            return 0
+        if given.action == "show":
+            head, turns = await hub.conversation(OWNER, given.id)
+            if given.json:
+                whole = {**head.model_dump(mode="json"), "exchanges": [turn.model_dump(mode="json") for turn in turns]}
+                print(json.dumps(whole, indent=2, ensure_ascii=False))
+            else:
+                print(markdown(head, turns))
+            return 0
+        heads = await hub.conversations(OWNER, LISTED)
+    if given.json:
+        print(json.dumps([head.model_dump(mode="json") for head in heads], indent=2, ensure_ascii=False))
+        return 0
+    for head in heads:
+        print(f"{head.conversation_id}  {head.turns:3} turns  {head.provider:8}  {head.updated_at}  {head.title}")
     return 0
 
 

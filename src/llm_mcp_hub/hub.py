@@ -309,6 +309,11 @@ class Hub:
         """Start ahead what makes the first ask fast."""
         await asyncio.gather(*(entry.provider.warm() for entry in self._usable()))
 
+    @property
+    def has_tickets(self) -> bool:
+        """Whether an ask runs that was handed back as a ticket."""
+        return any(running.handed_back for running in self._floor.all())
+
     async def left_to_themselves(self) -> None:
         """Wait for the asks that were handed back as tickets: their callers may have gone."""
         while asks := [running.task for running in self._floor.all() if running.handed_back and running.task]:

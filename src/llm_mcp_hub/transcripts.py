@@ -107,3 +107,15 @@ def fitting_system(given: str | None, held: str | None) -> str | None:
             action="Leave system out, or begin a new conversation.",
         )
     return held
+
+
+def markdown(head: Conversation, turns: tuple[Exchange, ...]) -> str:
+    """A conversation to be read by people."""
+    parts = [f"# {head.title}\n"]
+    if head.system:
+        parts.append(f"Instruction: {head.system}\n")
+    for turn in turns:
+        parts.append(f"## Asked ({turn.at})\n")
+        parts += [f"[{part.name}, {part.mime_type}]\n" for part in turn.parts]
+        parts += [f"{turn.prompt}\n", f"## {turn.provider} · {turn.model}\n", f"{turn.answer}\n"]
+    return "\n".join(parts)

@@ -528,7 +528,7 @@ async def do(store: Store, step: tuple[object, ...]) -> object:
 
 @given(steps=st.lists(STEP, max_size=25))
 @settings(
-    max_examples=60,
+    max_examples=150,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

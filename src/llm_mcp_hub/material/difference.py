@@ -305,16 +305,16 @@ def _take_new_sides(scope: _Scope, sides: _Sides, tree: Path) -> None:
             continue
         names = scope.names(path)
         try:
-            mode, content = look(scope.top, names, min(left, FILE_LIMIT))
+            mode, content = look(scope.top, names, FILE_LIMIT)
         except Unreadable as error:
-            if left < FILE_LIMIT:
-                raise Unreadable(*_TOO_LARGE) from error
             sides.leave_out(path, error.reason)
             continue
         if holds_secret(content):
             sides.leave_out(path, SECRET[0])
             continue
         left -= len(content)
+        if left < 0:
+            raise Unreadable(*_TOO_LARGE)
         folders.update(tuple(names[:end]) for end in range(len(names)))
         if mode == _LINK:
             links[tree.joinpath(*names)] = content

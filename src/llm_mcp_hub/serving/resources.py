@@ -8,10 +8,9 @@ import re
 import mcp_types as types
 from mcp.shared.exceptions import MCPError
 
-from llm_mcp_hub.conversation import Exchange
 from llm_mcp_hub.errors import HubError
 from llm_mcp_hub.hub import Hub
-from llm_mcp_hub.transcripts import Conversation
+from llm_mcp_hub.transcripts import markdown
 
 TOKENS = "hub://tokens"
 CONVERSATION = "hub://conversations/{conversation_id}"
@@ -65,18 +64,6 @@ async def read(hub: Hub, principal: str, uri: str) -> types.ReadResourceResult:
             raise MCPError(code=types.INVALID_PARAMS, message="Resource not found") from None
         raise MCPError(code=types.INTERNAL_ERROR, message=f"{error.code}: {error.message} {error.action}") from None
     return _contents(uri, "text/markdown", markdown(head, turns))
-
-
-def markdown(head: Conversation, turns: tuple[Exchange, ...]) -> str:
-    """A conversation to be read by people."""
-    parts = [f"# {head.title}\n"]
-    if head.system:
-        parts.append(f"Instruction: {head.system}\n")
-    for turn in turns:
-        parts.append(f"## Asked ({turn.at})\n")
-        parts += [f"[{part.name}, {part.mime_type}]\n" for part in turn.parts]
-        parts += [f"{turn.prompt}\n", f"## {turn.provider} · {turn.model}\n", f"{turn.answer}\n"]
-    return "\n".join(parts)
 
 
 def _contents(uri: str, mime_type: str, text: str) -> types.ReadResourceResult:

@@ -2,7 +2,8 @@
 
 Under the SDK's own runner SIGTERM ends the process at once (children orphaned) and SIGINT hangs, because the thread
 that reads stdin cannot be interrupted. Here both cancel the serving, the hub closes its children, and the process is
-then left by `os._exit`. End of stdin takes the same way.
+then left by `os._exit`. End of stdin takes the same way, and so does the death of the process that the client knows.
+Asks that were handed back as tickets are brought to their end first, behind the client's back.
 """
 
 from __future__ import annotations
@@ -26,32 +27,47 @@ from mcp.shared.message import SessionMessage
 from pydantic import ValidationError
 
 from llm_mcp_hub.hub import Hub
+from llm_mcp_hub.serving.front import Front
 from llm_mcp_hub.serving.unreadable import answer_to_half_a_character
 
 CLOSE_S = 5.0
 
 
-def run(hub_maker: Callable[[], Hub], server_maker: Callable[[Hub], Server[Any]]) -> int:
-    """Serve until stdin ends or a signal comes. Returns the exit code; does not return while a reader thread blocks.
+def run(hub_maker: Callable[[], Hub], server_maker: Callable[[Hub], Server[Any]], front: Front) -> int:
+    """Serve until the client has gone. Returns the exit code; does not return while a reader thread blocks.
 
     Args:
         hub_maker: makes the hub, called on the running loop.
         server_maker: makes the MCP server of that hub.
+        front: the process that the client knows.
     """
-    asyncio.run(_run(hub_maker, server_maker))
+    asyncio.run(_run(hub_maker, server_maker, front))
     return 0
 
 
-async def _run(hub_maker: Callable[[], Hub], server_maker: Callable[[Hub], Server[Any]]) -> None:
+async def _run(hub_maker: Callable[[], Hub], server_maker: Callable[[Hub], Server[Any]], front: Front) -> None:
     hub = hub_maker()
     hub.let_go_when_idle = True
     loop = asyncio.get_running_loop()
-    stopped = asyncio.Event()
+    stopped, told = asyncio.Event(), asyncio.Event()
     serving = loop.create_task(_serve(server_maker(hub), stopped))
+
+    def leave() -> None:
+        loop.remove_reader(front.gone)
+        serving.cancel()
+
+    loop.add_reader(front.gone, leave)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, serving.cancel)
+    loop.add_signal_handler(signal.SIGHUP, serving.cancel)
     try:
         await asyncio.wait([serving, loop.create_task(stopped.wait())], return_when=asyncio.FIRST_COMPLETED)
+        if hub.has_tickets:
+            front.go_on_alone()
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                loop.add_signal_handler(number, told.set)
+            rest = [loop.create_task(hub.left_to_themselves()), loop.create_task(told.wait())]
+            await asyncio.wait(rest, return_when=asyncio.FIRST_COMPLETED)
     finally:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_S):

@@ -244,8 +244,8 @@ def _tools(hub: Hub) -> list[types.Tool]:
         types.Tool(
             name="ask_cancel",
             title="Cancel an ask",
-            description="Ends an ask that still runs, so that it uses no more of the subscription. What had come of its "
-            "answer stays readable with ask_result. Harmless for one that has ended.",
+            description="Ends an ask that still runs, so that it uses no more of the subscription. What had come of "
+            "its answer stays readable with ask_result. Harmless for one that has ended.",
             input_schema=schema_of(CancelArguments),
             annotations=cancels,
         ),

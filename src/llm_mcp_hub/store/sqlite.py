@@ -128,9 +128,10 @@ def migrate(db: sqlite3.Connection, steps: Sequence[Sequence[str]] = STEPS) -> i
 class SqliteStore:
     """A `Store` in one file. Nothing touches the disk before the first call."""
 
-    def __init__(self, folder: Path, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, folder: Path, *, clock: Callable[[], float] = time.time, busy_s: float = BUSY_S) -> None:
         self.file = folder.absolute() / FILE
         self._clock = clock
+        self._busy_s = busy_s
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
         # Below here only that thread.
         self._db: sqlite3.Connection | None = None
@@ -274,7 +275,7 @@ class SqliteStore:
     # -- the thread ----------------------------------------------------------------------------------------------------
 
     async def _run(self, work: Callable[[sqlite3.Connection, float], T]) -> T:
-        deadline = time.monotonic() + BUSY_S
+        deadline = time.monotonic() + self._busy_s
         try:
             job = self._thread.submit(self._work, work, deadline)
         except RuntimeError:
@@ -371,7 +372,7 @@ class SqliteStore:
         """The failure as the user is told: SQLite's name of it decides."""
         if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             return StoreUnavailable(
-                f"Another process has held the hub's store {self.file} for more than {BUSY_S:g} seconds.",
+                f"Another process has held the hub's store {self.file} for more than {self._busy_s:g} seconds.",
                 action="End the program that holds it, or try again.",
             )
         if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
