@@ -323,17 +323,17 @@ async def _conversations(settings: Settings, given: argparse.Namespace) -> int:
 
     async with composition.build_hub(settings) as hub:
         if given.action == "delete":
-            await hub.forget_conversation(OWNER, given.id)
+            await hub.transcripts.delete(OWNER, given.id)
             return 0
         if given.action == "show":
-            head, turns = await hub.conversation(OWNER, given.id)
+            head, turns = await hub.transcripts.get(OWNER, given.id)
             if given.json:
                 whole = {**head.model_dump(mode="json"), "exchanges": [turn.model_dump(mode="json") for turn in turns]}
                 print(json.dumps(whole, indent=2, ensure_ascii=False))
             else:
                 print(markdown(head, turns))
             return 0
-        heads = await hub.conversations(OWNER, LISTED)
+        heads = await hub.transcripts.newest(OWNER, LISTED)
     if given.json:
         print(json.dumps([head.model_dump(mode="json") for head in heads], indent=2, ensure_ascii=False))
         return 0

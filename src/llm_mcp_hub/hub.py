@@ -1,72 +1,44 @@
 """The use case: one ask, in reading order. Knows providers by their seam only, and nothing of MCP or of a terminal.
 
 `begin` checks what can be checked, stands in the queue, takes the conversation and writes the ask down; from then on it
-runs by itself. `_run` waits for its place, lets the provider stream while three deadlines watch (the whole answer, its
-first text, silence), and writes down how it ended. Whoever began it may wait for it, leave it or cancel it, and anyone
-of the same principal may come for it later, here or at another hub on the same store.
+runs by itself (`asking.py`). Whoever began it may wait for it, leave it or cancel it, and anyone of the same principal
+may come for it later, here or at another hub on the same store.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
 import anyio
 import structlog
 
-from llm_mcp_hub.conversation import PROMPT_LIMIT, Answer, Ask, Characters, Exchange, QuotaWindow, whole
+from llm_mcp_hub.asking import Asking, Deadlines, Entry, stopped
+from llm_mcp_hub.checks import check_size, checked
+from llm_mcp_hub.conversation import Answer, Ask, Exchange, QuotaWindow, whole
 from llm_mcp_hub.cooldown import CoolDowns
 from llm_mcp_hub.credentials.status import TokenStatus
-from llm_mcp_hub.errors import Busy, HubError, Internal, InvalidRequest, NotFound, StoreUnavailable, Timeout
-from llm_mcp_hub.journal import LEASE_S, Journal, Record, failed, now, opened
+from llm_mcp_hub.errors import Busy, HubError, NotFound, StoreUnavailable
+from llm_mcp_hub.journal import LEASE_S, Journal, Record, opened
 from llm_mcp_hub.material import Attachment, GitDiff, Material
-from llm_mcp_hub.places import Places, Seat
-from llm_mcp_hub.providers.base import Event, Finished, Provider, Restarted, Text, Traits
+from llm_mcp_hub.places import Places
+from llm_mcp_hub.providers.base import Provider, Traits
 from llm_mcp_hub.running import Floor, Running, Watch, cancelled, end
 from llm_mcp_hub.store.base import PLACES, RUNNING, Held, Store
-from llm_mcp_hub.transcripts import Conversation, Transcripts, fitting_system
+from llm_mcp_hub.transcripts import Transcripts, fitting_system
 
 IDLE_RELEASE_S = 600.0
 """Over stdio a hub that nobody asked for this long lets its children go."""
 POLL_S = 0.25
 """How often the record of an ask that another hub runs is read while somebody waits for it."""
 CANCEL_S = 10.0
-TRIES = 3
-RETRY_S = 0.5
-"""Before the second try; twice that before the third, each with chance in it."""
-LONGEST_PAUSE_S = 5.0
-UNSAVED = "the hub's store cannot be reached: this answer cannot be fetched again"
-
 log = structlog.stdlib.get_logger("llm_mcp_hub.hub")
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A provider in the table: how it is driven, how its login is read, how many asks may run at once.
-
-    `login` names the login without telling it: what a provider has refused counts for that login.
-    """
-
-    provider: Provider
-    status: Callable[[], TokenStatus]
-    concurrency: int
-    login: Callable[[], str] = lambda: ""
-
-
-@dataclass(frozen=True, slots=True)
-class Deadlines:
-    """Seconds. `whole` is the default of an ask that names none."""
-
-    whole: float
-    first_text: float
-    idle: float
 
 
 class Hub:
@@ -105,18 +77,21 @@ class Hub:
         self._dead = tuple(dead)
         self._release = release
         self._journal = Journal(store, retention_s=retention_s)
-        self._transcripts = Transcripts(store, retention_s=retention_s)
+        self.transcripts = Transcripts(store, retention_s=retention_s)
         self._cooldowns = CoolDowns(store)
         self._floor = Floor(store, self._journal)
         self._places = {
             name: Places(store, provider=name, instance=instance, limit=entry.concurrency, queue_limit=queue_limit)
             for name, entry in table.items()
         }
+        self.quota: dict[str, tuple[QuotaWindow, ...]] = {}
+        """What the last answer of each provider said of its windows."""
+        self._asking = Asking(
+            self._places, self._floor, self.transcripts, self._cooldowns, deadlines, self.quota, self._told
+        )
         self._idle_timer: asyncio.TimerHandle | None = None
         self._letting_go: set[asyncio.Task[None]] = set()
         self.let_go_when_idle = False
-        self.quota: dict[str, tuple[QuotaWindow, ...]] = {}
-        """What the last answer of each provider said of its windows."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -144,38 +119,15 @@ class Hub:
         timeout_s: float | None = None,
     ) -> Ask:
         """An ask whose every part has been checked. Raises InvalidRequest or NotFound."""
-        traits = self._entry(provider).provider.traits
-        _check_text("prompt", prompt, required=True, provider=provider)
-        if system is not None:
-            _check_text("system", system, required=False, provider=provider)
-        wanted = model or traits.default_model
-        if not traits.accepts(wanted):
-            raise InvalidRequest(
-                f"model is no model name of {traits.title}.", action=f"Give {traits.model_hint}.", provider=provider
-            )
-        if effort is not None and effort not in traits.efforts:
-            raise InvalidRequest(
-                f"{traits.title} takes no effort of that name."
-                if traits.efforts
-                else f"{traits.title} takes no effort through its CLI.",
-                action=f"Use one of: {', '.join(traits.efforts)}." if traits.efforts else "Leave effort out.",
-                provider=provider,
-            )
-        limit = self._deadlines.whole if timeout_s is None else timeout_s
-        if not 1 <= limit <= 3600:
-            raise InvalidRequest(
-                "timeout_s is not between 1 and 3600.", action="Give 1 to 3600 seconds.", provider=provider
-            )
-        return Ask(
-            ask_id=f"ask_{secrets.token_urlsafe(18)}",
-            provider=provider,
-            prompt=prompt,
-            model=wanted,
-            system=system or None,
-            timeout_s=limit,
+        return checked(
+            self._entry(provider).provider.traits,
+            prompt,
             principal=principal,
-            conversation_id=conversation_id or "",
+            model=model,
+            system=system,
+            conversation_id=conversation_id,
             effort=effort,
+            timeout_s=self._deadlines.whole if timeout_s is None else timeout_s,
         )
 
     async def with_material(
@@ -215,7 +167,7 @@ class Hub:
             raise
         except HubError as error:
             log.warning("ask refused", provider=ask.provider, model=ask.model, code=error.code)
-            raise self._told(error, ask, ask_id=None) from error
+            raise self._told(error, ask, None) from error
 
     async def ask(self, ask: Ask, watch: Watch | None = None) -> Answer:
         """Put one question and wait for the whole answer. Raises HubError; cancelling it makes the provider quiet."""
@@ -284,19 +236,6 @@ class Hub:
             raise Busy("This ask is still running.", action=f"Cancel it first: llm-mcp-hub asks cancel {ask_id}")
         await self._journal.delete(principal, ask_id)
 
-    async def conversations(self, principal: str, limit: int = 50) -> list[Conversation]:
-        """One's own conversations, the newest first. Raises StoreUnavailable."""
-        return await self._transcripts.newest(principal, limit)
-
-    async def conversation(self, principal: str, conversation_id: str) -> tuple[Conversation, tuple[Exchange, ...]]:
-        """One of one's own conversations with its turns. Raises NotFound and StoreUnavailable."""
-        return await self._transcripts.get(principal, conversation_id)
-
-    async def forget_conversation(self, principal: str, conversation_id: str) -> None:
-        """Delete one of one's own conversations. Raises NotFound and StoreUnavailable."""
-        await self._transcripts.get(principal, conversation_id)
-        await self._transcripts.delete(principal, conversation_id)
-
     def token_status(self, provider: str | None = None) -> dict[str, TokenStatus]:
         """What is known of the logins: all of them, or one. Raises NotFound."""
         if provider is not None:
@@ -326,7 +265,7 @@ class Hub:
         with anyio.CancelScope(shield=True):
             try:
                 for running in self._floor.all():
-                    end(running, _stopped(running.ask))
+                    end(running, stopped(running.ask))
                 await asyncio.gather(*(running.ended(None) for running in self._floor.all()))
                 await self._floor.close()
                 await asyncio.gather(*(entry.provider.close() for entry in self._table.values()))
@@ -350,7 +289,7 @@ class Hub:
         try:
             await self._check_cool(entry, ask)
             ask = await self._in_conversation(ask)
-            _check_size(ask, entry.provider.traits)
+            check_size(ask, entry.provider.traits)
             record = opened(ask, self._instance)
             turn = await self._turn(record) if ask.history else None
             try:
@@ -362,7 +301,8 @@ class Hub:
             await places.leave(seat)
             raise
         running = Running(ask, seen, record, began, recorded, [places.held(seat), *([turn] if turn else [])])
-        running.task = asyncio.get_running_loop().create_task(self._run(entry, running, seat))
+        running.task = asyncio.get_running_loop().create_task(self._asking.run(entry, running, seat))
+        running.task.add_done_callback(lambda _: self._hold())
         self._floor.enter(running)
         self._hold()
         return running
@@ -379,7 +319,7 @@ class Hub:
         """The ask with its conversation's earlier turns, or with the name of a new conversation."""
         if not ask.conversation_id:
             return replace(ask, conversation_id=f"conv_{secrets.token_urlsafe(18)}")
-        head, turns = await self._transcripts.get(ask.principal, ask.conversation_id)
+        head, turns = await self.transcripts.get(ask.principal, ask.conversation_id)
         return replace(ask, system=fitting_system(ask.system, head.system), history=turns)
 
     async def _turn(self, record: Record) -> Held:
@@ -397,161 +337,7 @@ class Hub:
             retry_after_s=5,
         )
 
-    async def _run(self, entry: Entry, running: Running, seat: Seat) -> None:
-        """Bring an accepted ask to its end, whatever happens to it. Raises nothing."""
-        ask = running.ask
-        said = log.bind(ask_id=ask.ask_id, provider=ask.provider, model=ask.model, prompt_chars=len(ask.prompt))
-        said.debug("ask taken")
-        try:
-            try:
-                await self._seated(running, seat)
-                end_of_it = await self._tries(entry.provider, running)
-                running.whole = True
-                running.answer = await self._kept(entry, running, end_of_it)
-            finally:
-                with anyio.CancelScope(shield=True):
-                    await self._places[ask.provider].leave(seat)
-        except HubError as error:
-            await self._note_limit(entry, ask, error)
-            running.error = self._told(error, ask, ask_id=ask.ask_id)
-            said.warning("ask failed", code=error.code, duration_ms=_ms(running.began))
-        except asyncio.CancelledError:
-            if (task := asyncio.current_task()) is not None:
-                task.uncancel()  # it has done its work; what follows must be able to wait
-            running.error = self._told(running.why or _stopped(ask), ask, ask_id=ask.ask_id)
-            said.info("ask cancelled", code=running.error.code, duration_ms=_ms(running.began))
-        except Exception as error:
-            broke = Internal("The hub itself failed.", action="See the hub's log for this ask_id.")
-            running.error = self._told(broke, ask, ask_id=ask.ask_id)
-            running.error.__cause__ = error
-            said.exception("ask broke", error=type(error).__name__, duration_ms=_ms(running.began))
-        with anyio.CancelScope(shield=True):
-            await self._floor.leave(running, _ended(running))
-        self._hold()
-        if running.answer is not None:
-            said.info(
-                "ask answered",
-                served=running.answer.model,
-                stop_reason=running.answer.stop_reason,
-                answer_chars=len(running.answer.text),
-                duration_ms=running.answer.duration_ms,
-                first_text_ms=running.answer.first_text_ms,
-            )
-
-    async def _seated(self, running: Running, seat: Seat) -> None:
-        ask = running.ask
-        done, _ = await asyncio.wait([seat.granted], timeout=_left(running))
-        if not done:
-            raise Timeout(
-                f"No place became free within {ask.timeout_s:.0f} s.",
-                action="Try again, or with a larger timeout_s.",
-            )
-
-    async def _tries(self, provider: Provider, running: Running) -> Finished:
-        """The answer, submitted anew after a passing failure as long as no text has come."""
-        for number in range(1, TRIES + 1):
-            try:
-                return await self._converse(provider, running)
-            except HubError as error:
-                pause = max(RETRY_S * 2 ** (number - 1) * random.uniform(1, 2), error.retry_after_s or 0)  # noqa: S311
-                if (
-                    not error.transient
-                    or running.first_text_ms is not None
-                    or number == TRIES
-                    or pause > min(LONGEST_PAUSE_S, _left(running) - 1)
-                ):
-                    raise
-                log.info("ask tried again", ask_id=running.ask.ask_id, provider=running.ask.provider, code=error.code)
-                await asyncio.sleep(pause)
-        raise AssertionError  # pragma: no cover - the last try returned or raised
-
-    async def _converse(self, provider: Provider, running: Running) -> Finished:
-        ask, seen = running.ask, running.watch
-        characters = Characters()
-        started = quiet_since = time.monotonic()
-        async with contextlib.aclosing(provider.ask(ask)) as events:
-            while True:
-                whole_by = running.began + ask.timeout_s
-                # An answer that began and begins anew has begun: only silence and the whole deadline watch it now.
-                first = started + self._deadlines.first_text if running.first_text_ms is None else whole_by
-                limit = min(whole_by, first, quiet_since + self._deadlines.idle)
-                event: Event | None = None
-                try:
-                    with anyio.move_on_after(max(0.0, limit - time.monotonic())):
-                        event = await anext(events)
-                except StopAsyncIteration:
-                    raise Internal("The provider ended without an answer.", action="Ask again.") from None
-                if event is None:  # and not by a TimeoutError: a provider may break with one of its own
-                    raise self._too_late(ask, limit, whole_by, first)
-                quiet_since = time.monotonic()
-                if isinstance(event, Text):
-                    event = Text(characters.joined(event.piece))
-                    if running.first_text_ms is None:
-                        running.first_text_ms = _ms(running.began)
-                        log.debug("first text", ask_id=ask.ask_id, first_text_ms=running.first_text_ms)
-                elif isinstance(event, Restarted):
-                    characters = Characters()
-                seen.saw(event)
-                if isinstance(event, Finished):
-                    return event
-
-    def _too_late(self, ask: Ask, limit: float, whole_by: float, first: float) -> Timeout:
-        if limit == whole_by:
-            message, action = f"No whole answer within {ask.timeout_s:.0f} s.", "Ask again with a larger timeout_s."
-        elif limit == first:
-            message = f"No text within {self._deadlines.first_text:.0f} s."
-            action = "Try again; the operator can raise HUB_FIRST_TEXT_TIMEOUT_S."
-        else:
-            message = f"Nothing came for {self._deadlines.idle:.0f} s."
-            action = "Try again; the operator can raise HUB_IDLE_TIMEOUT_S."
-        return Timeout(message, action=action)
-
-    async def _kept(self, entry: Entry, running: Running, finished: Finished) -> Answer:
-        """The answer, once its turn stands in the transcript."""
-        ask = running.ask
-        text = whole(finished.text)
-        warnings = list(finished.warnings)
-        turn = Exchange(
-            ask_id=ask.ask_id,
-            provider=ask.provider,
-            model=finished.model,
-            prompt=ask.prompt,
-            parts=ask.parts,
-            answer=text,
-            at=now(),
-        )
-        conversation_id: str | None = ask.conversation_id
-        try:
-            if not await self._transcripts.add(ask, turn):
-                warnings.append("another turn came in between: this one is not in the conversation")
-            if finished.blocks is not None:
-                await self._note_limit(entry, ask, finished.blocks)
-        except StoreUnavailable:
-            conversation_id = ask.conversation_id if ask.history else None
-            warnings.append(UNSAVED)
-        self.quota[ask.provider] = finished.quota or self.quota.get(ask.provider, ())
-        return Answer(
-            ask_id=ask.ask_id,
-            status="completed",
-            provider=ask.provider,
-            model=finished.model,
-            model_source=finished.model_source,
-            text=text,
-            conversation_id=conversation_id,
-            stop_reason=finished.stop_reason,
-            usage=finished.usage,
-            duration_ms=_ms(running.began),
-            first_text_ms=running.first_text_ms,
-            billing=finished.billing,
-            warnings=tuple(warnings),
-        )
-
     # -- around it -----------------------------------------------------------------------------------------------------
-
-    async def _note_limit(self, entry: Entry, ask: Ask, error: HubError) -> None:
-        if error.code in {"quota_exhausted", "billing_blocked"}:
-            with contextlib.suppress(StoreUnavailable):
-                await self._cooldowns.note(ask.provider, entry.login(), ask.model, error)
 
     async def _bury_known(self) -> None:
         """Once: let go of what hubs held whose folders this one found ownerless at its start."""
@@ -572,7 +358,7 @@ class Hub:
     def _usable(self, but: str | None = None) -> Iterable[Entry]:
         return (entry for name, entry in self._table.items() if name != but and entry.status().usable)
 
-    def _told(self, error: HubError, ask: Ask, *, ask_id: str | None) -> HubError:
+    def _told(self, error: HubError, ask: Ask, ask_id: str | None) -> HubError:
         """The error as the caller gets it: a new one, for asks that wait for the same start of a CLI share theirs."""
         told = type(error)(
             error.message,
@@ -613,68 +399,3 @@ class Hub:
     async def _rest(self, provider: Provider) -> None:
         if not self._floor.all():  # an ask may have come between the timer and this
             await provider.close()
-
-
-def _check_text(name: str, text: str, *, required: bool, provider: str) -> None:
-    """Refuse what could not reach the model as it is; never quote it."""
-    # JavaScript, in which both CLIs are written, counts U+FEFF as white space: Claude's would answer it by itself.
-    if required and not text.replace("\ufeff", "").strip():
-        raise InvalidRequest(f"{name} is blank.", action=f"Give a {name} with text in it.", provider=provider)
-    if len(text) > PROMPT_LIMIT:
-        raise InvalidRequest(
-            f"{name} has {len(text):,} characters; the limit is {PROMPT_LIMIT:,}.",
-            action=f"Shorten the {name}.",
-            provider=provider,
-        )
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise InvalidRequest(
-            f"{name} holds half of a character (a lone surrogate) at position {error.start}, which no encoding can "
-            "carry.",
-            action="Remove it, or send the whole character.",
-            provider=provider,
-        ) from None
-
-
-def _check_size(ask: Ask, traits: Traits) -> None:
-    """Refuse what would be more than the provider takes, before it does: it would say so late, or not at all."""
-    earlier = sum(turn.size for turn in ask.history)
-    size = len(ask.prompt) + len(ask.system or "") + sum(part.size for part in ask.parts) + earlier
-    if size > traits.context_chars:
-        raise InvalidRequest(
-            f"Together with {'the earlier turns and ' if earlier else ''}what is put before the prompt this is "
-            f"{size:,} characters; {traits.title} takes {traits.context_chars:,}.",
-            action="Begin a new conversation with what matters of this one." if earlier else "Send less.",
-            provider=ask.provider,
-        )
-
-
-def _ended(running: Running) -> Record:
-    """The record of an ask that has just ended."""
-    if running.answer is None:
-        error = running.error or _stopped(running.ask)
-        partial = error.partial_text or running.watch.text
-        error.partial_text = partial
-        return failed(running.record, error, partial)
-    return running.record.model_copy(
-        update={"status": "completed", "answer": running.answer, "partial_text": None, "updated_at": now()}
-    )
-
-
-def _stopped(ask: Ask) -> HubError:
-    return Internal(
-        "The hub was stopped before the answer was whole.",
-        action="Ask again; what had come is kept.",
-        provider=ask.provider,
-        retryable=True,
-    )
-
-
-def _left(running: Running) -> float:
-    """Seconds until the ask's deadline."""
-    return max(0.0, running.began + running.ask.timeout_s - time.monotonic())
-
-
-def _ms(since: float) -> int:
-    return round((time.monotonic() - since) * 1000)

@@ -85,10 +85,11 @@ class Transcripts:
         )
         return True
 
-    async def delete(self, principal: str, conversation_id: str) -> bool:
-        """Forget a conversation. Returns whether there was one."""
+    async def delete(self, principal: str, conversation_id: str) -> None:
+        """Forget one's own conversation. Raises NotFound."""
         names = {"who": principal, "conversation_id": conversation_id}
-        return await self._store.delete(CONVERSATION.format(**names), TURNS.format(**names)) > 0
+        if not await self._store.delete(CONVERSATION.format(**names), TURNS.format(**names)):
+            raise unknown()
 
 
 def unknown() -> NotFound:

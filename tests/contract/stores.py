@@ -6,6 +6,7 @@ It knows how each is set up. It does not know what a store has to do.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -99,6 +100,14 @@ async def refusal(store: Store, value: bytes = b"value") -> StoreUnavailable:
     assert error.retryable
     assert not any(word in error.message for word in ("SELECT", "INSERT", "redis.call", "EVAL", "://"))
     return error
+
+
+async def until_refused(store: Store) -> None:
+    """Read until the store is away: the first calls may be through before what was done to it."""
+    async with asyncio.timeout(DEADLINE_S):
+        with contextlib.suppress(StoreUnavailable):
+            while True:
+                await store.get("key")
 
 
 async def until_written(store: Store, key: str, value: bytes) -> None:

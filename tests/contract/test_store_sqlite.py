@@ -125,15 +125,16 @@ while True:
     print(number, flush=True)
     number += 1
 """
+    shelf.now = 0  # before any of these ends
     for lines in (1, 30, 200):
         with subprocess.Popen([*as_a_hub(body), shelf.folder], stdout=subprocess.PIPE, text=True) as hub:
             assert hub.stdout is not None
-            for _ in range(lines):
-                confirmed = int(hub.stdout.readline())
+            said = [hub.stdout.readline() for _ in range(lines)]
             hub.kill()
-            confirmed = max([confirmed, *(int(line) for line in hub.stdout.read().split()[:-1])])
+            said += hub.stdout.read().splitlines(keepends=True)
+        confirmed = max(int(line) for line in said if line.endswith("\n"))
 
-        (value,) = await SqliteStore(shelf.folder).get("key")
+        (value,) = await shelf.open().get("key")
         assert value is not None
         found = int(value[: len(value) // 2000])
         assert found >= confirmed
@@ -168,7 +169,7 @@ await store.close()
 
 
 async def test_a_hub_that_stopped_in_the_middle_of_a_write_holds_nobody_up_for_long(tmp_path: Path) -> None:
-    """Readers do not notice; all who write are told after one waiting time, however many there are; then all is well."""
+    """Readers do not notice; all who write are told after one waiting time, however many they are."""
     store = SqliteStore(tmp_path, busy_s=0.5)
     await store.put("key", b"before", ttl_s=LONG_S)
     with closing(sqlite3.connect(tmp_path / "hub.sqlite3", isolation_level=None)) as other:
@@ -308,10 +309,12 @@ async def test_a_file_that_was_taken_away_is_begun_anew(shelf: SqliteShelf) -> N
 async def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     """Before there is a file, and with one; for a user who is not root, or root without its rights."""
     body = """
+store = SqliteStore(folder)
 try:
-    await SqliteStore(folder).put("key", b"value", ttl_s=600)
+    await store.put("key", b"value", ttl_s=600)
 except StoreUnavailable as error:
     print(error.message, error.action, sep="\\n")
+await store.close()
 """
     weak = [] if os.geteuid() else ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"]
     folder = tmp_path / "state"
@@ -337,7 +340,8 @@ async def test_a_folder_that_is_a_file_is_told(tmp_path: Path) -> None:
     """A slip in HUB_STATE_DIR."""
     (tmp_path / "state").write_text("a file")
 
-    assert str(tmp_path / "state") in (await refusal(SqliteStore(tmp_path / "state"))).message
+    async with opened(SqliteShelf(tmp_path / "state")) as shelf:
+        assert str(tmp_path / "state") in (await refusal(shelf.open())).message
 
 
 async def test_a_full_disk_is_told_and_what_was_written_stays(tmp_path: Path) -> None:
@@ -387,6 +391,7 @@ try:
 except StoreUnavailable as error:
     print(error.message)
 print(await store.get("small"))
+await store.close()
 """
     message, small = output_of([*as_a_hub(body), tmp_path]).splitlines()
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +13,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from llm_mcp_hub.conversation import StopReason
+from llm_mcp_hub.conversation import Ask, Exchange, Part, StopReason
 from llm_mcp_hub.errors import HubError, UpstreamError
+from llm_mcp_hub.providers import acp
 from llm_mcp_hub.providers.acp import Reply
 from llm_mcp_hub.providers.gemini_turn import (
     account_error,
@@ -287,40 +289,145 @@ def test_a_quoted_sentence_fits_one_line() -> None:
 
 # -- the prompt --------------------------------------------------------------------------------------------------------
 
+PDF = b"%PDF-1.7 made up"
 
-@pytest.mark.parametrize(
-    "prompt",
-    ["/about", "  /memory show", "\n/help", "\ufeff/help", "$x", "!id", "@file", "-v", "\u200b/help", "'/about"],
-)
-def test_what_the_cli_might_run_itself_is_never_the_first_block(prompt: str) -> None:
+
+def asked(prompt: str, system: str | None = None, history: Sequence[Exchange] = (), parts: Sequence[Part] = ()) -> Ask:
+    return Ask("ask_2", "gemini", prompt, "gemini-2.5-pro", system, 60, history=tuple(history), parts=tuple(parts))
+
+
+def turn(
+    prompt: str, answer: str, provider: str = "gemini", model: str = "gemini-2.5-pro", parts: Sequence[Part] = ()
+) -> Exchange:
+    return Exchange(
+        ask_id="ask_1",
+        provider=provider,
+        model=model,
+        prompt=prompt,
+        parts=tuple(parts),
+        answer=answer,
+        at="2026-11-24T00:00:00.000Z",
+    )
+
+
+def taken_for_a_command(blocks: Sequence[acp.Block]) -> str:
+    """What the CLI looks at: the text of all blocks before the first that is none, joined and trimmed (0.61.0)."""
+    texts = itertools.takewhile(lambda block: isinstance(block, str), blocks)
+    return "".join(str(text) for text in texts).strip()
+
+
+COMMANDS = ["/about", "  /memory show", "\n/help", "\ufeff/help", "$x", "!id", "@file", "-v", "\u200b/help", "'/about"]
+
+
+@pytest.mark.parametrize("prompt", COMMANDS)
+@pytest.mark.parametrize("seen", [True, False])
+def test_what_the_cli_might_run_itself_is_never_the_first_block(prompt: str, seen: bool) -> None:
     """The CLI runs a turn whose first block begins with `/about` by itself; a block before it prevents that."""
-    first, *others = prompt_blocks(prompt, None)
+    first, *others = prompt_blocks(asked(prompt), seen=seen)
 
+    assert isinstance(first, str)
     assert first[:1].isalpha()
     assert others == [prompt]
 
 
 def test_a_plain_question_is_sent_as_it_is() -> None:
     """Nothing is put before what cannot be a command."""
-    assert prompt_blocks("Hello /about", None) == ["Hello /about"]
+    assert prompt_blocks(asked("Hello /about"), seen=False) == ["Hello /about"]
 
 
 def test_a_system_text_stands_before_the_prompt() -> None:
     """The CLI has no system prompt per session: the text is the first block, never the prompt's."""
-    first, prompt = prompt_blocks("/about", "be brief")
+    first, *between, prompt = prompt_blocks(asked("/about", "be brief"), seen=False)
 
+    assert isinstance(first, str)
     assert "be brief" in first
+    assert between == ["Request:\n"]
     assert prompt == "/about"
 
 
-@given(TEXT, st.one_of(st.none(), TEXT))
-def test_every_prompt_is_the_last_block_untouched(prompt: str, system: str | None) -> None:
-    """G3: character for character; and what the CLI looks at first begins with a letter or digit."""
-    blocks = prompt_blocks(prompt, system)
+def test_a_session_that_has_not_seen_the_conversation_is_told_it() -> None:
+    """Instruction, turns in order with who answered, what was put before them, then the prompt: all of it, once."""
+    paper = Part(name="paper.pdf", mime_type="application/pdf", data=PDF)
+    notes = Part(name="notes.txt", mime_type="text/plain", text="first line")
+    history = [
+        turn("One?", "Two.", parts=[paper]),
+        turn("/about", "Three.", provider="claude", model="claude-made-up"),
+    ]
+
+    assert prompt_blocks(asked("And now?", "be brief", history, [notes]), seen=False) == [
+        "Instruction for this conversation:\nbe brief\n\n",
+        "The conversation so far.\n\n",
+        "The user asked:\n",
+        acp.Data("application/pdf", PDF),
+        "One?\n\n",
+        "You answered:\nTwo.\n\n",
+        "The user asked:\n",
+        "/about\n\n",
+        "claude-made-up answered:\nThree.\n\n",
+        "--- notes.txt ---\nfirst line\n--- end of notes.txt ---\n\n",
+        "Request:\n",
+        "And now?",
+    ]
+
+
+def test_a_session_that_has_seen_the_conversation_is_told_nothing_twice() -> None:
+    """In the vendor's own session the earlier turns and the instruction stand already; what is new comes with it."""
+    picture = Part(name="a.png", mime_type="image/png", data=b"made up")
+    history = [turn("One?", "Two.")]
+
+    assert prompt_blocks(asked("And now?", "be brief", history), seen=True) == ["And now?"]
+    assert prompt_blocks(asked("And now?", "be brief", history, [picture]), seen=True) == [
+        acp.Data("image/png", b"made up"),
+        "Request:\n",
+        "And now?",
+    ]
+
+
+PARTS = st.lists(
+    st.one_of(
+        st.builds(Part, name=TEXT, mime_type=st.just("text/plain"), text=TEXT),
+        st.builds(Part, name=TEXT, mime_type=st.just("application/pdf"), data=st.binary(max_size=9)),
+    ),
+    max_size=2,
+)
+TURNS = st.lists(st.builds(turn, TEXT, TEXT, st.sampled_from(["claude", "gemini"]), parts=PARTS), max_size=3)
+
+
+@given(TEXT, st.one_of(st.none(), TEXT), TURNS, PARTS, st.booleans())
+def test_every_prompt_is_the_last_block_untouched(
+    prompt: str, system: str | None, history: list[Exchange], parts: list[Part], seen: bool
+) -> None:
+    """G3: character for character, whatever stands before it; and the CLI never sees the beginning of a command."""
+    blocks = prompt_blocks(asked(prompt, system, history, parts), seen=seen)
 
     assert blocks[-1] == prompt
-    assert blocks[0][:1].isalnum()
-    assert len(blocks) <= 2
+    assert taken_for_a_command(blocks)[:1] not in {"/", "$"}
+    if not parts:
+        assert isinstance(blocks[0], str)
+        assert blocks[0][:1].isalnum()
+
+
+@given(TURNS, PARTS)
+def test_every_earlier_turn_is_told_whole_and_in_order(history: list[Exchange], parts: list[Part]) -> None:
+    """Nothing of a conversation is left out, cut or moved for a session that has not seen it."""
+    told = "".join(
+        block if isinstance(block, str) else f"<{block.content!r}>"
+        for block in prompt_blocks(asked("End?", None, history, parts), seen=False)
+    )
+    expected = [
+        wanted
+        for exchange in history
+        for wanted in (*map(_shown, exchange.parts), f"{exchange.prompt}\n\n", f":\n{exchange.answer}\n\n")
+    ]
+
+    at = 0
+    for wanted in [*expected, *map(_shown, parts), "End?"]:
+        at = told.index(wanted, at) + len(wanted)
+    assert at == len(told)
+
+
+def _shown(part: Part) -> str:
+    return part.shown if part.data is None else f"<{part.data!r}>"
 
 
 # -- the end of a turn -------------------------------------------------------------------------------------------------

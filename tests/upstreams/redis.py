@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, RedisError
+from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError
 from redis.retry import Retry
 
 DEADLINE_S = 30.0
@@ -78,7 +78,7 @@ class RedisServer:
                 client.config_set(name.replace("_", "-"), value)
 
     def start(self) -> Self:
-        """Start it and wait until it answers."""
+        """Start it and wait until it answers, were it that it still loads its file."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         given = {
             "bind": "127.0.0.1",
@@ -105,7 +105,7 @@ class RedisServer:
             with self.client() as client:
                 client.ping()
         except (RedisError, OSError) as error:
-            return isinstance(error, AuthenticationError)
+            return isinstance(error, AuthenticationError | BusyLoadingError)
         return True
 
     def stop(self) -> None:

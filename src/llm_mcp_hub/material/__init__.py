@@ -2,7 +2,7 @@
 
     rules        which names, contents and kinds (pure)        reading      race-free opening below the roots
     repository   a repository's files, and a copy to work on   git          one git command at a time
-    difference   the diff
+    diff         what differs
 
 Everything is bounded, in number and in size. What is refused is refused as a whole request, with the name as the
 caller gave it and one reason; nothing is cut, skipped or shortened in silence, and no error holds a content.
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from llm_mcp_hub.conversation import Part, whole
 from llm_mcp_hub.errors import InvalidRequest
-from llm_mcp_hub.material.difference import GitDiff, difference
+from llm_mcp_hub.material.diff import GitDiff, difference
 from llm_mcp_hub.material.reading import REFUSED, Roots
 from llm_mcp_hub.material.repository import work_tree
 from llm_mcp_hub.material.rules import (
@@ -78,7 +78,8 @@ class Material:
         Args:
             roots: folders that files may be read from; none: only attachments are taken.
             around: the environment, of which git gets no more than any child.
-            closed: files and folders that are never read, whatever they are called: the hub's own.
+            closed: files and folders that are never read, whatever they are called: the hub's own. A root that is
+                inside one of them is open all the same.
             scratch: where git's working folders are made (0700, removed at once, or with this one if the hub dies);
                 None: where the system has its temporary files.
         """
@@ -199,13 +200,12 @@ class _Basket:
 
     def add(self, part: Part) -> None:
         """Take a part, if it fits in. Raises InvalidRequest."""
-        if part.text is not None:
-            self._text -= part.size
-        else:
-            self._data -= part.size
+        self._text -= len(part.text or "")
+        self._data -= len(part.data or b"")
         if self._text < 0:
             raise self.refusal(
-                f'With "{shown(part.name)}" the texts are longer than {TEXT_LIMIT:,} characters.', "Name fewer of them."
+                f'With "{shown(part.name)}" the texts are longer than {TEXT_LIMIT:,} characters.',
+                "Name fewer files, or fewer `paths` of the diff.",
             )
         if self._data < 0:
             raise self.refusal(

@@ -50,17 +50,24 @@ class Git:
                 "GIT_DIR": str(place / "git"),
             },
         )
+        self._ours = {"GIT_WORK_TREE": str(place / "tree"), "GIT_INDEX_FILE": str(place / "ours")}
+        borrowed = str(place / "borrowed").replace("\\", "\\\\").replace('"', '\\"')
+        self._borrowed = {"GIT_ALTERNATE_OBJECT_DIRECTORIES": f'"{borrowed}"'}  # quoted: a colon would part it
         self._program = program(around)
 
     async def there(self, *command: str, limit: int, at: str | None = None) -> bytes:
         """What a command in the real work tree prints, with a copy of its index; `at` a folder in it."""
         variables = {"GIT_WORK_TREE": self._top, "GIT_INDEX_FILE": str(self._place / "index")}
-        return await self._printed(command, b"", limit, at or self._top, variables)
+        return await self._printed(command, b"", limit, at or self._top, {**variables, **self._borrowed})
 
     async def here(self, *command: str, given: bytes = b"", limit: int = 1_000_000) -> bytes:
         """What a command in the folder of copies prints, with an index of ours; `given` is its input."""
-        variables = {"GIT_WORK_TREE": str(self._place / "tree"), "GIT_INDEX_FILE": str(self._place / "ours")}
-        return await self._printed(command, given, limit, str(self._place / "tree"), variables)
+        return await self._printed(command, given, limit, str(self._place / "tree"), {**self._ours, **self._borrowed})
+
+    async def noted(self, *command: str, given: bytes = b"") -> bytes:
+        """The same for a command that writes objects. It sees ours only: of one that the repository has already, git
+        would mark the file there as used again."""
+        return await self._printed(command, given, 1_000_000, str(self._place / "tree"), self._ours)
 
     async def _printed(
         self, command: tuple[str, ...], given: bytes, limit: int, at: str, variables: Mapping[str, str]

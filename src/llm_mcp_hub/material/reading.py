@@ -50,13 +50,13 @@ class Roots:
     """The folders that files may be read from. The first one is where relative paths start."""
 
     def __init__(self, roots: Sequence[Path], closed: Sequence[Path] = ()) -> None:
-        """`closed`: folders and files that are never read, though they be inside a root."""
+        """`closed`: folders and files that are never read, unless a root is further inside."""
         as_given = [(os.path.abspath(root), os.path.realpath(root)) for root in roots]  # noqa: PTH100 -- links stay
         self.folders = tuple(dict.fromkeys(real for _, real in as_given))
         """As they really are: no link in them."""
         spelled = {**dict(as_given), **{real: real for real in self.folders}}
         self._spelled = sorted(spelled.items(), key=lambda pair: -len(pair[0]))
-        self._closed = (*(os.path.realpath(path) for path in closed), *_OF_THE_SYSTEM)
+        self._closed = tuple(os.path.realpath(path) for path in closed)
 
     def holding(self, path: str) -> str | None:
         """The innermost root that holds this absolute path without links, None if there is none."""
@@ -65,7 +65,7 @@ class Roots:
     def may_show(self, path: str) -> bool:
         """Whether the names below its root, of an absolute path without links, allow to show what is there."""
         root = self.holding(path)
-        if root is None or self._is_closed(path):
+        if root is None or self._is_closed(path, root):
             return False
         return not any_refused([_last(root), *_names(path, root)])
 
@@ -121,7 +121,7 @@ class Roots:
                 continue
             if refused(way.names[-1] if way.names else _last(way.root), name):
                 raise Unreadable(*REFUSED)
-            if self._is_closed("/".join((way.root.rstrip("/"), *way.names, name))):
+            if self._is_closed("/".join((way.root.rstrip("/"), *way.names, name)), way.root):
                 raise Unreadable(*REFUSED)
             mode = os.stat(name, dir_fd=way.here, follow_symlinks=False).st_mode
             if stat.S_ISLNK(mode):
@@ -138,8 +138,9 @@ class Roots:
                 return way.file(name)
         raise Unreadable(*_FOLDER)
 
-    def _is_closed(self, path: str) -> bool:
-        return any(is_inside(path, closed) for closed in self._closed)
+    def _is_closed(self, path: str, root: str) -> bool:
+        shut = (closed for closed in self._closed if closed == root or not is_inside(root, closed))
+        return any(is_inside(path, closed) for closed in (*shut, *_OF_THE_SYSTEM))
 
     def _told(self, error: OSError | ValueError, path: str) -> Unreadable:
         number = error.errno if isinstance(error, OSError) else errno.ENOENT

@@ -127,9 +127,8 @@ def _real(folder: str | Path, name: bytes = b"") -> Path:
 
 def prepare(repository: Repository, place: Path) -> None:
     """Make the folder that git works in. Raises Unreadable and OSError."""
-    for name in ("home", "tree", "borrowed", "git/info", "git/objects/info"):
+    for name in ("home", "tree", "borrowed", "git/info", "git/objects"):
         (place / name).mkdir(parents=True)
-    (place / "git/objects/info/alternates").write_text("../../borrowed\n")
     (place / "git/config").write_text(_SETTINGS)
     for name in ("objects", "refs"):
         _demand_plain(repository.common / name)

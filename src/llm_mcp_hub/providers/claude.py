@@ -189,12 +189,14 @@ class ClaudeProvider:
                 action="Ask again.",
                 provider=NAME,
                 partial_text=turn.text or None,
+                transient=True,
             ) from error
         raise UpstreamError(
             "Claude's CLI ended without an answer.",
             action="Ask again.",
             provider=NAME,
             partial_text=turn.text or None,
+            transient=True,
         )
 
     # -- paid extra usage -------------------------------------------------------------------------------------------

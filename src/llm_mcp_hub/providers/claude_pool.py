@@ -300,6 +300,7 @@ class Pool:
                 f"Claude's CLI did not start ({type(error).__name__}).",
                 action="Try again; if it stays so: pip install --force-reinstall claude-agent-sdk",
                 provider=NAME,
+                transient=True,
             ) from error
         except BaseException:
             self.drop_later(connected)

@@ -174,6 +174,7 @@ class Turn:
                 provider=NAME,
                 retry_after_s=max(0, round(reset - time.time())) if reset else None,
                 partial_text=partial,
+                only_model=self._rejected_window.endswith("_opus"),
             )
         if message.stop_reason == "refusal":
             return Refused("Claude declined to answer this.", action="Put the question differently.", provider=NAME)
@@ -209,6 +210,7 @@ class Turn:
                 provider=NAME,
                 retry_after_s=30,
                 partial_text=partial,
+                transient=True,
             )
         if kind == "model_not_found" or status == 404:
             return ModelUnavailable(
@@ -234,6 +236,7 @@ class Turn:
                 provider=NAME,
                 retry_after_s=60,
                 partial_text=partial,
+                transient=True,
             )
         if status is None and "timed out" in said.lower():  # with a status it is the API's text, which may quote us
             return Timeout("Claude did not answer in time.", action="Try again.", provider=NAME, partial_text=partial)
@@ -248,6 +251,7 @@ class Turn:
             action="Try again.",
             provider=NAME,
             partial_text=partial,
+            transient=status is not None or kind == "server_error",
         )
 
 

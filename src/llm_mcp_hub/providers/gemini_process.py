@@ -464,7 +464,9 @@ class Process:
 
 
 def _gone() -> UpstreamError:
-    return UpstreamError("Gemini's CLI ended before the answer did.", action="Ask again.", provider=NAME)
+    return UpstreamError(
+        "Gemini's CLI ended before the answer did.", action="Ask again.", provider=NAME, transient=True
+    )
 
 
 def _retrieve(waiting: asyncio.Future[acp.Reply]) -> None:

@@ -218,6 +218,7 @@ def prompt_error(
                 provider=NAME,
                 retry_after_s=round(wait) if wait else None,
                 partial_text=partial,
+                only_model=True,  # Google counts by model
             )
         return RateLimited(
             "Gemini is limiting requests for the moment.",
@@ -225,6 +226,7 @@ def prompt_error(
             provider=NAME,
             retry_after_s=max(1, round(wait)) if wait else 30,
             partial_text=partial,
+            transient=True,
         )
     if code == 400 or code in {-32602, -32603}:
         return InvalidRequest(
@@ -236,7 +238,7 @@ def prompt_error(
         message = f"Google's Code Assist failed: {quoted(said)}"
     else:
         message = f"Gemini failed{f' (HTTP {code})' if code and 500 <= code < 600 else ''}."
-    return UpstreamError(message, action="Try again.", provider=NAME, partial_text=partial)
+    return UpstreamError(message, action="Try again.", provider=NAME, partial_text=partial, transient=True)
 
 
 def _unverified() -> AccountIneligible:

@@ -22,7 +22,7 @@ async def listed(hub: Hub, principal: str) -> list[types.Resource]:
     """The status of the logins, and the caller's last conversations; without those where the store is away."""
     tokens = types.Resource(uri=TOKENS, name="tokens", title="Status of the logins", mime_type="application/json")
     try:
-        conversations = await hub.conversations(principal, LISTED)
+        conversations = await hub.transcripts.newest(principal, LISTED)
     except HubError:
         conversations = []
     return [
@@ -58,7 +58,7 @@ async def read(hub: Hub, principal: str, uri: str) -> types.ReadResourceResult:
     if named is None:
         raise MCPError(code=types.INVALID_PARAMS, message="Resource not found")
     try:
-        head, turns = await hub.conversation(principal, named[1])
+        head, turns = await hub.transcripts.get(principal, named[1])
     except HubError as error:
         if error.code == "not_found":
             raise MCPError(code=types.INVALID_PARAMS, message="Resource not found") from None

@@ -41,7 +41,7 @@ NO_TRUST = (
 NO_LOGIN = ("The Redis server refuses the login in REDIS_URL.", "Correct user and password in REDIS_URL.")
 NO_RIGHT = (
     "The Redis user in REDIS_URL may not do what the hub needs.",
-    "Allow that user: ~hub:* +@read +@write +@scripting +@connection +time",
+    "Allow that user: ~hub:* +@read +@write +@scripting +@connection +time -@dangerous",
 )
 NO_DATABASE = ("The Redis server has no database of the number in REDIS_URL.", "Correct REDIS_URL.")
 NO_CLUSTER = ("The Redis server of REDIS_URL is part of a cluster.", "Use a Redis server that is none.")

@@ -22,7 +22,6 @@ local function sound(key, kind)  -- what is of another kind is nobody's
 end
 local function clock() local t = redis.call('TIME') return t[1] * 1000000 + t[2] end
 local function number(n) return string.format('%.0f', n) end
-local function last(key) return tonumber(redis.call('ZRANGE', key, -1, -1, 'WITHSCORES')[2] or 0) end
 local function place(key)  -- false where there is no record
   local head = redis.pcall('GETRANGE', key, 0, 18)
   return type(head) == 'string' and string.match(head, '^1:(%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d):$') or false
@@ -38,21 +37,23 @@ end
 _PUT = """
 local record, list = KEYS[1], KEYS[2]
 local at = place(record)
-local new = false
+local new, far = false, nil
 if list then
   sound(list, 'zset')
   local score = at and redis.call('ZSCORE', list, record)
   new = not (score and tonumber(score) == tonumber(at))
   if new then
-    local now = clock()
-    redis.call('ZREMRANGEBYSCORE', list, number(now + 31536000000000), '+inf')  -- no hub's: nothing could follow it
-    at = string.format('%016.0f', math.max(now, last(list) + 1))
+    far = number(clock() + 31536000000000)
+    local last = redis.call('ZREVRANGEBYSCORE', list, far, '-inf', 'WITHSCORES', 'LIMIT', 0, 1)[2] or 0
+    at = string.format('%016.0f', math.max(clock(), tonumber(last) + 1))
   end
 end
+-- The first write: where this one is refused, as on a full server, nothing has been done yet.
 redis.call('SET', record, '1:' .. (at or '0000000000000000') .. ':' .. ARGV[1], 'PX', ARGV[2])
 if list then
   if new then
     redis.call('ZADD', list, at, record)
+    redis.call('ZREMRANGEBYSCORE', list, '(' .. far, '+inf')  -- no hub's: none of ours could ever follow it
     -- A few at random each time: however long the list's first stays, few that are gone are ever left in it.
     local some = redis.call('ZRANDMEMBER', list, 8, 'WITHSCORES')
     for i = 1, #some, 2 do
@@ -142,7 +143,8 @@ end
 local function hold(til, since, holder, ttl, kept, anew)
   redis.call('ZADD', til, number(now + ttl), holder)
   if anew or not redis.call('ZSCORE', since, holder) then
-    redis.call('ZADD', since, number(last(since) + 1), holder)
+    local last = redis.call('ZRANGE', since, -1, -1, 'WITHSCORES')[2] or 0
+    redis.call('ZADD', since, number(last + 1), holder)
   end
   redis.call('PEXPIRE', til, kept)
   redis.call('PEXPIRE', since, kept)
@@ -180,7 +182,7 @@ for i = 1, #ARGV do
 end
 """
 
-# KEYS until, since; ARGV kept. Holders in order; whether live, and which.
+# KEYS until, since; ARGV kept. The holders in order: those that live, and those that have lapsed.
 _HOLDERS = """
 local live, over = {}, {}
 local function all(key)
@@ -193,8 +195,9 @@ for i = 1, #those, 2 do ends[those[i]] = tonumber(those[i + 1]) end
 local order = all(KEYS[2])
 for i = 1, #order, 2 do
   local till = ends[order[i]]
-  if till and till <= now then over[#over + 1] = order[i]
-  elseif till and till <= now + tonumber(ARGV[1]) then live[#live + 1] = order[i] end
+  if till and math.abs(till - now) <= tonumber(ARGV[1]) then
+    if till <= now then over[#over + 1] = order[i] else live[#live + 1] = order[i] end
+  end
 end
 return {live, over}
 """

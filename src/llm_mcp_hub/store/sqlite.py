@@ -28,6 +28,7 @@ T = TypeVar("T")
 FILE = "hub.sqlite3"
 BUSY_S = 5.0
 """How long a call waits for other hubs' writes, its time in our own queue included."""
+FOREVER = float("inf")
 TIDY_S = 60.0
 TIDY_ROWS = 500
 """At most so many of each kind are removed at once: a tidying never holds up another hub's write for long."""
@@ -243,17 +244,16 @@ class SqliteStore:
         await self._write(work)
 
     async def holders(self, lease: str) -> list[str]:
-        select = "SELECT holder FROM leases WHERE lease = ? AND ends > ? ORDER BY since, holder"
-        name = name_to_bytes(lease)
-        return await self._run(
-            lambda db, now: [name_from_bytes(row[0]) for row in db.execute(select, (name, now)).fetchall()]
-        )
+        return await self._holding(lease, lambda now: (now, FOREVER))
 
     async def lapsed(self, lease: str) -> list[str]:
-        select = "SELECT holder FROM leases WHERE lease = ? AND ends <= ? ORDER BY since, holder"
+        return await self._holding(lease, lambda now: (now - LAPSED_KEPT_S, now))
+
+    async def _holding(self, lease: str, between: Callable[[float], tuple[float, float]]) -> list[str]:
+        select = "SELECT holder FROM leases WHERE lease = ? AND ends > ? AND ends <= ? ORDER BY since, holder"
         name = name_to_bytes(lease)
         return await self._run(
-            lambda db, now: [name_from_bytes(row[0]) for row in db.execute(select, (name, now)).fetchall()]
+            lambda db, now: [name_from_bytes(row[0]) for row in db.execute(select, (name, *between(now))).fetchall()]
         )
 
     async def lapse(self, leases: Sequence[str], *, holders_of: str) -> None:

@@ -224,7 +224,7 @@ async def _revision(git: Git, base: str) -> tuple[str, str]:
     if commit:
         return f"Working tree against {base} ({commit[:12]}).", commit
     if base == "HEAD" and not await parsed("HEAD"):
-        return "Working tree; nothing is committed yet.", (await git.here("mktree")).decode().strip()
+        return "Working tree; nothing is committed yet.", (await git.noted("mktree")).decode().strip()
     raise Unreadable(f'there is no commit "{shown(base)}"', "Give a branch, a tag or a commit of the repository.")
 
 
@@ -341,13 +341,13 @@ def _write(target: Path, content: bytes, mode: int) -> None:
 async def _diff(git: Git, sides: _Sides, submodules: Mapping[bytes, str]) -> str:
     """The diff of the two sides: the old ones as a tree, the new ones as an index."""
     old = [b"%o %s\t%s\0" % (c.old_mode, c.old_id.encode(), c.path) for c in sides.changes.values() if c.old_mode]
-    await git.here("update-index", "-z", "--index-info", given=b"".join(old))
-    tree = (await git.here("write-tree", "--missing-ok")).decode().strip()
+    await git.noted("update-index", "-z", "--index-info", given=b"".join(old))
+    tree = (await git.noted("write-tree", "--missing-ok")).decode().strip()
     gone = [b"0 %s\t%s\0" % (b"0" * len(tree), c.path) for c in sides.changes.values() if c.new_mode == _NOTHING]
     moved = [b"%o %s\t%s\0" % (_SUBMODULE, commit.encode(), path) for path, commit in submodules.items()]
-    await git.here("update-index", "-z", "--index-info", given=b"".join(gone + moved))
+    await git.noted("update-index", "-z", "--index-info", given=b"".join(gone + moved))
     staged = [c.path + b"\0" for c in sides.changes.values() if c.new_mode not in (_NOTHING, _SUBMODULE)]
-    await git.here("update-index", "-z", "--add", "--replace", "--stdin", given=b"".join(staged))
+    await git.noted("update-index", "-z", "--add", "--replace", "--stdin", given=b"".join(staged))
     printed = await git.here("diff", "--cached", "--find-renames", "-l400", *_SAFE, tree, limit=4 * TEXT_LIMIT)
     return printed.decode("utf-8", "replace").replace("\0", "\ufffd")
 

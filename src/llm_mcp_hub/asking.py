@@ -1,0 +1,258 @@
+"""One accepted ask, brought to its end. Knows the provider's events, the clock and the records; nothing of callers.
+
+It waits for its place, lets the provider stream while three deadlines watch (the whole answer, its first text,
+silence), submits anew what failed in passing as long as no text has come, and writes down how it ended. However it
+ends, its place is free again and its provider is quiet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import anyio
+import structlog
+
+from llm_mcp_hub.conversation import Answer, Ask, Characters, Exchange, QuotaWindow, whole
+from llm_mcp_hub.cooldown import CoolDowns
+from llm_mcp_hub.credentials.status import TokenStatus
+from llm_mcp_hub.errors import HubError, Internal, StoreUnavailable, Timeout
+from llm_mcp_hub.journal import Record, failed, now
+from llm_mcp_hub.places import Places, Seat
+from llm_mcp_hub.providers.base import Event, Finished, Provider, Restarted, Text
+from llm_mcp_hub.running import Floor, Running
+from llm_mcp_hub.transcripts import Transcripts
+
+TRIES = 3
+RETRY_S = 0.5
+"""Before the second try; twice that before the third, each with chance in it."""
+LONGEST_PAUSE_S = 5.0
+UNSAVED = "the hub's store cannot be reached: this answer cannot be fetched again"
+
+log = structlog.stdlib.get_logger("llm_mcp_hub.hub")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A provider in the table: how it is driven, how its login is read, how many asks may run at once.
+
+    `login` names the login without telling it: what a provider has refused counts for that login.
+    """
+
+    provider: Provider
+    status: Callable[[], TokenStatus]
+    concurrency: int
+    login: Callable[[], str] = lambda: ""
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """Seconds. `whole` is the default of an ask that names none."""
+
+    whole: float
+    first_text: float
+    idle: float
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """What an ask needs on its way. `told` makes an error what its caller gets."""
+
+    places: Mapping[str, Places]
+    floor: Floor
+    transcripts: Transcripts
+    cooldowns: CoolDowns
+    deadlines: Deadlines
+    quota: dict[str, tuple[QuotaWindow, ...]]
+    """What the last answer of each provider said of its windows."""
+    told: Callable[[HubError, Ask, str], HubError]
+
+    async def run(self, entry: Entry, running: Running, seat: Seat) -> None:
+        """Bring an accepted ask to its end, whatever happens to it. Raises nothing."""
+        ask = running.ask
+        said = log.bind(ask_id=ask.ask_id, provider=ask.provider, model=ask.model, prompt_chars=len(ask.prompt))
+        said.debug("ask taken")
+        try:
+            try:
+                await self._seated(running, seat)
+                end_of_it = await self._tries(entry.provider, running)
+                running.whole = True
+                running.answer = await self._kept(entry, running, end_of_it)
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await self.places[ask.provider].leave(seat)
+        except HubError as error:
+            await self._note_limit(entry, ask, error)
+            running.error = self.told(error, ask, ask.ask_id)
+            said.warning("ask failed", code=error.code, duration_ms=_ms(running.began))
+        except asyncio.CancelledError:
+            if (task := asyncio.current_task()) is not None:
+                task.uncancel()  # it has done its work; what follows must be able to wait
+            running.error = self.told(running.why or stopped(ask), ask, ask.ask_id)
+            said.info("ask cancelled", code=running.error.code, duration_ms=_ms(running.began))
+        except Exception as error:
+            broke = Internal("The hub itself failed.", action="See the hub's log for this ask_id.")
+            running.error = self.told(broke, ask, ask.ask_id)
+            running.error.__cause__ = error
+            said.exception("ask broke", error=type(error).__name__, duration_ms=_ms(running.began))
+        with anyio.CancelScope(shield=True):
+            await self.floor.leave(running, _ended(running))
+        if running.answer is not None:
+            said.info(
+                "ask answered",
+                served=running.answer.model,
+                stop_reason=running.answer.stop_reason,
+                answer_chars=len(running.answer.text),
+                duration_ms=running.answer.duration_ms,
+                first_text_ms=running.answer.first_text_ms,
+            )
+
+    async def _seated(self, running: Running, seat: Seat) -> None:
+        ask = running.ask
+        done, _ = await asyncio.wait([seat.granted], timeout=_left(running))
+        if not done:
+            raise Timeout(
+                f"No place became free within {ask.timeout_s:.0f} s.",
+                action="Try again, or with a larger timeout_s.",
+            )
+
+    async def _tries(self, provider: Provider, running: Running) -> Finished:
+        """The answer, submitted anew after a passing failure as long as no text has come."""
+        for number in range(1, TRIES + 1):
+            try:
+                return await self._converse(provider, running)
+            except HubError as error:
+                pause = RETRY_S * 2 ** (number - 1) * random.uniform(1, 2)  # noqa: S311 - chance, no secret
+                if error.code == "rate_limited":
+                    pause = max(pause, error.retry_after_s or 0)
+                if (
+                    not error.transient
+                    or running.first_text_ms is not None
+                    or number == TRIES
+                    or pause > min(LONGEST_PAUSE_S, _left(running) - 1)
+                ):
+                    raise
+                log.info("ask tried again", ask_id=running.ask.ask_id, provider=running.ask.provider, code=error.code)
+                await asyncio.sleep(pause)
+        raise AssertionError  # pragma: no cover - the last try returned or raised
+
+    async def _converse(self, provider: Provider, running: Running) -> Finished:
+        ask, seen = running.ask, running.watch
+        characters = Characters()
+        started = quiet_since = time.monotonic()
+        async with contextlib.aclosing(provider.ask(ask)) as events:
+            while True:
+                whole_by = running.began + ask.timeout_s
+                # An answer that began and begins anew has begun: only silence and the whole deadline watch it now.
+                first = started + self.deadlines.first_text if running.first_text_ms is None else whole_by
+                limit = min(whole_by, first, quiet_since + self.deadlines.idle)
+                event: Event | None = None
+                try:
+                    with anyio.move_on_after(max(0.0, limit - time.monotonic())):
+                        event = await anext(events)
+                except StopAsyncIteration:
+                    raise Internal("The provider ended without an answer.", action="Ask again.") from None
+                if event is None:  # and not by a TimeoutError: a provider may break with one of its own
+                    raise self._too_late(ask, limit, whole_by, first)
+                quiet_since = time.monotonic()
+                if isinstance(event, Text):
+                    event = Text(characters.joined(event.piece))
+                    if running.first_text_ms is None:
+                        running.first_text_ms = _ms(running.began)
+                        log.debug("first text", ask_id=ask.ask_id, first_text_ms=running.first_text_ms)
+                elif isinstance(event, Restarted):
+                    characters = Characters()
+                seen.saw(event)
+                if isinstance(event, Finished):
+                    return event
+
+    def _too_late(self, ask: Ask, limit: float, whole_by: float, first: float) -> Timeout:
+        if limit == whole_by:
+            message, action = f"No whole answer within {ask.timeout_s:.0f} s.", "Ask again with a larger timeout_s."
+        elif limit == first:
+            message = f"No text within {self.deadlines.first_text:.0f} s."
+            action = "Try again; the operator can raise HUB_FIRST_TEXT_TIMEOUT_S."
+        else:
+            message = f"Nothing came for {self.deadlines.idle:.0f} s."
+            action = "Try again; the operator can raise HUB_IDLE_TIMEOUT_S."
+        return Timeout(message, action=action)
+
+    async def _kept(self, entry: Entry, running: Running, finished: Finished) -> Answer:
+        """The answer, once its turn stands in the transcript."""
+        ask = running.ask
+        text = whole(finished.text)
+        warnings = list(finished.warnings)
+        turn = Exchange(
+            ask_id=ask.ask_id,
+            provider=ask.provider,
+            model=finished.model,
+            prompt=ask.prompt,
+            parts=ask.parts,
+            answer=text,
+            at=now(),
+        )
+        conversation_id: str | None = ask.conversation_id
+        try:
+            if not await self.transcripts.add(ask, turn):
+                warnings.append("another turn came in between: this one is not in the conversation")
+            if finished.blocks is not None:
+                await self._note_limit(entry, ask, finished.blocks)
+        except StoreUnavailable:
+            conversation_id = ask.conversation_id if ask.history else None
+            warnings.append(UNSAVED)
+        self.quota[ask.provider] = finished.quota or self.quota.get(ask.provider, ())
+        return Answer(
+            ask_id=ask.ask_id,
+            status="completed",
+            provider=ask.provider,
+            model=finished.model,
+            model_source=finished.model_source,
+            text=text,
+            conversation_id=conversation_id,
+            stop_reason=finished.stop_reason,
+            usage=finished.usage,
+            duration_ms=_ms(running.began),
+            first_text_ms=running.first_text_ms,
+            billing=finished.billing,
+            warnings=tuple(warnings),
+        )
+
+    async def _note_limit(self, entry: Entry, ask: Ask, error: HubError) -> None:
+        if error.code in {"quota_exhausted", "billing_blocked"}:
+            with contextlib.suppress(StoreUnavailable):
+                await self.cooldowns.note(ask.provider, entry.login(), ask.model, error)
+
+
+def _ended(running: Running) -> Record:
+    """The record of an ask that has just ended."""
+    if running.answer is None:
+        error = running.error or stopped(running.ask)
+        partial = error.partial_text or running.watch.text
+        error.partial_text = partial
+        return failed(running.record, error, partial)
+    return running.record.model_copy(
+        update={"status": "completed", "answer": running.answer, "partial_text": None, "updated_at": now()}
+    )
+
+
+def stopped(ask: Ask) -> HubError:
+    """What an ask ends with when its hub is stopped."""
+    return Internal(
+        "The hub was stopped before the answer was whole.",
+        action="Ask again; what had come is kept.",
+        provider=ask.provider,
+        retryable=True,
+    )
+
+
+def _left(running: Running) -> float:
+    """Seconds until the ask's deadline."""
+    return max(0.0, running.began + running.ask.timeout_s - time.monotonic())
+
+
+def _ms(since: float) -> int:
+    return round((time.monotonic() - since) * 1000)
