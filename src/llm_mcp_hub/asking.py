@@ -119,6 +119,7 @@ class Asking:
                 f"No place became free within {ask.timeout_s:.0f} s.",
                 action="Try again, or with a larger timeout_s.",
             )
+        running.held.append(self.places[ask.provider].held(seat))
 
     async def _tries(self, provider: Provider, running: Running) -> Finished:
         """The answer, submitted anew after a passing failure as long as no text has come."""
@@ -163,7 +164,12 @@ class Asking:
                     event = Text(characters.joined(event.piece))
                     if running.first_text_ms is None:
                         running.first_text_ms = _ms(running.began)
-                        log.debug("first text", ask_id=ask.ask_id, first_text_ms=running.first_text_ms)
+                        log.debug(
+                            "first text",
+                            ask_id=ask.ask_id,
+                            provider=ask.provider,
+                            first_text_ms=running.first_text_ms,
+                        )
                 elif isinstance(event, Restarted):
                     characters = Characters()
                 seen.saw(event)

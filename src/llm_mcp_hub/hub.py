@@ -21,16 +21,16 @@ import structlog
 
 from llm_mcp_hub.asking import Asking, Deadlines, Entry, stopped
 from llm_mcp_hub.checks import check_size, checked
-from llm_mcp_hub.conversation import Answer, Ask, Exchange, QuotaWindow, whole
+from llm_mcp_hub.conversation import Answer, Ask, QuotaWindow, whole
 from llm_mcp_hub.cooldown import CoolDowns
 from llm_mcp_hub.credentials.status import TokenStatus
 from llm_mcp_hub.errors import Busy, HubError, NotFound, StoreUnavailable
-from llm_mcp_hub.journal import LEASE_S, Journal, Record, opened
+from llm_mcp_hub.journal import Journal, Record, opened
 from llm_mcp_hub.material import Attachment, GitDiff, Material
 from llm_mcp_hub.places import Places
 from llm_mcp_hub.providers.base import Provider, Traits
 from llm_mcp_hub.running import Floor, Running, Watch, cancelled, end
-from llm_mcp_hub.store.base import PLACES, RUNNING, Held, Store
+from llm_mcp_hub.store.base import PLACES, RUNNING, Store
 from llm_mcp_hub.transcripts import Transcripts, fitting_system
 
 IDLE_RELEASE_S = 600.0
@@ -195,6 +195,7 @@ class Hub:
         if running is not None:
             await running.ended(max(0.0, deadline - time.monotonic()))
             return running.snapshot()
+        await self._bury_known()
         unsaved = self._floor.unsaved(principal, ask_id)
         while unsaved is None:
             record = await self._journal.get(principal, ask_id)
@@ -287,11 +288,21 @@ class Hub:
         seat = places.enter(ask.principal, ask.ask_id)
         seen.place = lambda: places.position(seat)
         try:
+            await self._bury_known()
             await self._check_cool(entry, ask)
-            ask = await self._in_conversation(ask)
-            check_size(ask, entry.provider.traits)
+            begun = bool(ask.conversation_id)
+            ask = replace(ask, conversation_id=ask.conversation_id or f"conv_{secrets.token_urlsafe(18)}")
             record = opened(ask, self._instance)
-            turn = await self._turn(record) if ask.history else None
+            held = await self._journal.hold_conversation(record, begun=begun)
+            try:
+                if begun:
+                    head, turns = await self.transcripts.get(ask.principal, ask.conversation_id)
+                    ask = replace(ask, system=fitting_system(ask.system, head.system), history=turns)
+                check_size(ask, entry.provider.traits)
+            except BaseException:
+                with contextlib.suppress(StoreUnavailable):  # it lapses
+                    await self._store.release(held)
+                raise
             try:
                 await self._journal.save(record)
                 recorded = True
@@ -300,7 +311,7 @@ class Hub:
         except BaseException:
             await places.leave(seat)
             raise
-        running = Running(ask, seen, record, began, recorded, [places.held(seat), *([turn] if turn else [])])
+        running = Running(ask, seen, record, began, recorded, held)
         running.task = asyncio.get_running_loop().create_task(self._asking.run(entry, running, seat))
         running.task.add_done_callback(lambda _: self._hold())
         self._floor.enter(running)
@@ -309,33 +320,10 @@ class Hub:
 
     async def _check_cool(self, entry: Entry, ask: Ask) -> None:
         """Raise the error that the provider would answer anyway, while its limit lasts."""
-        await self._bury_known()
         with contextlib.suppress(StoreUnavailable):  # then the provider itself will tell
             met = await self._cooldowns.met(ask.provider, entry.login(), ask.model)
             if met is not None:
                 raise met
-
-    async def _in_conversation(self, ask: Ask) -> Ask:
-        """The ask with its conversation's earlier turns, or with the name of a new conversation."""
-        if not ask.conversation_id:
-            return replace(ask, conversation_id=f"conv_{secrets.token_urlsafe(18)}")
-        head, turns = await self.transcripts.get(ask.principal, ask.conversation_id)
-        return replace(ask, system=fitting_system(ask.system, head.system), history=turns)
-
-    async def _turn(self, record: Record) -> Held:
-        """The conversation, for one turn. Raises Busy while another ask has it."""
-        turn = record.turn
-        for _ in range(2):
-            if await self._store.take(turn.lease, turn.holder, limit=1, ttl_s=LEASE_S):
-                return turn
-            # Whoever has it may be dead: to look at its ask settles that, and frees the conversation.
-            for holder in await self._store.holders(turn.lease):
-                await self._journal.get(record.principal, holder.partition("/")[2])
-        raise Busy(
-            "This conversation is still answering an earlier ask.",
-            action="Wait for that answer (ask_result lists it), or ask without conversation_id.",
-            retry_after_s=5,
-        )
 
     # -- around it -----------------------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import ValidationError
 
 from llm_mcp_hub.conversation import Answer, Ask, Noun
-from llm_mcp_hub.errors import HubError, Internal, from_details
+from llm_mcp_hub.errors import Busy, HubError, Internal, StoreUnavailable, from_details
 from llm_mcp_hub.store.base import ASK, ASKS, CANCEL, RUNNING, TALKING, Held, Store
 
 Status = Literal["accepted", "working", "completed", "failed", "cancelled"]
@@ -135,7 +135,9 @@ class Journal:
         """One's own ask as it stands; None when there is none of that id."""
         (value,) = await self._store.get(ASK.format(who=principal, ask_id=ask_id))
         record = read(Record, value)
-        return None if record is None else (await self._settled([record]))[0]
+        if record is None or (record.principal, record.ask_id) != (principal, ask_id):
+            return None
+        return (await self._settled([record]))[0]
 
     async def newest(self, principal: str, limit: int) -> list[Record]:
         """One's own last asks, the newest first."""
@@ -153,6 +155,29 @@ class Journal:
             principal, _, ask_id = rest.rpartition("/")
             if await self.get(principal, ask_id) is None:  # it ended otherwise, or was forgotten
                 await self._store.release([Held(RUNNING, f"{instance}/{rest}")])
+
+    async def hold_conversation(self, record: Record, *, begun: bool) -> list[Held]:
+        """Hold an ask's conversation for its turn. Raises Busy while another ask has it.
+
+        A conversation that has not begun is known to nobody else, so it does without the store if it must.
+        """
+        turn = record.turn
+        try:
+            for _ in range(2):
+                if await self._store.take(turn.lease, turn.holder, limit=1, ttl_s=LEASE_S):
+                    return [turn]
+                # Whoever has it may be dead: to look at its ask settles that, and frees the conversation.
+                for holder in await self._store.holders(turn.lease):
+                    await self.get(record.principal, holder.partition("/")[2])
+        except StoreUnavailable:
+            if begun:
+                raise
+            return []
+        raise Busy(
+            "This conversation is still answering an earlier ask.",
+            action="Wait for that answer (ask_result lists it), or ask without conversation_id.",
+            retry_after_s=5,
+        )
 
     async def wish_cancelled(self, ask_id: str) -> None:
         """Ask the hub that runs it, whichever it is, to cancel an ask."""

@@ -84,6 +84,8 @@ class Running:
     whole: bool = False
     """Whether the answer is there and only has to be written down: too late to end it."""
     first_text_ms: int | None = None
+    saving: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Or a beat's record of the text so far could be written over the record of the end."""
     written: int = 0
     due: float = 0.0
 
@@ -137,16 +139,17 @@ class Floor:
 
     async def leave(self, running: Running, record: Record) -> None:
         """An ask has ended, as `record` tells. Raises nothing: what the store does not take is kept here a while."""
-        running.record = record
-        try:
-            await self._journal.save(record)
-            await self._store.release(running.held)
-            running.recorded = True
-        except StoreUnavailable:
-            running.recorded = False
-            self._unsaved[record.ask_id] = record
-            while len(self._unsaved) > UNSAVED:
-                del self._unsaved[next(iter(self._unsaved))]
+        async with running.saving:
+            running.record = record
+            try:
+                await self._journal.save(record)
+                await self._store.release(running.held)
+                running.recorded = True
+            except StoreUnavailable:
+                running.recorded = False
+                self._unsaved[record.ask_id] = record
+                while len(self._unsaved) > UNSAVED:
+                    del self._unsaved[next(iter(self._unsaved))]
         self._asks.pop(running.ask.ask_id, None)
 
     async def close(self) -> None:
@@ -198,11 +201,14 @@ class Floor:
                 continue
             if running.first_text_ms is None and running.watch.position:
                 continue  # it waits
-            running.record = running.record.model_copy(update={"status": "working", "updated_at": now()})
-            running.written = running.watch.characters
-            running.due = at + running.written / WRITE_CHARS_S
-            await self._journal.save(running.snapshot())
-            running.recorded = True
+            async with running.saving:
+                if running.record.ended:
+                    continue
+                running.record = running.record.model_copy(update={"status": "working", "updated_at": now()})
+                running.written = running.watch.characters
+                running.due = at + running.written / WRITE_CHARS_S
+                await self._journal.save(running.snapshot())
+                running.recorded = True
 
     async def _save_late(self) -> None:
         for record in list(self._unsaved.values()):

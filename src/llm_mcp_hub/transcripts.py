@@ -43,7 +43,7 @@ class Transcripts:
         names = {"who": principal, "conversation_id": conversation_id}
         (value,) = await self._store.get(CONVERSATION.format(**names))
         head = read(Conversation, value)
-        if head is None:
+        if head is None or (head.principal, head.conversation_id) != (principal, conversation_id):
             raise unknown()
         entries = [read(Exchange, entry) for entry in await self._store.entries(TURNS.format(**names))]
         turns = tuple(entry for entry in entries if entry is not None)

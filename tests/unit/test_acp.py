@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -222,6 +223,17 @@ def test_what_is_not_ascii_is_sent_as_it_is() -> None:
     assert "한".encode() * 1000 in acp.prompt(1, "s", ["한" * 1000])
 
 
+def test_data_is_sent_as_a_picture_whatever_it_is() -> None:
+    """The CLI hands an image block on to the model with its type, a PDF too; a resource it would look for on disk."""
+    sent = json.loads(acp.prompt(1, "s", ["before", acp.Data("application/pdf", b"%PDF\x00\xff"), "the prompt"]))
+
+    assert sent["params"]["prompt"] == [
+        {"type": "text", "text": "before"},
+        {"type": "image", "mimeType": "application/pdf", "data": "JVBERgD/"},
+        {"type": "text", "text": "the prompt"},
+    ]
+
+
 # -- properties --------------------------------------------------------------------------------------------------------
 
 
@@ -279,15 +291,25 @@ def test_anything_like_a_message_is_decoded_or_noise(given: tuple[bytes, list[by
                 assert message.data
 
 
-@given(st.integers(min_value=0), TEXT, st.lists(TEXT, max_size=4))
-def test_a_prompt_is_one_line_and_arrives_as_it_was(number: int, session: str, texts: list[str]) -> None:
-    """No text can end the line early, and every character comes back out of it."""
-    sent = acp.prompt(number, session, texts)
+BLOCKS = st.lists(st.one_of(TEXT, st.builds(acp.Data, TEXT, st.binary(max_size=60))), max_size=4)
+
+
+@given(st.integers(min_value=0), TEXT, BLOCKS)
+def test_a_prompt_is_one_line_and_arrives_as_it_was(number: int, session: str, blocks: list[acp.Block]) -> None:
+    """No block can end the line early, and every character and every byte comes back out of it."""
+    sent = acp.prompt(number, session, blocks)
 
     assert sent.count(b"\n") == 1
     assert sent.endswith(b"\n")
     message = json.loads(sent)
     assert message["id"] == number
     assert message["params"]["sessionId"] == session
-    assert [block["text"] for block in message["params"]["prompt"]] == texts
-    assert {block["type"] for block in message["params"]["prompt"]} <= {"text"}
+    assert [_read_back(block) for block in message["params"]["prompt"]] == blocks
+
+
+def _read_back(block: dict[str, str]) -> acp.Block:
+    """A block of the wire; one of any other kind or with more in it fails."""
+    kind = block.pop("type")
+    back = block.pop("text") if kind == "text" else acp.Data(block.pop("mimeType"), base64.b64decode(block.pop("data")))
+    assert (kind in {"text", "image"}, block) == (True, {})
+    return back

@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ import psutil
 import pytest
 
 from llm_mcp_hub.children.supervision import RunFolder
-from llm_mcp_hub.conversation import Ask
+from llm_mcp_hub.conversation import Ask, Exchange
 from llm_mcp_hub.errors import HubError
 from llm_mcp_hub.providers import gemini_process
 from llm_mcp_hub.providers.base import Event, Finished, Text
+from llm_mcp_hub.providers.gemini import SESSION_TURNS
 from llm_mcp_hub.providers.gemini_process import Process
 
 pytestmark = pytest.mark.anyio
@@ -78,12 +80,14 @@ def _home(process: psutil.Process) -> str:
     return ""
 
 
-async def talk(process: Process) -> list[Event]:
-    """One ask in a new session."""
+async def talk(process: Process, ask: Ask = ASK) -> list[Event]:
+    """One ask, in the session that is there for it; an answered one is kept for the next turn."""
     async with asyncio.timeout(DEADLINE_S):
-        session = await process.take_session()
-        async with contextlib.aclosing(process.converse(session, ASK)) as events:
-            return [event async for event in events]
+        session = await process.take_session(ask)
+        async with contextlib.aclosing(process.converse(session, ask)) as events:
+            said = [event async for event in events]
+        process.keep(session, ask)
+        return said
 
 
 # -- the start ---------------------------------------------------------------------------------------------------------
@@ -273,7 +277,7 @@ async def test_a_cancelled_ask_is_quiet_or_its_process_is_gone(
     script = {"session/prompt": [chunk("half an"), *(["wait", reply(stopReason="cancelled")] if listens else [])]}
     process = await begin(script)
     async with asyncio.timeout(DEADLINE_S):
-        events = process.converse(await process.take_session(), ASK)
+        events = process.converse(await process.take_session(ASK), ASK)
         first = [event async for event in _until_text(events)]
         await events.aclose()
 
@@ -290,12 +294,218 @@ async def test_a_process_that_does_not_listen_is_left_to_the_other_asks(
     process = await begin({"session/prompt": [chunk("half an")]})
     process.active = 2
     async with asyncio.timeout(DEADLINE_S):
-        events = process.converse(await process.take_session(), ASK)
+        events = process.converse(await process.take_session(ASK), ASK)
         assert [event async for event in _until_text(events)]
         await events.aclose()
 
     assert not process.ended
     assert process.worn_out
+
+
+# -- kept sessions -----------------------------------------------------------------------------------------------------
+
+EACH: dict[str, Any] = {
+    "session/new": [reply(sessionId="next", models={"availableModels": [{"modelId": MODEL}]})],
+    "session/prompt": [chunk("Hello.", "same"), END],
+}
+"""A CLI whose sessions differ."""
+ONE, TWO, THREE = "s-000001", "s-000002", "s-000003"
+
+
+def first_turn(conversation: str, number: int = 1) -> Ask:
+    return replace(ASK, ask_id=f"ask_{conversation}_{number}", conversation_id=conversation)
+
+
+def next_turn(ask: Ask) -> Ask:
+    """The turn after this one was answered."""
+    answered = Exchange(
+        ask_id=ask.ask_id,
+        provider="gemini",
+        model=MODEL,
+        prompt=ask.prompt,
+        answer="Hello.",
+        at="2026-11-24T00:00:00.000Z",
+    )
+    number = len(ask.history) + 2
+    return replace(ask, ask_id=f"ask_{ask.conversation_id}_{number}", history=(*ask.history, answered))
+
+
+def used(tmp_path: Path) -> list[str]:
+    """The session of each prompt, in order."""
+    lines = (tmp_path / "heard").read_bytes().split(b"\n")
+    sent = [json.loads(line[line.find(b"{") :]) for line in lines if b'"session/prompt"' in line]
+    return [message["params"]["sessionId"] for message in sent]
+
+
+def blocks_of_last(tmp_path: Path) -> list[str]:
+    """The text blocks of the last prompt."""
+    line = [line for line in (tmp_path / "heard").read_bytes().split(b"\n") if b'"session/prompt"' in line][-1]
+    return [block["text"] for block in json.loads(line[line.find(b"{") :])["params"]["prompt"]]
+
+
+def written(tmp_path: Path) -> set[str]:
+    """The sessions of which the CLI's home still holds what was said."""
+    return {file.stem[-8:] for file in (tmp_path / "state").glob("run/*/gemini-*/.gemini/tmp/*/chats/session-*.jsonl")}
+
+
+async def test_the_next_turn_goes_on_in_the_session_of_the_one_before(begin: Begin, tmp_path: Path) -> None:
+    """It has seen the conversation: the prompt alone is sent."""
+    process = await begin(EACH)
+    first = first_turn("conv")
+
+    await talk(process, first)
+    await talk(process, replace(next_turn(first), prompt="And now?"))
+
+    assert used(tmp_path) == [ONE, ONE]
+    assert blocks_of_last(tmp_path) == ["And now?"]
+
+
+async def test_a_session_that_missed_a_turn_is_not_used_again(begin: Begin, tmp_path: Path) -> None:
+    """Another hub, or the other provider, answered in between: a new session is told all of it, the old one goes."""
+    process = await begin(EACH)
+    first = first_turn("conv")
+    second = next_turn(first)  # answered elsewhere
+    await talk(process, first)
+
+    await talk(process, next_turn(second))
+
+    assert used(tmp_path) == [ONE, TWO]
+    assert blocks_of_last(tmp_path).count("The user asked:\n") == 2
+    assert written(tmp_path) == {TWO}
+
+
+async def test_a_session_is_not_used_for_a_beginning_of_the_same_name(begin: Begin, tmp_path: Path) -> None:
+    """A conversation that was deleted and one without turns yet: what the session has seen does not belong there."""
+    process = await begin(EACH)
+
+    await talk(process, first_turn("conv"))
+    await talk(process, first_turn("conv", 7))
+
+    assert used(tmp_path) == [ONE, TWO]
+    assert written(tmp_path) == {TWO}
+
+
+async def test_conversations_have_sessions_of_their_own(begin: Begin, tmp_path: Path) -> None:
+    """Each goes on where it was, whatever came in between."""
+    process = await begin(EACH)
+    one, two = first_turn("conv-one"), first_turn("conv-two")
+
+    for ask in (one, two, next_turn(two), next_turn(one)):
+        await talk(process, ask)
+
+    assert used(tmp_path) == [ONE, TWO, TWO, ONE]
+
+
+async def test_a_session_is_in_one_hand(begin: Begin, tmp_path: Path) -> None:
+    """Two turns that both follow the same one: the second must not find the session that the first has taken."""
+    process = await begin(EACH)
+    first = first_turn("conv")
+    await talk(process, first)
+
+    async with asyncio.timeout(DEADLINE_S):
+        taken = [(await process.take_session(next_turn(first))).id for _ in range(2)]
+
+    assert taken == [ONE, TWO]
+
+
+async def test_an_ask_without_a_conversation_keeps_nothing(begin: Begin, tmp_path: Path) -> None:
+    """Nobody can come back to it: what was said is removed at once."""
+    process = await begin(EACH)
+
+    await talk(process)
+
+    assert used(tmp_path) == [ONE]
+    assert written(tmp_path) == set()
+
+
+async def test_a_session_answers_a_bounded_number_of_turns(
+    begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The CLI counts a session's exchanges and refuses beyond its limit: before that, a new one begins with it all."""
+    monkeypatch.setattr(gemini_process, "KEPT_TURNS", 2)
+    process = await begin(EACH)
+    ask = first_turn("conv")
+
+    for _ in range(5):
+        await talk(process, ask)
+        ask = next_turn(ask)
+
+    assert used(tmp_path) == [ONE, ONE, TWO, TWO, THREE]
+    assert blocks_of_last(tmp_path).count("The user asked:\n") == 4
+    assert written(tmp_path) == {THREE}
+
+
+def test_a_session_is_turned_over_before_the_cli_refuses() -> None:
+    """Each turn is one exchange at least, and one may be spent on a tool that there is not."""
+    assert gemini_process.KEPT_TURNS < SESSION_TURNS
+
+
+async def test_an_old_session_is_not_used_again(begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept has an end; the conversation has not."""
+    monkeypatch.setattr(gemini_process, "KEPT_S", 0.0)
+    process = await begin(EACH)
+    first = first_turn("conv")
+
+    await talk(process, first)
+    await talk(process, next_turn(first))
+
+    assert used(tmp_path) == [ONE, TWO]
+    assert written(tmp_path) == {TWO}
+
+
+async def test_a_session_that_nobody_comes_back_to_is_forgotten(
+    begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is asked any more, and what was said is removed all the same."""
+    monkeypatch.setattr(gemini_process, "KEPT_S", 0.05)
+    process = await begin(EACH)
+    await talk(process, first_turn("one"))
+    await talk(process, first_turn("two"))
+    gone = asyncio.Event()
+
+    def look() -> None:
+        gone.set() if not written(tmp_path) else asyncio.get_running_loop().call_later(0.01, look)
+
+    look()
+    async with asyncio.timeout(DEADLINE_S):
+        await gone.wait()
+
+    assert used(tmp_path) == [ONE, TWO]
+
+
+async def test_a_bounded_number_of_sessions_is_kept(
+    begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The conversation that nobody has gone on with for longest loses its session, and what it wrote."""
+    monkeypatch.setattr(gemini_process, "KEPT", 2)
+    process = await begin(EACH)
+    one, two, three = first_turn("one"), first_turn("two"), first_turn("three")
+    await talk(process, one)
+    await talk(process, two)
+    await talk(process, next_turn(one))
+
+    await talk(process, three)
+
+    assert written(tmp_path) == {ONE, THREE}
+    async with asyncio.timeout(DEADLINE_S):
+        kept = await process.take_session(next_turn(next_turn(one)))
+    assert kept.id == ONE
+
+
+async def test_what_a_forgotten_session_wrote_is_removed(begin: Begin, tmp_path: Path) -> None:
+    """A turn that failed is not in the transcript, so its session must not go on, nor its file stay."""
+    process = await begin(EACH)
+    first = first_turn("conv")
+    await talk(process, first)
+    async with asyncio.timeout(DEADLINE_S):
+        session = await process.take_session(next_turn(first))
+    assert written(tmp_path) == {ONE}
+
+    process.forget(session)
+
+    assert written(tmp_path) == set()
+    await talk(process, next_turn(first))
+    assert used(tmp_path) == [ONE, TWO]
 
 
 async def _until_text(events: AsyncGenerator[Event]) -> AsyncGenerator[Event]:

@@ -313,7 +313,7 @@ def turn(
 def taken_for_a_command(blocks: Sequence[acp.Block]) -> str:
     """What the CLI looks at: the text of all blocks before the first that is none, joined and trimmed (0.61.0)."""
     texts = itertools.takewhile(lambda block: isinstance(block, str), blocks)
-    return "".join(str(text) for text in texts).strip()
+    return re.sub(r"^[\s\ufeff]+", "", "".join(str(text) for text in texts))
 
 
 COMMANDS = ["/about", "  /memory show", "\n/help", "\ufeff/help", "$x", "!id", "@file", "-v", "\u200b/help", "'/about"]

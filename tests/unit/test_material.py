@@ -580,7 +580,7 @@ def test_everything_comes_in_the_order_files_diff_attachments(repo: Path) -> Non
 
 
 def test_a_diff_is_what_git_shows(repo: Path) -> None:
-    """Changed, added, removed, renamed, with its mode, as a link, in wide characters, staged or not: git's own words."""
+    """Changed, added, removed, renamed, with mode, as a link, in wide characters, staged or not: in git's words."""
     write(repo / "gone.txt", "gone\n")
     write(repo / "moved.txt", "".join(f"line {n}\n" for n in range(30)))
     write(repo / "크다.txt", "하나\n")

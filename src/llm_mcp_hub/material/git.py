@@ -65,8 +65,10 @@ class Git:
         return await self._printed(command, given, limit, str(self._place / "tree"), {**self._ours, **self._borrowed})
 
     async def noted(self, *command: str, given: bytes = b"") -> bytes:
-        """The same for a command that writes objects. It sees ours only: of one that the repository has already, git
-        would mark the file there as used again."""
+        """The same for a command that writes objects: it sees ours only.
+
+        Of an object that the repository has already, git would renew the file there instead.
+        """
         return await self._printed(command, given, 1_000_000, str(self._place / "tree"), self._ours)
 
     async def _printed(

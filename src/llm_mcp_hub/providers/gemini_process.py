@@ -98,6 +98,7 @@ class Process:
         self._updates: dict[str, asyncio.Queue[acp.Update | acp.Reply | None]] = {}
         self._spare: list[Session] = []
         self._kept: dict[str, Session] = {}
+        self._aging: asyncio.TimerHandle | None = None
         self._preparing = asyncio.Lock()
         self._opening = asyncio.Semaphore(OPENING_AT_ONCE)
         self._most_at_once = SPARE_SESSIONS.start
@@ -228,6 +229,8 @@ class Process:
         )
 
     async def close(self) -> None:
+        if self._aging is not None:
+            self._aging.cancel()
         with anyio.CancelScope(shield=True):
             if self._terminal is not None:
                 await self._terminal.close()
@@ -355,6 +358,18 @@ class Process:
         self._kept[ask.conversation_id] = session
         while len(self._kept) > KEPT:
             self.forget(self._kept.pop(next(iter(self._kept))))
+        if self._aging is None:
+            self._aging = asyncio.get_running_loop().call_later(KEPT_S, self._let_old_go)
+
+    def _let_old_go(self) -> None:
+        """Forget the sessions whose time is over, also where nobody asks any more: they hold what was said."""
+        self._aging = None
+        for conversation, session in list(self._kept.items()):  # the oldest first
+            left = session.since + KEPT_S - time.monotonic()
+            if left > 0:
+                self._aging = asyncio.get_running_loop().call_later(left, self._let_old_go)
+                return
+            self.forget(self._kept.pop(conversation))
 
     async def prepare(self) -> None:
         """Make sessions ahead. Raises nothing."""
