@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import os
 import select
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, cast
 
 import psutil
 import pytest
 
 from llm_mcp_hub.children.supervision import RunFolder
-from llm_mcp_hub.conversation import Ask
+from llm_mcp_hub.conversation import Ask, Exchange, Part
 from llm_mcp_hub.errors import AuthMissing
 from llm_mcp_hub.providers.base import Event, Finished, Provider, Text
 from llm_mcp_hub.providers.claude import ClaudeProvider
@@ -61,6 +63,18 @@ class Rig(Protocol):
         ...
 
     def prompt_of(self, received: Received) -> str: ...
+
+    def texts_of(self, received: Received) -> list[str]:
+        """All that the model reads, in its order: the instruction, then the conversation."""
+        ...
+
+    def answers_of(self, received: Received) -> list[str]:
+        """What stands there as the model's own earlier words."""
+        ...
+
+    def data_of(self, received: Received) -> list[tuple[str, bytes]]:
+        """Pictures and the like by type and content, in the conversation's order."""
+        ...
 
     def wait_until(self, happened: Callable[[], bool]) -> None: ...
 
@@ -115,6 +129,32 @@ class ClaudeRig:
 
     def prompt_of(self, received: Received) -> str:
         return anthropic.last_user_texts(received)[-1]
+
+    def texts_of(self, received: Received) -> list[str]:
+        spoken = [
+            str(block["text"])
+            for role, blocks in anthropic.all_blocks(received)
+            for block in blocks
+            if role != "system" and block.get("type") == "text"
+        ]
+        return [*anthropic.system_texts(received), *spoken]
+
+    def answers_of(self, received: Received) -> list[str]:
+        return [
+            str(block.get("text"))
+            for role, blocks in anthropic.all_blocks(received)
+            for block in blocks
+            if role == "assistant"
+        ]
+
+    def data_of(self, received: Received) -> list[tuple[str, bytes]]:
+        sources = [
+            cast("dict[str, str]", block["source"])
+            for _role, blocks in anthropic.all_blocks(received)
+            for block in blocks
+            if "source" in block
+        ]
+        return [(source["media_type"], base64.b64decode(source["data"])) for source in sources]
 
     def wait_until(self, happened: Callable[[], bool]) -> None:
         self.upstream.wait_until(happened, timeout=DEADLINE_S)
@@ -177,6 +217,16 @@ class GeminiRig:
     def prompt_of(self, received: Received) -> str:
         return google.prompt_texts(received)[-1]
 
+    def texts_of(self, received: Received) -> list[str]:
+        spoken = [text for _role, texts in google.all_texts(received) for text in texts]
+        return [google.system_text(received), *spoken]
+
+    def answers_of(self, received: Received) -> list[str]:
+        return [text for role, texts in google.all_texts(received) for text in texts if role == "model"]
+
+    def data_of(self, received: Received) -> list[tuple[str, bytes]]:
+        return google.all_data(received)
+
     def wait_until(self, happened: Callable[[], bool]) -> None:
         self.upstream.wait_until(happened, timeout=DEADLINE_S)
 
@@ -231,10 +281,47 @@ async def within(work: Any) -> Any:
         return await work
 
 
-def new_ask(rig: Rig, prompt: str = "Hello?", system: str | None = None) -> Ask:
-    """An ask as the hub makes it."""
+def new_ask_id() -> str:
+    return f"ask_{os.urandom(6).hex()}"
+
+
+def new_ask(rig: Rig, prompt: str = "Hello?", system: str | None = None, parts: Sequence[Part] = ()) -> Ask:
+    """An ask as the hub makes it: the first turn of a conversation of its own."""
     traits = rig.provider.traits
-    return Ask(f"ask_{os.urandom(6).hex()}", traits.name, prompt, traits.default_model, system, DEADLINE_S)
+    return Ask(
+        new_ask_id(),
+        traits.name,
+        prompt,
+        traits.default_model,
+        system,
+        DEADLINE_S,
+        conversation_id=f"conv_{os.urandom(6).hex()}",
+        parts=tuple(parts),
+    )
+
+
+def exchange(ask: Ask, text: str, provider: str | None = None, model: str | None = None) -> Exchange:
+    """The turn that this ask became with this answer, as the hub writes it down; it may be another provider's."""
+    return Exchange(
+        ask_id=ask.ask_id,
+        provider=provider or ask.provider,
+        model=model or ask.model,
+        prompt=ask.prompt,
+        parts=ask.parts,
+        answer=text,
+        at="2026-11-24T00:00:00.000Z",
+    )
+
+
+def next_ask(ask: Ask, turn: Exchange, prompt: str, parts: Sequence[Part] = ()) -> Ask:
+    """The next turn of the ask's conversation, as the hub makes it: with all that was said, and the instruction."""
+    return replace(
+        ask,
+        ask_id=new_ask_id(),
+        prompt=prompt,
+        parts=tuple(parts),
+        history=(*ask.history, turn),
+    )
 
 
 async def all_events(rig: Rig, ask: Ask) -> list[Event]:
@@ -249,7 +336,12 @@ async def all_events(rig: Rig, ask: Ask) -> list[Event]:
 
 async def answer(rig: Rig, prompt: str = "Hello?", system: str | None = None) -> Finished:
     """The end of an ask that is answered."""
-    last = (await all_events(rig, new_ask(rig, prompt, system)))[-1]
+    return await answer_to(rig, new_ask(rig, prompt, system))
+
+
+async def answer_to(rig: Rig, ask: Ask) -> Finished:
+    """The end of this ask, which is answered."""
+    last = (await all_events(rig, ask))[-1]
     assert isinstance(last, Finished)
     return last
 

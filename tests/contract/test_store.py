@@ -178,6 +178,9 @@ async def test_a_record_is_in_one_list(store: Store) -> None:
 
     assert await store.newest("old", 10) == []
     assert await store.newest("new", 10) == [b"3", b"2"]
+    await store.put("a", b"4", ttl_s=LONG_S, listed="old")
+    assert await store.newest("old", 10) == [b"4"]
+    assert await store.newest("new", 10) == [b"2"]
 
 
 async def test_many_that_have_ended_hide_none_that_has_not(shelf: Shelf, store: Store) -> None:

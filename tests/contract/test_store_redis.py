@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import subprocess
 import sys
@@ -170,6 +171,34 @@ async def test_a_hub_that_stood_still_does_not_blame_the_server(server: RedisSer
         (value,), _ = await asyncio.gather(store.get("key"), stand_still())
 
     assert value == b"value"
+
+
+async def test_large_values_have_the_time_they_need(server: RedisServer) -> None:
+    """The short time-out is for an answer's coming, not for 24 MB of it: more than what is sent in twenty times that."""
+    large = bytes(24_000_000)
+    async with at(server.url, 0.02) as store:
+        await until_written(store, "key", large)
+
+        async with asyncio.timeout(DEADLINE_S):
+            value = None
+            while value is None:  # a busy machine may need more than one try
+                with contextlib.suppress(StoreUnavailable):
+                    (value,) = await store.get("key")
+
+    assert value == large
+
+
+async def test_a_server_that_answers_at_all_is_back(server: RedisServer) -> None:
+    """Also where this user may not do what is asked of it to find out."""
+    with server.client() as client:
+        client.execute_command("ACL", "SETUSER", "hub", "on", f">{SECRET}", "~hub:*", "+@all", "-ping")
+    async with at(f"redis://hub:{SECRET}@127.0.0.1:{server.port}", 0.25) as store:
+        await until_written(store, "key", b"value")
+        server.freeze()
+        await until_refused(store)
+        server.thaw()
+
+        await until_written(store, "key", b"and on")
 
 
 async def test_nothing_of_a_store_is_left_after_its_close(server: RedisServer) -> None:
@@ -352,6 +381,19 @@ async def test_a_list_is_not_spoiled_by_strange_members(server: RedisServer, sto
     assert await store.newest("list", 100) == [b"%d" % number for number in reversed(range(20))] + [b"a"]
 
 
+async def test_a_server_whose_clock_was_set_back_keeps_the_order(server: RedisServer, store: RedisStore) -> None:
+    """What is put into a list stands behind what is in it, though its time is an earlier one."""
+    with server.client() as client:
+        seconds, _ = client.time()
+        place = (seconds + 86_400) * 1_000_000
+        client.set("hub:record:tomorrow", f"1:{place:016}:tomorrow", px=600_000)
+        client.zadd("hub:list:list", {"hub:record:tomorrow": place})
+    for name in (b"a", b"b"):
+        await store.put(name.decode(), name, ttl_s=LONG_S, listed="list")
+
+    assert await store.newest("list", 10) == [b"b", b"a", b"tomorrow"]
+
+
 async def test_nothing_stays_for_ever(server: RedisServer, store: RedisStore) -> None:
     """Every key that a hub makes has an end: a server that hubs have left becomes empty by itself."""
     await all_kinds(store)
@@ -482,7 +524,7 @@ async def test_a_server_behind_tls_is_trusted_by_its_authority_only(tmp_path: Pa
 
 async def test_a_cluster_is_told(tmp_path: Path) -> None:
     """Its nodes would each hold a part of what must be one."""
-    with RedisServer(tmp_path / "redis", cluster_enabled="yes") as server:
+    with RedisServer(tmp_path / "redis", cluster_enabled="yes", cluster_port=str(free_port())) as server:
         async with at(server.url) as store:
             assert "cluster" in (await refusal(store)).message
 

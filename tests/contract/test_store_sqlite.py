@@ -8,7 +8,9 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncGenerator, Generator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -236,6 +238,27 @@ async def test_each_step_is_taken_once_and_keeps_what_is_there(shelf: SqliteShel
     assert "newer" in (await refusal(shelf.open())).message
 
 
+def test_a_step_that_another_hub_has_just_taken_is_not_taken_again(tmp_path: Path) -> None:
+    """Two hubs of a new version start at once: the second has looked before the first was done."""
+    with closing(sqlite3.connect(tmp_path / "file", isolation_level=None)) as first, ThreadPoolExecutor(1) as thread:
+        waits = threading.Event()
+
+        def second() -> int:
+            with closing(sqlite3.connect(tmp_path / "file", timeout=DEADLINE_S, isolation_level=None)) as db:
+                db.set_trace_callback(lambda sql: waits.set() if "BEGIN" in sql else None)
+                return migrate(db)
+
+        first.execute("BEGIN IMMEDIATE")
+        migrating = thread.submit(second)
+        assert waits.wait(DEADLINE_S)
+        for statement in STEPS[0]:
+            first.execute(statement)
+        first.execute("PRAGMA user_version = 1")
+        first.execute("COMMIT")
+
+        assert migrating.result(DEADLINE_S) == len(STEPS)
+
+
 def test_a_step_that_fails_changes_nothing(tmp_path: Path) -> None:
     """Half a migration would be a file that no version can read."""
     broken = (*STEPS, ("ALTER TABLE records ADD COLUMN colour TEXT", "UPDATE no_such_table SET a = 1"))
@@ -299,11 +322,15 @@ async def test_a_file_that_was_taken_away_is_begun_anew(shelf: SqliteShelf) -> N
     """Who empties the state folder under a running hub gets a hub that still shares what it writes."""
     store = shelf.open()
     await store.put("key", b"before", ttl_s=LONG_S)
-    shutil.rmtree(shelf.folder)
+    other = shelf.open()
+    for number in range(3):
+        shutil.rmtree(shelf.folder)
+        await other.put("theirs", b"%d" % number, ttl_s=LONG_S)
 
-    await store.put("key", b"after", ttl_s=LONG_S)
+        await store.put("ours", b"%d" % number, ttl_s=LONG_S)
 
-    assert await shelf.open().get("key") == [b"after"]
+        for hub in (store, other):
+            assert await hub.get("ours", "theirs", "key") == [b"%d" % number, b"%d" % number, None]
 
 
 async def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:

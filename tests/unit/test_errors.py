@@ -9,7 +9,7 @@ import pytest
 
 from llm_mcp_hub import errors
 from llm_mcp_hub.cli import EXIT_CODES
-from llm_mcp_hub.errors import HubError
+from llm_mcp_hub.errors import HubError, from_details
 
 CODES = [
     "auth_missing",
@@ -93,6 +93,38 @@ def test_details_have_the_shape_of_the_contract(leaf: type[HubError]) -> None:
         "ask_id": "ask_1",
         "partial_text": "half an",
     }
+
+
+@pytest.mark.parametrize("retryable", [True, False])
+@pytest.mark.parametrize("leaf", LEAVES, ids=lambda leaf: leaf.code)
+def test_an_error_that_was_written_down_is_told_again_in_the_same_words(leaf: type[HubError], retryable: bool) -> None:
+    """An ask that failed in another hub, or before a restart: the same code, words and advice."""
+    error = leaf(
+        "What happened.",
+        action="What to do.",
+        provider="claude",
+        retry_after_s=3.5,
+        partial_text="half an",
+        ask_id="ask_1",
+        retryable=retryable,
+    )
+
+    again = from_details(json.loads(json.dumps(error.details())))
+
+    assert type(again) is leaf
+    assert str(again) == "What happened."
+    assert again.details() == error.details()
+
+
+@pytest.mark.parametrize("written", [{}, {"code": "made_up"}, {"code": None, "message": None}])
+def test_an_error_of_which_nothing_is_known_is_the_hubs_own_fault(written: dict[str, object]) -> None:
+    """Written by a newer hub, or by somebody else: told as what it is, and never a crash."""
+    assert from_details(written).code == "internal"
+
+
+def test_nothing_is_submitted_again_unless_somebody_said_so() -> None:
+    """DESIGN 3.2: only for transient classes, and it is the provider who knows which failure is one."""
+    assert not any(leaf("It broke.", action="Ask again.").transient for leaf in LEAVES)
 
 
 def test_what_is_not_known_is_null() -> None:

@@ -45,6 +45,7 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "GEMINI_AUTH_PATH": ("/logins/google.json", Path("/logins/google.json")),
     "GEMINI_MODEL": ("gemini-3-pro-preview", "gemini-3-pro-preview"),
     "GEMINI_PROJECT": ("my-project", "my-project"),
+    "REDIS_URL": ("rediss://:made-up@cache:6380/1", "rediss://:made-up@cache:6380/1"),
     "LOG_LEVEL": ("DEBUG", "DEBUG"),
     "HUB_LOG_FORMAT": ("console", "console"),
     "HUB_HOST": ("::1", "::1"),
@@ -57,6 +58,9 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "HUB_GEMINI_CONCURRENCY": ("3", 3),
     "HUB_CLAUDE_WARM": ("0", 0),
     "HUB_QUEUE_LIMIT": ("5", 5),
+    "HUB_RETENTION_DAYS": ("0.5", 0.5),
+    "HUB_WAIT_S": ("0", 0.0),
+    "HUB_FILE_ROOTS": ("/src:/docs", (Path("/src"), Path("/docs"))),
     "HUB_DRAIN_S": ("0", 0.0),
     "HUB_ALERT_DAYS": ("14", 14.0),
     "HUB_ALLOW_OVERAGE": ("1", True),
@@ -97,6 +101,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "gemini_auth_path": Path.home() / ".gemini" / "oauth_creds.json",
         "gemini_model": "gemini-2.5-pro",
         "gemini_project": None,
+        "redis_url": None,
         "log_level": "INFO",
         "hub_log_format": None,
         "hub_host": "127.0.0.1",
@@ -109,6 +114,9 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "hub_gemini_concurrency": 32,
         "hub_claude_warm": 1,
         "hub_queue_limit": 64,
+        "hub_retention_days": 7,
+        "hub_wait_s": None,
+        "hub_file_roots": None,
         "hub_drain_s": 25,
         "hub_alert_days": 3,
         "hub_allow_overage": False,
@@ -141,6 +149,13 @@ WRONG: list[tuple[str, str]] = [
     ("HUB_GEMINI_CONCURRENCY", "many"),
     ("HUB_CLAUDE_WARM", "17"),
     ("HUB_QUEUE_LIMIT", "-1"),
+    ("REDIS_URL", "http://cache:6379"),
+    ("REDIS_URL", "cache:6379"),
+    ("HUB_RETENTION_DAYS", "0.0"),
+    ("HUB_RETENTION_DAYS", "3651"),
+    ("HUB_WAIT_S", "-1"),
+    ("HUB_WAIT_S", "3601"),
+    ("HUB_FILE_ROOTS", "/src:~nobody-by-this-name"),
     ("HUB_DRAIN_S", "nan"),
     ("HUB_ALERT_DAYS", "366"),
     ("HUB_ALLOW_OVERAGE", "perhaps"),
@@ -308,11 +323,11 @@ def test_a_named_file_that_cannot_be_read_is_an_error(tmp_path: Path, kind: str)
 @pytest.mark.parametrize("name", SECRETS)
 def test_a_secret_may_be_in_a_file(tmp_path: Path, name: str) -> None:
     """As containers mount secrets; the line end is the file's, not the secret's."""
-    (tmp_path / "secret").write_text(f"{TOKEN}\n")
+    (tmp_path / "secret").write_text(f"{GIVEN[name][0]}\n")
 
     settings = load(around={f"{name}_FILE": str(tmp_path / "secret")})
 
-    assert shown(getattr(settings, name.lower())) == TOKEN
+    assert shown(getattr(settings, name.lower())) == GIVEN[name][1]
 
 
 @pytest.mark.parametrize("name", SECRETS)
@@ -320,9 +335,17 @@ def test_a_secret_itself_comes_before_its_file(tmp_path: Path, name: str) -> Non
     """Both may be set: the plain one is the more deliberate."""
     (tmp_path / "secret").write_text("from-the-file")
 
-    settings = load(around={name: TOKEN, f"{name}_FILE": str(tmp_path / "secret")})
+    settings = load(around={name: GIVEN[name][0], f"{name}_FILE": str(tmp_path / "secret")})
 
-    assert shown(getattr(settings, name.lower())) == TOKEN
+    assert shown(getattr(settings, name.lower())) == GIVEN[name][1]
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_secret_is_never_shown(tmp_path: Path, name: str) -> None:
+    """Settings may be logged: a secret stands there as stars, wherever it came from."""
+    settings = load(around={name: GIVEN[name][0]})
+
+    assert GIVEN[name][0] not in repr(settings) + settings.model_dump_json()
 
 
 def test_the_environments_secret_file_comes_before_a_files_secret(tmp_path: Path) -> None:
@@ -363,6 +386,27 @@ def test_only_secrets_are_read_from_files(tmp_path: Path, name: str) -> None:
     (tmp_path / "value").write_text(GIVEN[name][0])
 
     assert load(around={f"{name}_FILE": str(tmp_path / "value")}) == load(around={})
+
+
+# -- file roots --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "roots"),
+    {
+        "": None,
+        "/src": (Path("/src"),),
+        "/with space/a:/b": (Path("/with space/a"), Path("/b")),
+        ":/src:": (Path("/src"),),
+        ":": (),
+        "~/src": (Path("~/src"),),
+    }.items(),
+)
+def test_file_roots_are_a_list_of_paths(text: str, roots: tuple[Path, ...] | None) -> None:
+    """As PATH is written. Unset, the hub looks for itself; a list of none closes every file."""
+    expected = None if roots is None else tuple(root.expanduser() for root in roots)
+
+    assert load(around={"HUB_FILE_ROOTS": text}).hub_file_roots == expected
 
 
 # -- addresses of stand-ins --------------------------------------------------------------------------------------------

@@ -311,6 +311,12 @@ def last_user_texts(received: Received) -> list[str]:
     return [block["text"] for block in _last_user_blocks(received) if block.get("type") == "text"]
 
 
+def all_blocks(received: Received) -> list[tuple[str, list[Json]]]:
+    """The whole conversation: role and content blocks of each message, as the API takes them."""
+    body = cast(Json, received.json)
+    return [(str(message.get("role", "")), _blocks(message.get("content", []))) for message in _messages(body)]
+
+
 def system_texts(received: Received) -> list[str]:
     """The text blocks of the system prompt, then those of system messages in the conversation, verbatim."""
     body = cast(Json, received.json)

@@ -13,6 +13,7 @@ answers follow the CLI's source; none was captured from Google, and none is chec
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import re
@@ -435,6 +436,14 @@ def all_texts(received: Received) -> list[tuple[str, list[str]]]:
     """The whole conversation: role and text parts of each content. Parts without text are left out."""
     contents = cast("list[dict[str, Any]]", received.json["request"].get("contents") or [])
     return [(str(content.get("role", "")), _texts(content)) for content in contents]
+
+
+def all_data(received: Received) -> list[tuple[str, bytes]]:
+    """The type and content of each part that is data, in the order of the whole conversation."""
+    contents = cast("list[dict[str, Any]]", received.json["request"].get("contents") or [])
+    parts = [part for content in contents for part in cast("list[dict[str, Any]]", content.get("parts") or [])]
+    held = [cast("dict[str, str]", part["inlineData"]) for part in parts if "inlineData" in part]
+    return [(data["mimeType"], base64.b64decode(data["data"])) for data in held]
 
 
 def prompt_texts(received: Received) -> list[str]:

@@ -169,12 +169,9 @@ def _copy(source: Path, target: Path) -> None:
         raise Unreadable(*_NOT_PLAIN) from error
     with open(descriptor, "rb") as file, target.open("wb") as copy:  # noqa: PTH123 -- a descriptor
         read = os.fstat(descriptor)
-        left = _COPY_LIMIT
-        while left > 0 and (piece := file.read(min(left, 1 << 20))):
-            copy.write(piece)
-            left -= len(piece)
-    if left <= 0:
-        raise Unreadable("the repository's own files are too large", _OTHERWISE)
+        if read.st_size > _COPY_LIMIT:
+            raise Unreadable("the repository's own files are too large", _OTHERWISE)
+        copy.write(file.read(_COPY_LIMIT))
     os.utime(target, ns=(read.st_atime_ns, read.st_mtime_ns))
 
 
