@@ -233,4 +233,4 @@ def died(record: Record) -> HubError:
 
 
 def _bytes(noun: Noun) -> bytes:
-    return noun.model_dump_json(exclude_none=True).encode()
+    return noun.model_dump_json().encode()

@@ -62,7 +62,7 @@ class Transcripts:
         names = {"who": ask.principal, "conversation_id": ask.conversation_id}
         log = TURNS.format(**names)
         if not await self._store.append(
-            log, turn.model_dump_json(exclude_none=True).encode(), at=len(ask.history), ttl_s=self._retention_s
+            log, turn.model_dump_json().encode(), at=len(ask.history), ttl_s=self._retention_s
         ):
             return False
         begun = ask.history[0] if ask.history else turn
@@ -79,7 +79,7 @@ class Transcripts:
         )
         await self._store.put(
             CONVERSATION.format(**names),
-            head.model_dump_json(exclude_none=True).encode(),
+            head.model_dump_json().encode(),
             ttl_s=self._retention_s,
             listed=CONVERSATIONS.format(who=ask.principal),
         )

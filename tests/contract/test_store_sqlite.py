@@ -235,7 +235,7 @@ async def test_each_step_is_taken_once_and_keeps_what_is_there(shelf: SqliteShel
         assert migrate(db, future) == len(future)
         assert db.execute("SELECT value, colour FROM records").fetchall() == [(b"value", "red")]
 
-    assert "newer" in (await refusal(shelf.open())).message
+    assert "newer llm-mcp-hub" in (await refusal(shelf.open())).message
 
 
 def test_a_step_that_another_hub_has_just_taken_is_not_taken_again(tmp_path: Path) -> None:
@@ -280,7 +280,7 @@ async def test_a_hub_that_a_newer_one_has_left_behind_is_told(shelf: SqliteShelf
 
     await refusal(store)
 
-    assert "newer" in (await refusal(store)).message
+    assert "newer llm-mcp-hub" in (await refusal(store)).message
 
 
 # -- bad files and disks -----------------------------------------------------------------------------------------------

@@ -370,6 +370,12 @@ class Hub:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._port}/mcp"
 
+    @property
+    def itself(self) -> psutil.Process:
+        """The process that does the work: over stdio it stands behind the one that the client knows."""
+        known = psutil.Process(self.process.pid)
+        return known if self.transport == "http" else known.children()[0]
+
     def __enter__(self) -> Self:
         return self
 
@@ -437,7 +443,22 @@ class Hub:
         return call
 
     def cancel(self, call: Call) -> None:
-        self.send(self._message(None, "notifications/cancelled", {"requestId": call.number}))
+        """The explicit one: a notification. Over HTTP there is one in the older era only."""
+        message = self._message(None, "notifications/cancelled", {"requestId": call.number})
+        if self.transport == "stdio":
+            self.send(message)
+            return
+        with contextlib.closing(self._connection()) as connection:
+            connection.request("POST", "/mcp", json.dumps(message), self._headers(message))
+            assert connection.getresponse().status == 202
+
+    def end_session(self) -> None:
+        """Take leave of a hub over HTTP as a client of the older era does, and come back as another one."""
+        with contextlib.closing(self._connection()) as connection:
+            connection.request("DELETE", "/mcp", headers=self._headers({}))
+            assert connection.getresponse().status == 200
+        self._session = None
+        self._shake_hands()
 
     def send(self, *messages: Mapping[str, Any]) -> None:
         """Write messages to stdin, all at once."""

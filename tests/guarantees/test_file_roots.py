@@ -429,16 +429,17 @@ def _(ground: Ground) -> Want:
 
 @tries("a file that grows as it is read")
 def _(ground: Ground) -> Want:
-    path = ground.file("log", "a")
-    looked = os.fstat
+    path = ground.file("log", PNG)
+    patch = ground.stack.enter_context(pytest.MonkeyPatch.context())
+    really_read = os.read
 
-    def grown(descriptor: int) -> os.stat_result:
-        found = looked(descriptor)
+    def grown(descriptor: int, length: int) -> bytes:
+        patch.undo()
         with (ground.root / path).open("ab") as file:
             file.write(b"a" * 10_000_000)
-        return found
+        return really_read(descriptor, length)
 
-    ground.stack.enter_context(pytest.MonkeyPatch.context()).setattr(os, "fstat", grown)
+    patch.setattr(os, "read", grown)
     return Want([path])
 
 

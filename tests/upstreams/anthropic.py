@@ -129,6 +129,8 @@ class Answer:
     """Before each delta but the first."""
     gate: threading.Event | None = None
     """Nothing is sent before it is set: lets a test hold many answers at once, without a sleep."""
+    gate_after: int = 0
+    """So many deltas of text are sent before the gate is looked at, if the answer streams."""
     stop_reason: str = "end_turn"
     input_tokens: int = 11
     output_tokens: int = 7
@@ -466,11 +468,13 @@ async def _perform(reply: Reply, request: web.Request, received: Received) -> we
             return _error_response(reply)
         case Answer():
             await asyncio.sleep(reply.delay_s)
-            await _opened(reply.gate)
+            held = bool(reply.gate_after) and streams
+            if not held:
+                await _opened(reply.gate)
             model = reply.model or model
             if not streams:
                 return _json_response(_whole(reply, model), reply.rate_limits)
-            return await _stream(request, _answer_events(reply, model), reply.rate_limits, reply.chunk_delay_s)
+            return await _stream(request, _answer_events(reply, model), reply.rate_limits, reply.chunk_delay_s, reply)
         case ToolCall():
             if not streams:
                 return _json_response(_tool_message(reply, model), reply.rate_limits)
@@ -524,9 +528,13 @@ async def _begin(request: web.Request, text: str, model: str, streams: bool) -> 
 
 
 async def _stream(
-    request: web.Request, events: Sequence[Json], limits: RateLimits | None = None, delay_s: float = 0.0
+    request: web.Request,
+    events: Sequence[Json],
+    limits: RateLimits | None = None,
+    delay_s: float = 0.0,
+    held: Answer | None = None,
 ) -> web.StreamResponse:
-    """Send headers and events; the answer stays open for more."""
+    """Send headers and events; the answer stays open for more. `held`: whose gate is looked at on the way."""
     headers = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache", **_identity(limits)}
     response = web.StreamResponse(headers=headers)
     await response.prepare(request)
@@ -536,6 +544,8 @@ async def _stream(
             deltas += 1
             if delay_s and deltas > 1:
                 await asyncio.sleep(delay_s)
+            if held is not None and held.gate_after and deltas == held.gate_after + 1:
+                await _opened(held.gate)
         await response.write(_event(event))
     return response
 

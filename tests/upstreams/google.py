@@ -64,6 +64,8 @@ class Answer:
     """Before each frame of text but the first."""
     gate: threading.Event | None = None
     """Nothing is sent before it is set: lets a test hold many answers at once, without a sleep."""
+    gate_after: int = 0
+    """So many frames of text are sent before the gate is looked at."""
     finish_reason: str | None = "STOP"
     prompt_tokens: int = 12
     """All tokens of the prompt; those from the cache are among them."""
@@ -872,16 +874,18 @@ class _Stream:
     async def _answer(self, answer: Answer) -> web.StreamResponse:
         if answer.delay_s:
             await asyncio.sleep(answer.delay_s)
-        while answer.gate is not None and not answer.gate.is_set():
-            # Looked at again and again, for a thread that waits could not be cancelled when the caller hangs up.
-            await asyncio.sleep(0.005)
         pieces = answer.pieces or [""]
-        if answer.thought and self._streaming:
-            await self._frame([{"text": answer.thought, "thought": True}])
         if not self._streaming:
             pieces = ["".join(pieces)]
-        for piece in pieces[:-1]:
+        before_the_gate = min(answer.gate_after, len(pieces) - 1)
+        if not before_the_gate:
+            await _opened(answer.gate)
+        if answer.thought and self._streaming:
+            await self._frame([{"text": answer.thought, "thought": True}])
+        for number, piece in enumerate(pieces[:-1], 1):
             await self._frame([{"text": piece}])
+            if number == before_the_gate:
+                await _opened(answer.gate)
             if answer.chunk_delay_s:
                 await asyncio.sleep(answer.chunk_delay_s)
         return await self._finish([{"text": pieces[-1]}], answer)
@@ -1022,6 +1026,12 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     while data := await reader.read(1 << 16):
         writer.write(data)
         await writer.drain()
+
+
+async def _opened(gate: threading.Event | None) -> None:
+    while gate is not None and not gate.is_set():
+        # Looked at again and again, for a thread that waits could not be cancelled when the caller hangs up.
+        await asyncio.sleep(0.005)
 
 
 def _say(error: Error) -> web.Response:

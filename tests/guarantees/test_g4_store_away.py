@@ -1,0 +1,197 @@
+"""Redis dies, hangs, fills up or is full of nonsense while asks run: what did not need it goes on, and it comes back.
+
+A real hub over HTTP, the real Gemini CLI, a real redis-server. The added delay is printed and judged by nobody here.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from tests.harness import DEADLINE_S, HttpHub, Line, World, answer_of, error_of, open_line
+from tests.upstreams.redis import RedisServer
+
+ASKS = 40
+AT_ONCE = 4
+CANNOT_BE_FETCHED = "cannot be fetched again"
+
+
+@dataclass
+class Stage:
+    """A hub that has Redis, a client on it, and how long asks take while all is well."""
+
+    world: World
+    redis: RedisServer
+    line: Line
+    usual: list[float] = field(default_factory=list[float])
+
+    def ask(self, prompt: str = "hello", **more: Any) -> tuple[dict[str, Any], float]:
+        """One ask that must succeed, and its time (seconds)."""
+        began = time.perf_counter()
+        answer = answer_of(self.line.call("ask_gemini", {"prompt": prompt, **more}))
+        return answer, time.perf_counter() - began
+
+    def load(self, number: int = ASKS) -> tuple[list[dict[str, Any]], list[float]]:
+        """So many asks, a few at a time; every one must succeed."""
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            done = list(pool.map(self.ask, ["hello"] * number))
+        return [answer for answer, _ in done], [took for _, took in done]
+
+    def until_it_is_back(self) -> None:
+        """Ask until an answer can be fetched again: nothing but the return of Redis is needed for that."""
+        deadline = time.monotonic() + DEADLINE_S
+        while any(CANNOT_BE_FETCHED in warning for warning in self.ask()[0]["warnings"]):
+            assert time.monotonic() < deadline, "the hub does not find Redis again"
+        answer, _ = self.ask()
+        fetched = answer_of(self.line.call("ask_result", {"ask_id": answer["ask_id"]}))
+        assert fetched["text"] == answer["text"]
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Generator[Stage]:
+    """One hub for all of it: each fault leaves it as it was."""
+    from tests.harness import make_world
+
+    folder = tmp_path_factory.mktemp("stage")
+    with make_world(folder) as world, RedisServer(folder / "redis", appendonly="yes", appendfsync="always") as redis:
+        world.changes["REDIS_URL"] = redis.url
+        hub = HttpHub(world.environment)
+        try:
+            with open_line(world, "http", "auto", hub=hub) as line:
+                made = Stage(world, redis, line)
+                made.load(8)
+                made.usual += made.load()[1]
+                yield made
+        finally:
+            hub.stop()
+        world.wait_until_no_child()
+
+
+@pytest.fixture
+def whole(stage: Stage) -> Generator[Stage]:
+    """The stage before each fault, and its return after it."""
+    stage.until_it_is_back()
+    yield stage
+    stage.until_it_is_back()
+
+
+@contextmanager
+def frozen(redis: RedisServer) -> Generator[None]:
+    redis.freeze()
+    try:
+        yield
+    finally:
+        redis.thaw()
+
+
+@contextmanager
+def killed(redis: RedisServer) -> Generator[None]:
+    redis.kill()
+    try:
+        yield
+    finally:
+        redis.start()
+
+
+@contextmanager
+def full(redis: RedisServer) -> Generator[None]:
+    redis.config(maxmemory="1", maxmemory_policy="noeviction")
+    try:
+        yield
+    finally:
+        redis.config(maxmemory="0")
+
+
+@contextmanager
+def restarted(redis: RedisServer) -> Generator[None]:
+    redis.restart()
+    yield
+
+
+@contextmanager
+def flushed(redis: RedisServer) -> Generator[None]:
+    with redis.client() as client:
+        client.flushall()
+        client.script_flush()
+    yield
+
+
+@contextmanager
+def full_of_garbage(redis: RedisServer) -> Generator[None]:
+    """Every key there is holds nonsense of another type."""
+    with redis.client() as client:
+        for number, key in enumerate(list(client.scan_iter(count=1000))):
+            client.delete(key)
+            client.set(key, b"\xff\x00 no JSON") if number % 2 else client.rpush(key, b"{", b"[]", b"\x00")
+    try:
+        yield
+    finally:
+        with redis.client() as client:
+            client.flushall()
+
+
+FAULTS: list[Callable[[RedisServer], Any]] = [frozen, killed, full, restarted, flushed, full_of_garbage]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+def test_no_ask_fails_that_did_not_need_the_store(whole: Stage, fault: Callable[[RedisServer], Any]) -> None:
+    """The fault strikes under load and ends under load; all is well again without a restart."""
+    with ThreadPoolExecutor(1) as pool:
+        before = pool.submit(whole.load)
+        with fault(whole.redis):
+            before.result(DEADLINE_S)
+            _, took = whole.load()
+        whole.load(8)
+    usual = statistics.median(whole.usual)
+    added = sorted(each - usual for each in took)
+    print(
+        f"\nRedis {fault.__name__:16} {len(took)}/{len(took)} answered, added delay "
+        f"p50 {statistics.median(added) * 1e3:.0f} ms, p99 {added[int(len(added) * 0.99) - 1] * 1e3:.0f} ms"
+    )
+
+
+@pytest.mark.parametrize("fault", [frozen, killed], ids=lambda fault: fault.__name__)
+def test_what_needs_shared_state_says_that_it_is_away(whole: Stage, fault: Callable[[RedisServer], Any]) -> None:
+    """A conversation cannot go on without its turns; afterwards it does, with all of them."""
+    conversation = whole.ask("remember the tide")[0]["conversation_id"]
+    with fault(whole.redis):
+        answer, _ = whole.ask("something new")
+        assert any(CANNOT_BE_FETCHED in warning for warning in answer["warnings"])
+        assert answer["conversation_id"] is None
+        assert error_of(whole.line.call("ask_result", {}))["code"] == "store_unavailable"
+        refused = error_of(whole.line.call("ask_gemini", {"prompt": "and now?", "conversation_id": conversation}))
+        assert (refused["code"], refused["retryable"]) == ("store_unavailable", True)
+    whole.until_it_is_back()
+    whole.ask("and now?", conversation_id=conversation)
+    assert b"remember the tide" in whole.world.gemini.generations[-1].body
+
+
+def test_a_full_store_can_still_be_read(whole: Stage) -> None:
+    """A conversation goes on with all its turns; the answer says that this turn could not be kept."""
+    conversation = whole.ask("remember the tide")[0]["conversation_id"]
+    with full(whole.redis):
+        answer, _ = whole.ask("and now?", conversation_id=conversation)
+        assert b"remember the tide" in whole.world.gemini.generations[-1].body
+        assert any(CANNOT_BE_FETCHED in warning for warning in answer["warnings"])
+
+
+def test_an_answer_that_came_while_the_store_was_away_is_there_when_it_is_back(whole: Stage) -> None:
+    """The hub keeps what could not be written, and writes it late: another hub finds it."""
+    with frozen(whole.redis):
+        answer, _ = whole.ask("written late")
+        kept = answer_of(whole.line.call("ask_result", {"ask_id": answer["ask_id"]}))
+        assert kept["text"] == answer["text"]
+    whole.until_it_is_back()
+    with open_line(whole.world, "stdio", "auto") as other:
+        deadline = time.monotonic() + DEADLINE_S
+        while (found := other.call("ask_result", {"ask_id": answer["ask_id"]})).is_error:
+            assert error_of(found)["code"] == "not_found"
+            assert time.monotonic() < deadline, "it was never written"
+        assert answer_of(found)["text"] == answer["text"]
