@@ -4,7 +4,7 @@ Everything runs against the stand-ins on loopback with delay 0. `warm`: the hub 
 conversation. `cold`: another hub, that is told the transcript. The bare CLIs as people use them: `claude -p --resume`,
 and `gemini -p` with the history in the prompt.
 
-    make bench-conversations          or: python benchmarks/conversations.py [--rounds N] [--cold N]
+    make bench          or: python benchmarks/conversations.py [--rounds N] [--cold N]
 """
 
 from __future__ import annotations

@@ -151,7 +151,7 @@ def build_app(settings: Settings) -> Starlette:
             action="Set HUB_HOST=127.0.0.1, and reach it from elsewhere through an SSH tunnel.",
         )
     build_hub(settings).kill()  # what is wrong is told now, in one sentence: in a lifespan it would be a traceback
-    return build(lambda: build_hub(settings), lambda hub: build_server(hub, settings))
+    return build(lambda: build_hub(settings), lambda hub: build_server(hub, settings), drain_s=settings.hub_drain_s)
 
 
 def __getattr__(name: str) -> object:

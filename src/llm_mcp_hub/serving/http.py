@@ -11,7 +11,9 @@ import asyncio
 import contextlib
 import signal
 import socket
+import time
 from collections.abc import AsyncGenerator, Callable
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -31,6 +33,7 @@ from llm_mcp_hub.serving.unreadable import answer_to_half_a_character
 BODY_BYTES = 16 << 20
 """A prompt of 1,000,000 characters takes up to 12 MB as escaped JSON."""
 MAX_SESSIONS = 500
+DRAIN_POLL_S = 0.1
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
 
 
@@ -98,8 +101,16 @@ def _name(host: str) -> str:
     return (name if port.isdigit() and name else host).lower()
 
 
-def build_app(hub_maker: Callable[[], Hub], server_maker: Callable[[Hub], Server[Any]]) -> Starlette:
-    """The ASGI app. The hub is made and closed with the app's lifespan."""
+def build_app(
+    hub_maker: Callable[[], Hub], server_maker: Callable[[Hub], Server[Any]], *, drain_s: float = 0.0
+) -> Starlette:
+    """The ASGI app. The hub is made and closed with the app's lifespan.
+
+    Args:
+        hub_maker: makes the hub, called on the running loop.
+        server_maker: makes the MCP server of that hub.
+        drain_s: how long asks that were handed back as tickets may go on when the app is to end.
+    """
     held: list[Hub] = []
 
     async def live(_request: Request) -> Response:
@@ -126,6 +137,11 @@ def build_app(hub_maker: Callable[[], Hub], server_maker: Callable[[Hub], Server
         finally:
             warming.cancel()
             await asyncio.gather(warming, return_exceptions=True)
+            # No connection stands for these, so no server waits for them. Ours may have used some of the time already,
+            # or be told to hurry.
+            stop_by = time.monotonic() + drain_s
+            while hub.has_tickets and time.monotonic() < getattr(app.state, "stop_by", stop_by):
+                await asyncio.sleep(DRAIN_POLL_S)
             await hub.close()
 
     plain = [
@@ -140,7 +156,18 @@ def build_app(hub_maker: Callable[[], Hub], server_maker: Callable[[Hub], Server
 class _Server(uvicorn.Server):
     """Closes the app in any case: after a second Ctrl-C uvicorn's own would leave it to be torn down with the loop."""
 
+    def __init__(self, config: uvicorn.Config, app: Starlette, drain_s: float) -> None:
+        super().__init__(config)
+        self._app = app
+        self._drain_s = drain_s
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        if self.force_exit:
+            self._app.state.stop_by = 0.0
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._app.state.stop_by = 0.0 if self.force_exit else time.monotonic() + self._drain_s
         await super().shutdown(sockets)
         if self.force_exit:
             await self.lifespan.shutdown()
@@ -168,7 +195,7 @@ def serve(app: Starlette, *, host: str, port: int, drain_s: float) -> int:
         timeout_graceful_shutdown=round(drain_s),
         lifespan="on",
     )
-    server = _Server(config)
+    server = _Server(config, app, drain_s)
 
     # uvicorn raises the signal that stopped it again when it has ended; an orderly end is no death by signal. And one
     # that comes before uvicorn listens must not be lost.
