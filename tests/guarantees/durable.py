@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable
@@ -26,6 +27,8 @@ from tests.upstreams.redis import RedisServer
 
 StoreKind = Literal["sqlite", "redis"]
 STORES: tuple[StoreKind, ...] = ("sqlite", "redis")
+SEED = int(os.environ.get("HUB_DRILL_SEED") or time.time_ns() % 1_000_000)
+"""Of every chance in these drills; each says it. Read here because the tests' own environment is scrubbed."""
 REST = ", and all that followed them."
 WHOLE = FIRST + REST
 KEPT_WARM = {"claude": 3, "gemini": 1}

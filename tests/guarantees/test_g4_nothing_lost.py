@@ -7,25 +7,28 @@ the drill of G5 (2 by default, 20 in `make drill-full`); `-s` shows a line for e
 
 from __future__ import annotations
 
+import contextlib
 import json
-import signal
+import random
+import threading
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from tests.guarantees.drill import FIRST, PROVIDERS, ROUNDS, TIGHT, Call, Hub, Provider, gone, run_folders
 from tests.guarantees.durable import (
     REST,
+    SEED,
     STORES,
     WHOLE,
     Question,
     StoreKind,
     Voices,
+    held_in,
     id_of,
     listed,
     status_of,
@@ -39,8 +42,11 @@ from tests.harness import DEADLINE_S, EVERY_WAY, Era, Transport, World, answer_o
 pytestmark = pytest.mark.timeout(240 + 60 * ROUNDS)
 
 Way = tuple[Transport, Era, Provider]
-WAYS: list[Way] = [*((transport, era, "gemini") for transport, era in EVERY_WAY)]
-WAYS += [("stdio", "auto", "claude"), ("http", "legacy", "claude")]
+OF_GEMINI: list[Way] = [(transport, era, "gemini") for transport, era in EVERY_WAY]
+KILLS = 10 * ROUNDS
+"""On each store."""
+ASKS_A_LIFE = 6
+WAYS: list[Way] = [*OF_GEMINI, ("stdio", "auto", "claude"), ("http", "legacy", "claude")]
 
 
 # What ends an ask, and what does not ----------------------------------------------------------------------------------
@@ -383,3 +389,213 @@ def test_a_hub_over_http_that_is_stopped_brings_tickets_to_their_end_first(world
         assert answer_of(again.call("ask_result", {"ask_id": quick_id}).result())["text"] == WHOLE
         error = error_of(again.call("ask_result", {"ask_id": late_id}).result())
     assert (error["code"], error["retryable"], error["partial_text"]) == ("internal", True, FIRST)
+
+
+# Hubs that are killed -------------------------------------------------------------------------------------------------
+
+
+class Struck:
+    """One hub's life, cut off by SIGKILL: what it was asked, and what it had said by then."""
+
+    def __init__(self, voices: Voices, hub: Hub, chance: random.Random, conversation: str | None) -> None:
+        self.hub = hub
+        self.voices = voices
+        self.calls: dict[Question, Call] = {}
+        self.whole: dict[Question, str] = {}
+        for number in range(ASKS_A_LIFE):
+            words = [f"word {chance.random()} " for _ in range(chance.randint(1, 12))]
+            question = voices.tells("gemini", words, pause_s=chance.choice([0.0, 0.02, 0.1]))
+            more: dict[str, Any] = {"wait_s": 0} if number % 2 else {}
+            if number == 0 and conversation is not None:
+                more["conversation_id"] = conversation
+            self.whole[question] = "".join(words)
+            self.calls[question] = hub.ask("gemini", prompt=question.prompt, **more)
+
+    def acknowledged(self) -> dict[str, tuple[Question, bool]]:
+        """The asks whose ids the client was told, and whether with the whole answer."""
+        told: dict[str, tuple[Question, bool]] = {}
+        for question, call in self.calls.items():
+            if call.outcome.done() and call.outcome.exception() is None:
+                result = call.result()
+                if not result.is_error:
+                    answer = answer_of(result)
+                    told[answer["ask_id"]] = (question, answer["status"] == "completed")
+        return told
+
+    def accounted_for(self, by: Hub) -> int:
+        """Every ask has ended, as another hub tells it. Returns how many were not answered."""
+        asks = {ask["ask_id"]: ask for ask in listed(by)}
+        of_prompt = {ask["title"]: ask["ask_id"] for ask in asks.values()}
+        for ask_id, (question, answered) in self.acknowledged().items():
+            assert ask_id in asks, f"{ask_id} was told to the client and is unknown"
+            assert not answered or asks[ask_id]["status"] == "completed"
+            assert asks[ask_id]["title"] == question.prompt
+        cut = 0
+        for question, whole in self.whole.items():
+            assert len(question.requests) <= 1, "the provider was asked the same twice"
+            assert not question.requests or question.prompt in of_prompt, "asked without a record"
+            if question.prompt not in of_prompt:
+                continue
+            ask_id = of_prompt[question.prompt]
+            result = by.call("ask_result", {"ask_id": ask_id, "wait_s": DEADLINE_S}).result()
+            if result.is_error:
+                error = error_of(result)
+                assert (error["code"], error["retryable"], error["ask_id"]) == ("internal", True, ask_id)
+                assert whole.startswith(error["partial_text"] or "")
+                assert status_of(by, ask_id) == "failed"
+                cut += 1
+            else:
+                answer = answer_of(result)
+                assert (answer["status"], answer["text"]) == ("completed", whole)
+                assert status_of(by, ask_id) == "completed"
+        return cut
+
+
+def goes_on(voices: Voices, hub: Hub, conversation: str | None) -> str:
+    """A turn of the conversation, or its first; one that a dead hub held is free again in time."""
+    question = voices.tells("gemini", [WHOLE], pause_s=0)
+    more = {} if conversation is None else {"conversation_id": conversation}
+    until_s = time.monotonic() + DEADLINE_S
+    while (result := hub.ask("gemini", prompt=question.prompt, **more).result()).is_error:
+        error = error_of(result)
+        assert error["code"] == "busy"
+        assert time.monotonic() < until_s, "the conversation is busy for ever"
+    answer = answer_of(result)
+    assert answer["text"] == WHOLE
+    return answer["conversation_id"]
+
+
+@pytest.mark.parametrize("kind", STORES)
+def test_no_ask_is_lost_with_a_hub_that_is_killed(world: World, tmp_path: Path, kind: StoreKind) -> None:
+    """At a random moment of several asks; the next hub accounts for them, goes on with the conversation, and is next."""
+    chance = random.Random(f"{SEED} {kind}")
+    voices = Voices(world)
+    conversation: str | None = None
+    struck: Struck | None = None
+    asked = told = cut = survived = 0
+    try:
+        with stored(world, kind, tmp_path):
+            for number in range(KILLS + 1):
+                era: Era = chance.choice(["auto", "legacy"])
+                with Hub(world, "http" if number % 2 else "stdio", era) as hub:
+                    if struck is not None:
+                        asked += len(struck.calls)
+                        told += len(struck.acknowledged())
+                        cut += struck.accounted_for(hub)
+                        survived += 1
+                    if number % 4 in (0, 1) or number == KILLS:  # or its CLI would be warm in each life
+                        conversation = goes_on(voices, hub, conversation)
+                    if number == KILLS:
+                        break
+                    itself = hub.itself
+                    struck = Struck(voices, hub, chance, conversation)
+                    if chance.random() < 0.75:
+                        question = chance.choice(list(struck.calls))
+                        voices.under_way(question)
+                    # This moment is what the drill is about; nothing is waited for.
+                    threading.Event().wait(chance.uniform(0, 0.4))
+                    itself.kill()
+                    hub.process.wait(DEADLINE_S)
+                world.wait_until_no_child()
+            world.wait_until_no_child()
+            until(lambda: not held_in(world), "every lease is free again")
+    finally:
+        print(
+            f"\nG4  SIGKILL of the hub, {kind:<6} survived {survived}/{KILLS}  seed {SEED}  asked {asked}, told {told}"
+        )
+        print(f"    before the kill, cut off {cut}")
+    assert cut > 0
+    assert run_folders(world) == []
+
+
+def test_what_a_killed_hub_had_streamed_is_kept(world: World) -> None:
+    """The text so far is in the record within a beat; another hub hands it out with the error."""
+    voices = Voices(world)
+    with Hub(world, "stdio", "auto") as other:
+        with Hub(world, "http", "auto") as hub:
+            questions = [voices.holds(provider) for provider in PROVIDERS]
+            ids = [ticket(hub, question) for question in questions]
+            for ask_id in ids:
+                so_far = {"ask_id": ask_id, "wait_s": 0}
+                until(
+                    lambda so_far=so_far: f" {len(FIRST)} characters" in str(other.call("ask_result", so_far).result()),
+                    "another hub sees how long the text is",
+                )
+            hub.itself.kill()
+            hub.process.wait(DEADLINE_S)
+        for question, ask_id in zip(questions, ids, strict=True):
+            error = error_of(other.call("ask_result", {"ask_id": ask_id, "wait_s": DEADLINE_S}).result())
+            assert (error["code"], error["retryable"], error["partial_text"]) == ("internal", True, FIRST)
+            assert len(question.requests) == 1
+        world.wait_until_no_child()
+
+
+# Several hubs ---------------------------------------------------------------------------------------------------------
+
+
+def test_three_hubs_are_one_to_whoever_asks(world: World) -> None:
+    """Their places are shared; each fetches and cancels what another runs; the death of one takes nothing of theirs."""
+    voices = Voices(world)
+    world.changes |= {"HUB_GEMINI_CONCURRENCY": "2", "LOG_LEVEL": "DEBUG"}
+    with contextlib.ExitStack() as stack:
+        hubs = [stack.enter_context(Hub(world, "stdio", era)) for era in ("auto", "legacy", "auto")]
+        first, second, third = hubs
+        holding = [voices.holds("gemini") for _ in range(2)]
+        ids = [ticket(first, question) for question in holding]
+        for question in holding:
+            voices.under_way(question)
+        queued = {hub: [voices.tells("gemini", [FIRST, REST], 0.05) for _ in range(4)] for hub in hubs}
+        unwanted = ticket(third, voices.hangs("gemini"))
+        calls = {question: hub.ask("gemini", prompt=question.prompt) for hub in hubs for question in queued[hub]}
+        told = second.call("ask_cancel", {"ask_id": unwanted}).result().structured_content
+        assert told == {"ask_id": unwanted, "status": "cancelled"}
+        assert len(voices.order) == 2, "both places are taken"
+        holding[0].go_on.set()
+        assert answer_of(third.call("ask_result", {"ask_id": ids[0]}).result())["text"] == WHOLE
+        for hub in (second, third):
+            for question in queued[hub]:
+                assert answer_of(calls[question].result())["text"] == WHOLE
+                fetched = {"ask_id": id_of(hub, question)}
+                assert answer_of(second.call("ask_result", fetched).result())["text"] == WHOLE
+        assert holding[1].request.ended == "open"
+        assert voices.most_open["gemini"] == 2
+        for question in queued[first]:
+            assert answer_of(calls[question].result())["text"] == WHOLE
+
+        both = [voices.holds("gemini")]
+        ids += [ticket(first, question) for question in both]
+        for question in both:
+            voices.under_way(question)
+        waiting = {hub: voices.tells("gemini", [FIRST, REST], 0.05) for hub in (second, third)}
+        calls = {question: hub.ask("gemini", prompt=question.prompt) for hub, question in waiting.items()}
+        for hub in waiting:
+            hub.log.wait_for("ask taken", more_than=4)
+        since = time.monotonic()
+        first.itself.kill()
+        for question, call in calls.items():
+            assert answer_of(call.result())["text"] == WHOLE
+            assert len(question.requests) == 1
+        print(f"\nG4  places of a killed hub are free again after {time.monotonic() - since:.1f} s")
+        for ask_id in ids[1:]:
+            error = error_of(second.call("ask_result", {"ask_id": ask_id, "wait_s": DEADLINE_S}).result())
+            assert (error["code"], error["partial_text"]) == ("internal", FIRST)
+        assert voices.most_open["gemini"] == 2
+        wait_until_nothing_is_left(world, hubs=2)
+    world.wait_until_no_child()
+
+
+def test_the_asks_of_a_hub_on_another_machine_end_with_it(world: World, tmp_path: Path) -> None:
+    """Both on one Redis: nobody there sees it die, but nobody hears of it any more."""
+    voices = Voices(world)
+    with stored(world, "redis", tmp_path), Hub(world, "stdio", "auto") as here:
+        world.changes["HUB_STATE_DIR"] = str(tmp_path / "elsewhere")
+        with Hub(world, "http", "auto") as there:
+            question = voices.holds("gemini")
+            ask_id = ticket(there, question)
+            voices.under_way(question)
+            there.itself.kill()
+            there.process.wait(DEADLINE_S)
+        error = error_of(here.call("ask_result", {"ask_id": ask_id, "wait_s": DEADLINE_S}).result())
+        assert (error["code"], error["retryable"]) == ("internal", True)
+        assert status_of(here, ask_id) == "failed"
+        assert FIRST.startswith(error["partial_text"] or "")

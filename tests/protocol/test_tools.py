@@ -44,7 +44,7 @@ def test_the_tools_keep_what_clients_rely_on(one_line: Line) -> None:
     """Rules that also hold when the snapshot is made anew: nothing unknown is taken, hints are true, sizes are told."""
     tools = {tool["name"]: tool for tool in one_line.tools()}
 
-    assert list(tools) == [*ASKS, "token_status"]
+    assert list(tools) == [*ASKS, "ask_result", "ask_cancel", "token_status"]
     for name, tool in tools.items():
         schema = tool["inputSchema"]
         assert re.fullmatch(r"[a-z_]{1,24}", name)  # with a server's prefix in front, short enough for every client
@@ -53,8 +53,8 @@ def test_the_tools_keep_what_clients_rely_on(one_line: Line) -> None:
         assert schema["type"] == "object"
         assert schema["additionalProperties"] is False
         assert all(argument["description"] for argument in schema["properties"].values())
-        assert tool["annotations"]["readOnlyHint"] is True
-        assert tool["annotations"]["destructiveHint"] is False
+        assert tool["annotations"]["readOnlyHint"] is (name != "ask_cancel")
+        assert tool["annotations"]["destructiveHint"] is (name == "ask_cancel")
         assert "outputSchema" not in tool
     for name in ASKS:
         assert tools[name]["inputSchema"]["required"] == ["prompt"]

@@ -806,6 +806,22 @@ def test_every_state_of_a_repository_can_be_compared(repo: Path, state: Callable
     assert text.partition("\n\n")[2] == theirs
 
 
+def test_a_change_in_the_second_of_the_last_command_is_seen(repo: Path) -> None:
+    """Git tells such a change only by the time of its index: a copy of it with another time would hide the change."""
+    changed, index = repo / "kept.txt", repo / ".git" / "index"
+    for attempt in range(100):
+        write(changed, f"{attempt:03} one\n")
+        git(repo, "add", "kept.txt")
+        write(changed, f"{attempt:03} two\n")
+        second = int(index.stat().st_mtime)
+        if int(changed.stat().st_mtime) == second:
+            break
+    while time.time() < second + 1:
+        os.sched_yield()
+
+    assert "two\n" in diff_of(repo)
+
+
 def test_ids_of_the_longer_kind_are_read(root: Path) -> None:
     """`git init --object-format=sha256`."""
     git(root, "init", "-q", "-b", "main", "--object-format=sha256")

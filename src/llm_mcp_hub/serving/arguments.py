@@ -132,7 +132,7 @@ class ResultArguments(Strict):
 class CancelArguments(Strict):
     """Arguments of `ask_cancel`."""
 
-    ask_id: Annotated[str, Field(min_length=1, max_length=100)]
+    ask_id: Annotated[str, Field(min_length=1, max_length=100, description="The ask to end.")]
 
 
 def status_arguments(providers: tuple[str, ...]) -> type[Strict]:

@@ -138,9 +138,9 @@ def build_app(
             warming.cancel()
             await asyncio.gather(warming, return_exceptions=True)
             # No connection stands for these, so no server waits for them. Ours may have used some of the time already,
-            # or be told to hurry.
+            # or be told to hurry by a signal, which cannot set an event of the loop's.
             stop_by = time.monotonic() + drain_s
-            while hub.has_tickets and time.monotonic() < getattr(app.state, "stop_by", stop_by):
+            while hub.has_tickets and time.monotonic() < getattr(app.state, "stop_by", stop_by):  # noqa: ASYNC110
                 await asyncio.sleep(DRAIN_POLL_S)
             await hub.close()
 

@@ -263,6 +263,8 @@ def _tools(hub: Hub) -> list[types.Tool]:
 def _ask_tool(traits: Traits) -> types.Tool:
     schema = schema_of(AskArguments)
     schema["properties"]["model"]["description"] = f"{traits.model_hint}. Default: {traits.default_model}."
+    if not traits.efforts:
+        schema["properties"]["effort"]["description"] = f"{traits.title} cannot be told: leave it out."
     return types.Tool(
         name=f"ask_{traits.name}",
         title=f"Ask {traits.title}",
