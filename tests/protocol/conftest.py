@@ -30,7 +30,8 @@ class Shared:
     lines: dict[tuple[Transport, Era], Line]
 
     def reset(self) -> None:
-        """Both stand-ins as in the beginning, but for what has arrived."""
+        """Both stand-ins as in the beginning, but for what has arrived; and no limit is remembered."""
+        self.world.forget_limits()
         self.world.claude.default = anthropic.Answer("Hello from the stand-in of Claude.")
         self.world.gemini.default = google.Answer("Hello from the stand-in of Gemini.")
 

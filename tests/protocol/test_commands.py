@@ -206,7 +206,8 @@ def test_a_failure_can_be_had_as_json(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["ask", "gpt", "hi"], ["ask"], ["asks"], ["ask", "claude", "a", "b"], ["--nonsense"], ["status", "x"]]
+    "words",
+    [["ask", "gpt", "hi"], ["ask"], ["asks", "burn"], ["ask", "claude", "a", "b"], ["--nonsense"], ["status", "x"]],
 )
 def test_words_that_are_no_command_are_a_usage_error(world: World, words: list[str]) -> None:
     """Exit 64 with the usage; nothing is started, no file is written."""

@@ -71,7 +71,10 @@ def check(result: CallToolResult, told: Told, provider: str) -> dict[str, Any]:
     assert error["retryable"] is told.retryable, error
     assert error["partial_text"] == told.partial_text, error
     assert error["provider"] == provider
-    assert error["ask_id"].startswith("ask_")
+    if told.code == "busy":  # it was never accepted, so there is nothing to come back for
+        assert error["ask_id"] is None
+    else:
+        assert error["ask_id"].startswith("ask_")
     if told.retry_after_s is None:
         assert error["retry_after_s"] is None, error
     else:
@@ -240,8 +243,7 @@ GEMINI: dict[str, tuple[google.Script, Told]] = {
 @pytest.mark.parametrize("row", GEMINI)
 def test_a_failure_at_gemini_is_told_as_what_it_is(one_line: Line, warm: World, row: str) -> None:
     """Each way in which Code Assist can fail has its code, its next step and what is known of when to come back."""
-    script, told = GEMINI[row]
-    warm.gemini.script(script)
+    warm.gemini.default, told = GEMINI[row]  # also where the hub tries again
 
     check(one_line.call("ask_gemini", {"prompt": PROMPT}), told, "gemini")
 
@@ -266,6 +268,7 @@ def test_the_same_failures_read_the_same_over_every_way(line: Line, warm: World)
 
     check(line.call("ask_claude", {"prompt": PROMPT}), CLAUDE["529"][1], "claude")
     check(line.call("ask_gemini", {"prompt": PROMPT}), GEMINI["429 for hours"][1], "gemini")
+    warm.forget_limits()
     broken_off = Told("upstream_error", "broke off", "again", True, None, "So far")
     check(line.call("ask_gemini", {"prompt": PROMPT}), broken_off, "gemini")
 
@@ -348,8 +351,8 @@ def test_more_asks_than_places_are_told_to_come_back(world: World) -> None:
         check(ended[1], Told("timeout", "No place", "timeout_s", True), "gemini")
 
 
-def test_a_cli_that_dies_in_the_middle_is_an_upstream_error_and_the_next_ask_works(world: World) -> None:
-    """A child that was killed from outside ends its ask at once, with a true sentence, and spoils nothing."""
+def test_a_cli_that_dies_before_its_first_text_is_tried_again(world: World) -> None:
+    """A child that was killed from outside costs its ask a moment: nothing had come that could come twice."""
     world.claude.script(claude.Hang())
     world.gemini.script(google.Hang())
     with open_line(world, "stdio", "legacy") as line:
@@ -360,9 +363,36 @@ def test_a_cli_that_dies_in_the_middle_is_an_upstream_error_and_the_next_ask_wor
             child.kill()
 
         for name, waiting in begun.items():
-            told = Told("upstream_error", "CLI ended before the answer did", "again", True)
-            check(waiting.result(DEADLINE_S), told, name)
-            assert answer_of(line.call(f"ask_{name}", {"prompt": "hello"}))["provider"] == name
+            assert answer_of(waiting.result(DEADLINE_S))["provider"] == name
+    assert (world.prompts_received("claude"), world.prompts_received("gemini")) == (2, 2)
+
+
+def test_a_failure_after_the_first_text_is_not_tried_again(world: World) -> None:
+    """The caller has seen a part: another answer would be another one."""
+    world.gemini.script(google.Cut("The beginning"))
+    with open_line(world, "stdio", "legacy") as line:
+        told = Told("upstream_error", "connection to Gemini broke", "again", True, None, "The beginning")
+        check(line.call("ask_gemini", {"prompt": PROMPT}), told, "gemini")
+    assert world.prompts_received("gemini") == 1
+
+
+def test_a_used_up_quota_is_told_again_without_asking(world: World) -> None:
+    """Also by another hub, until it resets; another model and the other provider are not held to it."""
+    world.gemini.script(google.Error.quota_exhausted("4h", 14_400))
+    with open_line(world, "stdio", "auto") as line:
+        first = error_of(line.call("ask_gemini", {"prompt": PROMPT}))
+        again = error_of(line.call("ask_gemini", {"prompt": PROMPT}))
+        other = line.call("ask_gemini", {"prompt": PROMPT, "model": OTHERS})
+    with open_line(world, "stdio", "auto") as line:
+        elsewhere = error_of(line.call("ask_gemini", {"prompt": PROMPT}))
+        asked = world.prompts_received("gemini")
+
+    for error in (first, again, elsewhere):
+        assert (error["code"], error["retryable"]) == ("quota_exhausted", True)
+        assert 14_000 < error["retry_after_s"] <= 14_400
+        assert error["action"].endswith("Or use ask_claude.")
+    assert answer_of(other)["model"] == OTHERS
+    assert asked == 2  # the first, and that of the other model
 
 
 def test_a_next_step_offers_the_other_provider_only_when_its_login_is_usable(world: World) -> None:

@@ -648,6 +648,7 @@ def test_untracked_files_are_named_and_not_shown(repo: Path) -> None:
 
     assert text.endswith("Untracked, not shown:\n  .gitignore\n  build/\n  new.py\n\n")
     assert "CONTENT" not in text
+    assert diff_of(repo, None, "build/deep/out", "new.py", "no/such").endswith(":\n  build/\n  new.py\n\n")
 
 
 def test_long_lists_of_names_say_how_many_more_there_are(repo: Path) -> None:
@@ -678,6 +679,7 @@ def test_a_diff_is_of_the_paths_asked_for(repo: Path) -> None:
     assert changed("a.txt", "sub") == ["a.txt", "sub/c.txt", "sub/d.txt"]
     assert changed(str(repo / "sub" / "d.txt")) == ["sub/d.txt"]
     assert changed("./sub/../b.txt") == ["b.txt"]
+    assert changed("no/such/folder", "b.txt") == ["b.txt"]
     assert changed("*.txt") == ["*.txt"]
     assert "link" in changed("link")
     assert changed(".") == changed()
@@ -808,12 +810,13 @@ def test_every_state_of_a_repository_can_be_compared(repo: Path, state: Callable
 
 def test_a_change_in_the_second_of_the_last_command_is_seen(repo: Path) -> None:
     """Git tells such a change only by the time of its index: a copy of it with another time would hide the change."""
-    changed, index = repo / "kept.txt", repo / ".git" / "index"
+    changed = repo / "kept.txt"
+    second = 0
     for attempt in range(100):
         write(changed, f"{attempt:03} one\n")
-        git(repo, "add", "kept.txt")
+        second = int(changed.stat().st_mtime)
+        git(repo, "commit", "-q", "-a", "-m", "again")
         write(changed, f"{attempt:03} two\n")
-        second = int(index.stat().st_mtime)
         if int(changed.stat().st_mtime) == second:
             break
     while time.time() < second + 1:
@@ -863,6 +866,33 @@ def test_a_submodule_is_shown_as_the_commit_that_it_stands_at(parent: Path) -> N
 
     assert text.endswith(f"@@ -1 +1 @@\n-Subproject commit {old}\n+Subproject commit {new}\n")
     assert "+MORE" in diff_of(parent / "sub")
+
+
+def shared(repo: Path, clone: Path) -> None:
+    git(repo.parent, "clone", "-q", "--shared", str(repo), str(clone))
+
+
+def partial(repo: Path, clone: Path) -> None:
+    write(repo / "kept.txt", "second\n")
+    git(repo, "commit", "-q", "-a", "-m", "second")
+    git(repo, "config", "uploadpack.allowFilter", "true")
+    git(repo.parent, "clone", "-q", "--filter=blob:none", f"file://{repo}", str(clone))
+
+
+@pytest.mark.parametrize(("make", "base"), [(shared, None), (partial, "HEAD~1")])
+def test_a_repository_that_borrows_what_is_needed_is_refused_with_that_reason(
+    repo: Path, tmp_path: Path, make: Callable[[Path, Path], None], base: str | None
+) -> None:
+    """Another's objects may be anything, and nothing is fetched; a partial clone does where it has what is needed."""
+    clone = tmp_path / "clone"
+    make(repo, clone)
+    write(clone / "kept.txt", "changed\n")
+
+    error = refused(clone, diff=GitDiff(base))
+
+    assert error.message == "git_diff: objects that are needed are in another repository or still at the remote."
+    assert "attachments" in error.action
+    assert make is shared or "-second\n+changed\n" in diff_of(clone)
 
 
 def test_a_diff_of_what_is_too_large_or_a_secret_names_it(repo: Path) -> None:
@@ -993,8 +1023,7 @@ def slow_git(tmp_path: Path) -> Generator[Path]:
     )
     program.chmod(0o755)
     yield folder
-    for pid in pids(tmp_path):
-        assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    assert all(gone(pid) for pid in pids(tmp_path))
 
 
 def pids(folder: Path) -> list[int]:

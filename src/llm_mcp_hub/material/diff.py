@@ -17,6 +17,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -75,16 +76,31 @@ class _Scope:
 
     top: str
     roots: Roots
-    chosen: Collection[str]
+    chosen: frozenset[str]
     """Absolute paths without links, inside the roots."""
 
     def holds(self, path: bytes) -> bool:
         """Whether a path of git's is in it. One that leaves the tree, as a forged index has it, is nowhere."""
         names = self.names(path)
-        return not {"", ".", ".."}.intersection(names) and any(
-            is_inside(self.full(path), chosen) or (path.endswith(b"/") and is_inside(chosen, self.full(path)))
-            for chosen in self.chosen
+        if {"", ".", ".."}.intersection(names):
+            return False
+        full = self.full(path)
+        above = accumulate(names, lambda folder, name: f"{folder}/{name}", initial=self.top.rstrip("/"))
+        return (
+            any(is_inside(self.top, chosen) for chosen in self.chosen)
+            or not self.chosen.isdisjoint(above)
+            or (path.endswith(b"/") and any(is_inside(chosen, full) for chosen in self.chosen))
         )
+
+    def folders(self) -> set[str]:
+        """Folders of the tree that together hold all of it."""
+        found: set[str] = set()
+        for chosen in self.chosen:
+            here = Path(chosen)
+            while here.is_symlink() or not here.is_dir():
+                here = here.parent
+            found.add(str(here) if is_inside(str(here), self.top) else self.top)
+        return found
 
     def full(self, path: bytes) -> str:
         return "/".join((self.top.rstrip("/"), *self.names(path)))
@@ -112,7 +128,7 @@ async def difference(wanted: GitDiff, roots: Roots, around: Mapping[str, str], s
     program(around)
     base = _revision_name(wanted.base)
     try:
-        place = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="diff-", dir=scratch))
+        place = Path(tempfile.mkdtemp(prefix="diff-", dir=scratch))
     except OSError as error:
         raise Misconfigured("The folder for temporary files cannot be written.", action="Make it writable.") from error
     try:
@@ -159,9 +175,9 @@ def _opened(roots: Roots, paths: Sequence[str], place: Path) -> tuple[repository
         raise Unreadable("no file root is in a git work tree", "Send the output of git diff in `attachments`.")
     theirs = repository.find(top, roots.folders)
     if paths:
-        chosen = {place for path in paths for place in _places(path, roots)}
+        chosen = frozenset(place for path in paths for place in _places(path, roots))
     else:
-        chosen = {root for root in roots.folders if is_inside(root, top) or is_inside(top, root)}
+        chosen = frozenset(root for root in roots.folders if is_inside(root, top) or is_inside(top, root))
     repository.prepare(theirs, place)
     return theirs, _Scope(top, roots, chosen)
 
@@ -191,12 +207,7 @@ async def _settle(git: Git, place: Path) -> None:
 async def _made(git: Git, base: str, scope: _Scope, place: Path) -> str:
     title, revision = await _revision(git, base)
     listed = await git.there("diff", "--raw", "-z", "--no-abbrev", "--no-renames", *_SAFE, revision, limit=LIST_LIMIT)
-    sides = _Sides({change.path: change for change in _changes(listed) if scope.holds(change.path)})
-    if len(sides.changes) > CHANGED_LIMIT:
-        raise Unreadable(f"more than {CHANGED_LIMIT:,} files differ", FEWER)
-    for path in list(sides.changes):
-        if not scope.roots.may_show(scope.full(path)):
-            sides.leave_out(path, REFUSED[0])
+    sides = await _to_its_end(_chosen, listed, scope)
     submodules = await _submodules(git, revision, sides)
     await _look_at_old_sides(git, sides)
     await _to_its_end(_take_new_sides, scope, sides, place / "tree")
@@ -225,7 +236,18 @@ async def _revision(git: Git, base: str) -> tuple[str, str]:
         return f"Working tree against {base} ({commit[:12]}).", commit
     if base == "HEAD" and not await parsed("HEAD"):
         return "Working tree; nothing is committed yet.", (await git.noted("mktree")).decode().strip()
-    raise Unreadable(f'there is no commit "{shown(base)}"', "Give a branch, a tag or a commit of the repository.")
+    action = LOOK if await parsed(base) else "Give a branch, a tag or a commit of the repository."
+    raise Unreadable(f'there is no commit "{shown(base)}"', action)
+
+
+def _chosen(listed: bytes, scope: _Scope) -> _Sides:
+    sides = _Sides({change.path: change for change in _changes(listed) if scope.holds(change.path)})
+    if len(sides.changes) > CHANGED_LIMIT:
+        raise Unreadable(f"more than {CHANGED_LIMIT:,} files differ", FEWER)
+    for path in list(sides.changes):
+        if not scope.roots.may_show(scope.full(path)):
+            sides.leave_out(path, REFUSED[0])
+    return sides
 
 
 def _changes(listed: bytes) -> list[_Change]:
@@ -355,12 +377,14 @@ async def _diff(git: Git, sides: _Sides, submodules: Mapping[bytes, str]) -> str
 async def _untracked(git: Git, scope: _Scope) -> list[bytes]:
     """Files that git does not keep and does not ignore; where that is a whole folder, its name and a slash."""
     found: set[bytes] = set()
-    for root in scope.roots.folders:
-        if is_inside(root, scope.top) or is_inside(scope.top, root):
-            at = root if is_inside(root, scope.top) else scope.top
-            listed = await git.there("ls-files", "--full-name", "-z", *_OTHERS, at=at, limit=LIST_LIMIT)
-            found.update(path for path in listed.split(b"\0") if path and scope.holds(path))
-    return sorted(found)
+    for folder in await _to_its_end(scope.folders):
+        listed = await git.there("ls-files", "--full-name", "-z", *_OTHERS, at=folder, limit=LIST_LIMIT)
+        found.update(path for path in listed.split(b"\0") if path and scope.holds(path))
+    names: list[bytes] = []
+    for path in sorted(found):
+        if not (names and names[-1].endswith(b"/") and path.startswith(names[-1])):
+            names.append(path)
+    return names
 
 
 def _told(title: str, text: str, out: Mapping[bytes, str], untracked: Sequence[bytes]) -> str:

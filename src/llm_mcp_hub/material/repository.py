@@ -71,14 +71,12 @@ class Repository:
 
 
 def work_tree(folder: str) -> str | None:
-    """The first folder of the work tree that holds `folder`; as git looks: upwards, on one file system."""
+    """The first folder of the work tree that holds `folder`, looked for upwards as git does."""
     start = Path(os.path.realpath(folder))
     if ".git" in start.parts:
         return None
     try:
         for here in (start, *start.parents):
-            if here.stat().st_dev != start.stat().st_dev:
-                return None
             if (here / ".git").is_file() or (here / ".git" / "HEAD").exists():
                 return str(here)
     except OSError:
