@@ -74,7 +74,8 @@ class Hub:
         self._deadlines = deadlines
         self._material = material or Material((), around={})
         self._instance = instance
-        self._dead = tuple(dead)
+        self.dead = tuple(dead)
+        """Names of hubs that are known to have died and still hold something."""
         self._release = release
         self._journal = Journal(store, retention_s=retention_s)
         self.transcripts = Transcripts(store, retention_s=retention_s)
@@ -329,13 +330,13 @@ class Hub:
 
     async def _bury_known(self) -> None:
         """Once: let go of what hubs held whose folders this one found ownerless at its start."""
-        dead, self._dead = self._dead, ()
+        dead, self.dead = self.dead, ()
         leases = [RUNNING, *(PLACES.format(provider=name) for name in self._table)]
         try:
             for instance in dead:
                 await self._store.lapse(leases, holders_of=f"{instance}/")
         except StoreUnavailable:
-            self._dead = dead
+            self.dead = dead
 
     def _entry(self, provider: str) -> Entry:
         try:

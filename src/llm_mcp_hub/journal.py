@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from llm_mcp_hub.conversation import Answer, Ask, Noun
 from llm_mcp_hub.errors import Busy, HubError, Internal, StoreUnavailable, from_details
-from llm_mcp_hub.store.base import ASK, ASKS, CANCEL, RUNNING, TALKING, Held, Store
+from llm_mcp_hub.store.base import ASK, ASKS, CANCEL, RUNNING, TALKING, Held, Store, key
 
 Status = Literal["accepted", "working", "completed", "failed", "cancelled"]
 N = TypeVar("N", bound=Noun)
@@ -69,7 +69,7 @@ class Record(Noun):
     def turn(self) -> Held:
         """What keeps a second ask out of its conversation."""
         return Held(
-            TALKING.format(who=self.principal, conversation_id=self.conversation_id), f"{self.instance}/{self.ask_id}"
+            key(TALKING, who=self.principal, conversation_id=self.conversation_id), f"{self.instance}/{self.ask_id}"
         )
 
 
@@ -121,19 +121,17 @@ class Journal:
 
     async def save(self, record: Record) -> None:
         """Write a record as it is now. An open one is leased with it, so that nobody takes its hub for dead."""
-        key = ASK.format(who=record.principal, ask_id=record.ask_id)
+        name = key(ASK, who=record.principal, ask_id=record.ask_id)
         if record.ended:
-            await self._store.put(
-                key, _bytes(record), ttl_s=self._retention_s, listed=ASKS.format(who=record.principal)
-            )
+            await self._store.put(name, _bytes(record), ttl_s=self._retention_s, listed=key(ASKS, who=record.principal))
             await self._store.release([record.lease])
             return
         await self._store.renew([record.lease], ttl_s=LEASE_S)
-        await self._store.put(key, _bytes(record), ttl_s=self._retention_s, listed=ASKS.format(who=record.principal))
+        await self._store.put(name, _bytes(record), ttl_s=self._retention_s, listed=key(ASKS, who=record.principal))
 
     async def get(self, principal: str, ask_id: str) -> Record | None:
         """One's own ask as it stands; None when there is none of that id."""
-        (value,) = await self._store.get(ASK.format(who=principal, ask_id=ask_id))
+        (value,) = await self._store.get(key(ASK, who=principal, ask_id=ask_id))
         record = read(Record, value)
         if record is None or (record.principal, record.ask_id) != (principal, ask_id):
             return None
@@ -141,12 +139,12 @@ class Journal:
 
     async def newest(self, principal: str, limit: int) -> list[Record]:
         """One's own last asks, the newest first."""
-        values = await self._store.newest(ASKS.format(who=principal), limit)
+        values = await self._store.newest(key(ASKS, who=principal), limit)
         return await self._settled([found for value in values if (found := read(Record, value)) is not None])
 
     async def delete(self, principal: str, ask_id: str) -> bool:
         """Forget an ask. Returns whether there was one."""
-        return await self._store.delete(ASK.format(who=principal, ask_id=ask_id)) > 0
+        return await self._store.delete(key(ASK, who=principal, ask_id=ask_id)) > 0
 
     async def bury(self) -> None:
         """Close the asks of dead hubs."""
@@ -181,12 +179,12 @@ class Journal:
 
     async def wish_cancelled(self, ask_id: str) -> None:
         """Ask the hub that runs it, whichever it is, to cancel an ask."""
-        await self._store.put(CANCEL.format(ask_id=ask_id), b"{}", ttl_s=3600)
+        await self._store.put(key(CANCEL, ask_id=ask_id), b"{}", ttl_s=3600)
 
     async def cancel_wishes(self, ask_ids: Iterable[str]) -> list[str]:
         """Those of these asks that somebody wants cancelled."""
         asked = list(ask_ids)
-        values = await self._store.get(*(CANCEL.format(ask_id=ask_id) for ask_id in asked))
+        values = await self._store.get(*(key(CANCEL, ask_id=ask_id) for ask_id in asked))
         return [ask_id for ask_id, value in zip(asked, values, strict=True) if value is not None]
 
     async def _settled(self, records: list[Record]) -> list[Record]:
@@ -198,7 +196,7 @@ class Journal:
         for record in records:
             if not record.ended and record.lease.holder not in alive:
                 # Read again: it may have ended between the two looks.
-                (value,) = await self._store.get(ASK.format(who=record.principal, ask_id=record.ask_id))
+                (value,) = await self._store.get(key(ASK, who=record.principal, ask_id=record.ask_id))
                 record = read(Record, value) or record  # noqa: PLW2901
                 if not record.ended:
                     record = failed(record, died(record))  # noqa: PLW2901

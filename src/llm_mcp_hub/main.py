@@ -37,9 +37,10 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def build_hub(settings: Settings, *, roots: Sequence[Path] = ()) -> Hub:
+def build_hub(settings: Settings, *, roots: Sequence[Path] = (), dead: Sequence[str] = ()) -> Hub:
     """The hub with both providers; files are read from `roots` where no setting names others.
 
+    `dead` names hubs that are known to have died, beside those whose folders are found ownerless now.
     Raises Misconfigured when the state folder cannot be used.
     """
     around = surroundings()
@@ -112,7 +113,7 @@ def build_hub(settings: Settings, *, roots: Sequence[Path] = ()) -> Hub:
         ),
         retention_s=settings.hub_retention_days * 86_400,
         instance=run.name,
-        dead=run.swept,
+        dead=(*dead, *run.swept),
         release=run.close,
     )
 
@@ -150,8 +151,13 @@ def build_app(settings: Settings) -> Starlette:
             "it would lend the owner's subscriptions to the network.",
             action="Set HUB_HOST=127.0.0.1, and reach it from elsewhere through an SSH tunnel.",
         )
-    build_hub(settings).kill()  # what is wrong is told now, in one sentence: in a lifespan it would be a traceback
-    return build(lambda: build_hub(settings), lambda hub: build_server(hub, settings), drain_s=settings.hub_drain_s)
+    first = build_hub(settings)  # what is wrong is told now, in one sentence: in a lifespan it would be a traceback
+    first.kill()
+    return build(
+        lambda: build_hub(settings, dead=first.dead),
+        lambda hub: build_server(hub, settings),
+        drain_s=settings.hub_drain_s,
+    )
 
 
 def __getattr__(name: str) -> object:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from llm_mcp_hub.conversation import Ask, Exchange, Noun
 from llm_mcp_hub.errors import InvalidRequest, NotFound
 from llm_mcp_hub.journal import now, read, title
-from llm_mcp_hub.store.base import CONVERSATION, CONVERSATIONS, TURNS, Store
+from llm_mcp_hub.store.base import CONVERSATION, CONVERSATIONS, TURNS, Store, key
 
 
 class Conversation(Noun):
@@ -41,11 +41,11 @@ class Transcripts:
     async def get(self, principal: str, conversation_id: str) -> tuple[Conversation, tuple[Exchange, ...]]:
         """One's own conversation. Raises NotFound."""
         names = {"who": principal, "conversation_id": conversation_id}
-        (value,) = await self._store.get(CONVERSATION.format(**names))
+        (value,) = await self._store.get(key(CONVERSATION, **names))
         head = read(Conversation, value)
         if head is None or (head.principal, head.conversation_id) != (principal, conversation_id):
             raise unknown()
-        entries = [read(Exchange, entry) for entry in await self._store.entries(TURNS.format(**names))]
+        entries = [read(Exchange, entry) for entry in await self._store.entries(key(TURNS, **names))]
         turns = tuple(entry for entry in entries if entry is not None)
         if len(turns) != len(entries):
             raise unknown()
@@ -54,13 +54,13 @@ class Transcripts:
 
     async def newest(self, principal: str, limit: int) -> list[Conversation]:
         """One's own conversations, the newest first."""
-        values = await self._store.newest(CONVERSATIONS.format(who=principal), limit)
+        values = await self._store.newest(key(CONVERSATIONS, who=principal), limit)
         return [found for value in values if (found := read(Conversation, value)) is not None]
 
     async def add(self, ask: Ask, turn: Exchange) -> bool:
         """Write a completed turn down. False when another turn has come in between."""
         names = {"who": ask.principal, "conversation_id": ask.conversation_id}
-        log = TURNS.format(**names)
+        log = key(TURNS, **names)
         if not await self._store.append(
             log, turn.model_dump_json().encode(), at=len(ask.history), ttl_s=self._retention_s
         ):
@@ -78,17 +78,17 @@ class Transcripts:
             provider=ask.provider,
         )
         await self._store.put(
-            CONVERSATION.format(**names),
+            key(CONVERSATION, **names),
             head.model_dump_json().encode(),
             ttl_s=self._retention_s,
-            listed=CONVERSATIONS.format(who=ask.principal),
+            listed=key(CONVERSATIONS, who=ask.principal),
         )
         return True
 
     async def delete(self, principal: str, conversation_id: str) -> None:
         """Forget one's own conversation. Raises NotFound."""
         names = {"who": principal, "conversation_id": conversation_id}
-        if not await self._store.delete(CONVERSATION.format(**names), TURNS.format(**names)):
+        if not await self._store.delete(key(CONVERSATION, **names), key(TURNS, **names)):
             raise unknown()
 
 

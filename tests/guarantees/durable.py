@@ -79,10 +79,12 @@ class Voices:
         world.claude.default = lambda received: self._said("claude", received, anthropic.last_user_texts(received))
         world.gemini.default = lambda received: self._said("gemini", received, google.prompt_texts(received))
 
-    def holds(self, provider: Provider) -> Question:
-        """FIRST comes at once, REST when the test lets it."""
+    def holds(self, provider: Provider, go_on: threading.Event | None = None, *, after: int = 1) -> Question:
+        """FIRST comes at once, REST when the test lets it; with `after=0` nothing comes before that."""
         question = self._question(provider)
-        words: dict[str, Any] = {"chunks": [FIRST, REST], "gate": question.go_on, "gate_after": 1}
+        if go_on is not None:
+            question.go_on = go_on
+        words: dict[str, Any] = {"chunks": [FIRST, REST], "gate": question.go_on, "gate_after": after}
         self._answers[question.prompt] = (
             question,
             anthropic.Answer(**words) if provider == "claude" else google.Answer(**words),

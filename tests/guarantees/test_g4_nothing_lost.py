@@ -17,9 +17,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
-from tests.guarantees.drill import FIRST, PROVIDERS, ROUNDS, TIGHT, Call, Hub, Provider, gone, run_folders
+from tests.guarantees.drill import (
+    FEW,
+    FIRST,
+    PROVIDERS,
+    ROUNDS,
+    TIGHT,
+    Call,
+    Hub,
+    Provider,
+    descriptors,
+    gone,
+    run_folders,
+)
 from tests.guarantees.durable import (
     REST,
     SEED,
@@ -39,7 +52,7 @@ from tests.guarantees.durable import (
 )
 from tests.harness import DEADLINE_S, EVERY_WAY, Era, Transport, World, answer_of, error_of, make_world, run_command
 
-pytestmark = pytest.mark.timeout(240 + 60 * ROUNDS)
+pytestmark = pytest.mark.timeout(240 + 240 * ROUNDS)
 
 Way = tuple[Transport, Era, Provider]
 OF_GEMINI: list[Way] = [(transport, era, "gemini") for transport, era in EVERY_WAY]
@@ -467,7 +480,7 @@ def goes_on(voices: Voices, hub: Hub, conversation: str | None) -> str:
 
 @pytest.mark.parametrize("kind", STORES)
 def test_no_ask_is_lost_with_a_hub_that_is_killed(world: World, tmp_path: Path, kind: StoreKind) -> None:
-    """At a random moment of several asks; the next hub accounts for them, goes on with the conversation, and is next."""
+    """At a random moment of several asks; the next hub accounts for them, goes on with their conversation, is next."""
     chance = random.Random(f"{SEED} {kind}")
     voices = Voices(world)
     conversation: str | None = None
@@ -554,22 +567,24 @@ def test_three_hubs_are_one_to_whoever_asks(world: World) -> None:
         assert answer_of(third.call("ask_result", {"ask_id": ids[0]}).result())["text"] == WHOLE
         for hub in (second, third):
             for question in queued[hub]:
-                assert answer_of(calls[question].result())["text"] == WHOLE
-                fetched = {"ask_id": id_of(hub, question)}
-                assert answer_of(second.call("ask_result", fetched).result())["text"] == WHOLE
+                answer = answer_of(calls[question].result())
+                assert answer["text"] == WHOLE
+                fetched = second.call("ask_result", {"ask_id": answer["ask_id"]}).result()
+                assert answer_of(fetched) == answer
         assert holding[1].request.ended == "open"
         assert voices.most_open["gemini"] == 2
         for question in queued[first]:
             assert answer_of(calls[question].result())["text"] == WHOLE
 
-        both = [voices.holds("gemini")]
-        ids += [ticket(first, question) for question in both]
-        for question in both:
-            voices.under_way(question)
+        # Both places are the first hub's again, and the others wait for it, when it is killed.
+        holding.append(voices.holds("gemini"))
+        ids.append(ticket(first, holding[-1]))
+        voices.under_way(holding[-1])
         waiting = {hub: voices.tells("gemini", [FIRST, REST], 0.05) for hub in (second, third)}
+        taken = {hub: len(hub.log.found("ask taken")) for hub in waiting}
         calls = {question: hub.ask("gemini", prompt=question.prompt) for hub, question in waiting.items()}
         for hub in waiting:
-            hub.log.wait_for("ask taken", more_than=4)
+            hub.log.wait_for("ask taken", more_than=taken[hub])
         since = time.monotonic()
         first.itself.kill()
         for question, call in calls.items():
@@ -578,7 +593,8 @@ def test_three_hubs_are_one_to_whoever_asks(world: World) -> None:
         print(f"\nG4  places of a killed hub are free again after {time.monotonic() - since:.1f} s")
         for ask_id in ids[1:]:
             error = error_of(second.call("ask_result", {"ask_id": ask_id, "wait_s": DEADLINE_S}).result())
-            assert (error["code"], error["partial_text"]) == ("internal", FIRST)
+            assert error["code"] == "internal"
+            assert FIRST.startswith(error["partial_text"] or "")
         assert voices.most_open["gemini"] == 2
         wait_until_nothing_is_left(world, hubs=2)
     world.wait_until_no_child()
@@ -599,3 +615,105 @@ def test_the_asks_of_a_hub_on_another_machine_end_with_it(world: World, tmp_path
         assert (error["code"], error["retryable"]) == ("internal", True)
         assert status_of(here, ask_id) == "failed"
         assert FIRST.startswith(error["partial_text"] or "")
+
+
+# More than is served at once ------------------------------------------------------------------------------------------
+
+AT_ONCE: dict[Provider, tuple[int, int]] = {"gemini": (16, 200), "claude": (4, 200 if ROUNDS >= 20 else 60)}
+"""Places, and asks; a process of Claude's for each new conversation is what makes those dear."""
+GROWTH_BYTES = 40 << 20
+
+
+def send_in_order(voices: Voices, hub: Hub, provider: Provider, count: int, go_on: threading.Event) -> list[Question]:
+    """So many asks as tickets, each accepted before the next; nothing is answered before `go_on`."""
+    questions: list[Question] = []
+    for _ in range(count):
+        question = voices.holds(provider, go_on, after=0)
+        ticket(hub, question)
+        questions.append(question)
+    return questions
+
+
+@pytest.mark.parametrize("provider", AT_ONCE)
+def test_many_asks_at_once_are_all_answered_in_their_order(world: World, provider: Provider) -> None:
+    """Never more than the limit at the provider, none lost or asked twice; afterwards the hub is as it was before."""
+    limit, count = AT_ONCE[provider]
+    world.changes |= {f"HUB_{provider.upper()}_CONCURRENCY": str(limit), "HUB_QUEUE_LIMIT": str(count)}
+    voices = Voices(world)
+    with Hub(world, "http", "auto") as hub:
+        first = [voices.tells(provider, [WHOLE], 0) for _ in range(2 * limit)]
+        calls = [hub.ask(provider, prompt=question.prompt, wait_s=3600) for question in first]
+        assert [answer_of(call.result())["text"] for call in calls] == [WHOLE] * len(calls)
+        wait_until_nothing_is_left(world, hubs=1)
+        itself = psutil.Process(hub.process.pid)
+        descriptors_before, bytes_before, began = descriptors(itself), itself.memory_info().rss, len(voices.order)
+
+        go_on = threading.Event()
+        since = time.monotonic()
+        questions = send_in_order(voices, hub, provider, count, go_on)
+        world.upstream(provider).wait_until(lambda: len(voices.order) >= began + limit, timeout=DEADLINE_S)
+        go_on.set()
+        ids = {ask["title"]: ask["ask_id"] for ask in listed(hub)}
+        for question in questions[-len(ids) :]:  # the list has the last ten; they end last
+            result = hub.call("ask_result", {"ask_id": ids[question.prompt], "wait_s": 3600}).outcome.result(600)
+            assert answer_of(result)["text"] == WHOLE
+        for question in questions:
+            assert question.request.done.wait(DEADLINE_S)
+            assert question.request.ended == "answered"
+        took = time.monotonic() - since
+
+        assert voices.most_open[provider] == limit
+        order = {prompt: place for place, prompt in enumerate(voices.order[began:])}
+        late = [order[question.prompt] - place for place, question in enumerate(questions)]
+        assert max(map(abs, late)) <= 3 * limit, "what runs at the same time may change places, and no more"
+        wait_until_nothing_is_left(world, hubs=1)
+        assert descriptors(itself) - descriptors_before <= FEW
+        grown = itself.memory_info().rss - bytes_before
+        print(
+            f"\nG4  {count} asks on {limit} places of {provider}: {took:.1f} s, most at once "
+            f"{voices.most_open[provider]}, furthest from its turn {max(map(abs, late))}, grown {grown / 1e6:.1f} MB"
+        )
+        assert grown < GROWTH_BYTES
+    world.wait_until_no_child()
+
+
+def test_200_calls_at_once_are_all_answered(world: World) -> None:
+    """Each on a connection of its own, and each with its own answer."""
+    world.changes |= {"HUB_GEMINI_CONCURRENCY": "16", "HUB_QUEUE_LIMIT": "200"}
+    voices = Voices(world)
+    with Hub(world, "http", "auto") as hub:
+        asked = {voices.tells("gemini", [f"to {number}"], 0): f"to {number}" for number in range(200)}
+        calls = [hub.ask("gemini", prompt=question.prompt, wait_s=3600) for question in asked]
+        assert [answer_of(call.result())["text"] for call in calls] == list(asked.values())
+        assert [len(question.requests) for question in asked] == [1] * 200
+        assert voices.most_open["gemini"] <= 16
+        wait_until_nothing_is_left(world, hubs=1)
+    world.wait_until_no_child()
+
+
+def test_what_the_queue_does_not_hold_is_told_at_once(world: World) -> None:
+    """200 at once, 4 places and a queue of 8: the others are `busy` while nobody is answered yet, and none of them
+    reaches the provider."""
+    world.changes |= {"HUB_GEMINI_CONCURRENCY": "4", "HUB_QUEUE_LIMIT": "8"}
+    voices = Voices(world)
+    go_on = threading.Event()
+    with Hub(world, "http", "legacy") as hub:
+        questions = [voices.holds("gemini", go_on, after=0) for _ in range(200)]
+        calls = [hub.ask("gemini", prompt=question.prompt, wait_s=3600) for question in questions]
+        until(lambda: sum(call.outcome.done() for call in calls) == 188, "188 have been told")
+        assert not go_on.is_set()
+        for call in calls:
+            if call.outcome.done():
+                error = error_of(call.result())
+                assert (error["code"], error["retryable"]) == ("busy", True)
+                assert error["retry_after_s"] > 0
+        world.gemini.wait_until(lambda: len(voices.order) >= 4, timeout=DEADLINE_S)
+        go_on.set()
+        results = [call.result() for call in calls]
+        answers = [answer_of(result) for result in results if not result.is_error]
+        assert [answer["text"] for answer in answers] == [WHOLE] * 12
+        assert len(voices.order) == 12
+        assert voices.most_open["gemini"] == 4
+        goes_on(voices, hub, None)
+        wait_until_nothing_is_left(world, hubs=1)
+    world.wait_until_no_child()

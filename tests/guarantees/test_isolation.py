@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import random
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -18,7 +17,6 @@ from typing import Any
 
 import pytest
 
-from llm_mcp_hub.conversation import Ask
 from llm_mcp_hub.errors import HubError
 from llm_mcp_hub.hub import Deadlines, Entry, Hub
 from llm_mcp_hub.providers.base import Text
@@ -87,7 +85,18 @@ async def hubs(kind: str, folder: Path) -> AsyncGenerator[tuple[Hub, Hub, asynci
 def guesses(known: str, chance: random.Random, prefix: str) -> list[str]:
     """Ids near one that is known: itself, other cases, cut, longer, with what keys and patterns are made of."""
     near = [known, known.upper(), known[:-1], known + "x", f" {known}", f"{known}\x00", f"{known}\n", f"*{known[4:]}"]
-    near += [f"{MINE}:{known}", f"anna:{known}", f":{known}", f"{prefix}*", f"{prefix}%", "*", "%", " ", "?", "../" + known]
+    near += [
+        f"{MINE}:{known}",
+        f"anna:{known}",
+        f":{known}",
+        f"{prefix}*",
+        f"{prefix}%",
+        "*",
+        "%",
+        " ",
+        "?",
+        "../" + known,
+    ]
     near += [f"{known}' OR '1'='1", f"{known}\ud83d", known.replace("_", ":"), f"conv:{known}", "a" * 10_000]
     letters = list(known)
     for _ in range(20):
@@ -143,7 +152,7 @@ async def test_nobody_reaches_what_is_anothers(kind: str, tmp_path: Path) -> Non
                 assert await hub.transcripts.newest(who, 50) == []
 
         # And nothing of it has been touched.
-        assert not running.task.done() if running.task is not None else False
+        assert not await running.ended(0)
         go_on.set()
         assert (await running.ended(DEADLINE_S), running.outcome().text) == (True, SECRET)
         for hub in (busy, idle):

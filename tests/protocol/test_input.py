@@ -62,9 +62,26 @@ ROWS: dict[str, tuple[dict[str, Any], str]] = {
     "timeout that is a boolean": ({**GOOD, "timeout_s": True}, "timeout_s"),
     "timeout that is a list": ({**GOOD, "timeout_s": [5]}, "timeout_s"),
     "timeout without measure": ({**GOOD, "timeout_s": 1e300}, "timeout_s"),
-    "unknown argument": ({**GOOD, "temperature": 1}, "prompt, model, system, timeout_s"),
-    "unknown argument named like the prompt": ({**GOOD, PROMPT: 1}, "prompt, model, system, timeout_s"),
-    "argument of a later version": ({**GOOD, "files": ["/etc/passwd"]}, "prompt, model, system, timeout_s"),
+    "unknown argument": ({**GOOD, "temperature": 1}, "prompt, model, system, conversation_id, files"),
+    "unknown argument named like the prompt": ({**GOOD, PROMPT: 1}, "prompt, model, system, conversation_id, files"),
+    "unknown argument within an argument": ({**GOOD, "git_diff": {"head": "x"}}, "Use only"),
+    "file that is no list": ({**GOOD, "files": "README.md"}, "files"),
+    "file outside the roots": ({**GOOD, "files": ["/etc/passwd"]}, "attachments"),
+    "diff that is no object": ({**GOOD, "git_diff": "HEAD"}, "git_diff"),
+    "attachment without content": ({**GOOD, "attachments": [{"name": "a", "mime_type": "text/plain"}]}, "attachment"),
+    "attachment that is no base64": (
+        {**GOOD, "attachments": [{"name": "a", "mime_type": "image/png", "data": "***"}]},
+        "attachment",
+    ),
+    "attachment of a kind that nobody takes": (
+        {**GOOD, "attachments": [{"name": "a", "mime_type": "video/mp4", "data": "AAAA"}]},
+        "attachment",
+    ),
+    "effort without measure": ({**GOOD, "effort": "utmost"}, "effort"),
+    "wait that is negative": ({**GOOD, "wait_s": -1}, "wait_s"),
+    "wait that is too long": ({**GOOD, "wait_s": 3601}, "wait_s"),
+    "conversation that is a number": ({**GOOD, "conversation_id": 7}, "conversation_id"),
+    "conversation that is empty": ({**GOOD, "conversation_id": ""}, "conversation_id"),
 }
 
 PROVIDERS = ("claude", "gemini")
@@ -138,7 +155,7 @@ def test_wrong_input_for_the_token_status_is_refused_too(
 
 def test_a_tool_that_does_not_exist_is_answered_with_those_that_do(line: Line, warm: World) -> None:
     """A coded error and no crash, over every way; the wrong name, which may be anything, is not repeated."""
-    check(line.call(f"ask_{CANARY}", GOOD), "ask_claude, ask_gemini, token_status")
+    check(line.call(f"ask_{CANARY}", GOOD), "ask_claude, ask_gemini, ask_result, ask_cancel, token_status")
 
 
 SOME = ("empty", "number", "too long", "model that is an option", "timeout that is a text", "unknown argument")

@@ -1059,6 +1059,28 @@ def test_a_git_that_hangs_ends_with_its_caller(repo: Path, tmp_path: Path, slow_
     assert list(scratch.iterdir()) == []
 
 
+def test_a_diff_that_is_cancelled_while_it_copies_leaves_no_folder(repo: Path, tmp_path: Path) -> None:
+    """A thread is filling the folder just then: it is waited for, or it would make it again."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    for number in range(2000):
+        write(repo / "many" / str(number % 20) / str(number), "new")
+    git(repo, "add", ".")
+    material = Material((repo,), around={"PATH": os.environ["PATH"]}, scratch=scratch)
+
+    async def cancelled() -> None:
+        wanted = material.gather(provider="x", takes=(), files=(), git_diff=GitDiff(None), attachments=())
+        asking = asyncio.ensure_future(wanted)
+        await wait_for(lambda: any(scratch.glob("*/tree/many/*")))
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+
+    asyncio.run(cancelled())  # at its end it waits for its threads
+
+    assert list(scratch.iterdir()) == []
+
+
 def gone(pid: int) -> bool:
     try:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE

@@ -15,7 +15,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -250,17 +250,12 @@ def _chosen(listed: bytes, scope: _Scope) -> _Sides:
     return sides
 
 
-def _changes(listed: bytes) -> list[_Change]:
-    """Git's raw list: a line of modes, objects and status, then the path. A path in conflict is listed twice."""
-    found: dict[bytes, _Change] = {}
+def _changes(listed: bytes) -> Generator[_Change]:
+    """Git's raw list: a line of modes, objects and status, then the path."""
     fields = listed.split(b"\0")
     for line, path in zip(fields[::2], fields[1::2], strict=False):
-        old_mode, new_mode, old_id, _, status = line.decode().lstrip(":").split(" ")
-        earlier = found.get(path)
-        if status == "U" and earlier is not None:
-            continue
-        found[path] = _Change(path, int(old_mode, 8), old_id, int(new_mode, 8))
-    return list(found.values())
+        old_mode, new_mode, old_id, *_ = line.decode().lstrip(":").split(" ")
+        yield _Change(path, int(old_mode, 8), old_id, int(new_mode, 8))
 
 
 async def _submodules(git: Git, revision: str, sides: _Sides) -> dict[bytes, str]:

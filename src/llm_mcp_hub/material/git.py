@@ -21,6 +21,9 @@ from llm_mcp_hub.material.rules import Unreadable
 LOOK = "Run git diff there: it names the fault. Or send its output in `attachments`."
 FEWER = "Name fewer files in `paths`, or a nearer `base`."
 
+_REAPED_S = 10.0
+"""How long the end of a killed process is waited for."""
+
 
 class Git:
     """The git program on the folder that `repository.prepare` has made."""
@@ -100,7 +103,8 @@ class Git:
             if child.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(child.pid, signal.SIGKILL)
-                await child.communicate()
+                with contextlib.suppress(TimeoutError):  # one that waits for a dead disk is not to be waited for
+                    await asyncio.wait_for(child.communicate(), _REAPED_S)
         if code != 0:
             raise Unreadable(f"git failed with exit code {code}", LOOK)
         return bytes(printed)

@@ -34,6 +34,11 @@ LAPSED_KEPT_S = 86_400.0
 nothing stays in a store for ever."""
 
 
+def key(form: str, **parts: str) -> str:
+    """A key of the table. No part can be mistaken for two, whatever a caller gives for an id: colons are escaped."""
+    return form.format(**{name: part.replace("%", "%25").replace(":", "%3A") for name, part in parts.items()})
+
+
 def name_to_bytes(name: str) -> bytes:
     """A key or a holder as both stores keep it: as bytes, so that a NUL or half a character in it does no harm."""
     return name.encode("utf-8", "surrogatepass")

@@ -229,8 +229,9 @@ class RedisStore:
         if self._closed:
             raise StoreUnavailable("The store is closed: this hub is ending.", action="Start the hub again.")
         async with self._turns:
-            if self._away is not None:
-                raise _unavailable(self._away)
+            if (reason := self._away) is not None:
+                await asyncio.sleep(0)  # who tries again in a loop must not keep this one from hearing that it is back
+                raise _unavailable(reason)
             try:
                 return await self._sent(*words, size=size)
             except Exception as error:
