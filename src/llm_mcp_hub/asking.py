@@ -237,8 +237,8 @@ def _ended(running: Running) -> Record:
     """The record of an ask that has just ended."""
     if running.answer is None:
         error = running.error or stopped(running.ask)
-        # What a model said before it declined is no part of an answer.
-        partial = None if error.code == "refused" else error.partial_text or running.watch.text
+        # What a model said before it declined is no part of an answer, unless the provider thinks so.
+        partial = error.partial_text or (None if error.code == "refused" else running.watch.text)
         error.partial_text = partial
         return failed(running.record, error, partial)
     return running.record.model_copy(

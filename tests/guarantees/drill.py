@@ -29,7 +29,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, cast
-from urllib.parse import urlsplit
 
 import psutil
 from anyio.from_thread import start_blocking_portal
@@ -37,6 +36,7 @@ from mcp.client import Client
 from mcp.client.stdio import stdio_client
 from mcp_types import CallToolResult
 
+from llm_mcp_hub.providers.claude_pool import KEPT
 from tests.harness import DEADLINE_S, Era, Line, Transport, World, stdio_server
 from tests.upstreams import anthropic, google
 from tests.upstreams.loopback import Received
@@ -59,6 +59,10 @@ TIGHT = {
     "LOG_LEVEL": "DEBUG",
 }
 MODERN = "2026-07-28"
+KEPT_CONVERSATIONS = 2
+"""So many conversations of Claude's keep a child for their next turn; Gemini's are all in the one process."""
+KEPT_WARM: Mapping[Provider, int] = {"claude": 1 + KEPT_CONVERSATIONS, "gemini": 1}
+"""Most children that a hub may keep of each provider when nothing is asked: one ahead, and those of conversations."""
 
 
 # What is seen ---------------------------------------------------------------------------------------------------------
@@ -220,23 +224,21 @@ def children_of(world: World, provider: Provider) -> list[psutil.Process]:
     return list(found.values())
 
 
-def busy_child(world: World, provider: Provider) -> psutil.Process:
-    """The one whose request is at the stand-in right now."""
-    address = urlsplit(world.upstream(provider).url)
-    for child in children_of(world, provider):
+def busy_child(world: World, asking: Asking) -> psutil.Process:
+    """The one whose request it is that the stand-in has; others may hold a connection from an earlier answer."""
+    for child in children_of(world, asking.provider):
         for connection in child.net_connections("tcp"):
-            there = cast("tuple[str, int] | tuple[()]", connection.raddr)
-            if there and there[1] == address.port and connection.status == psutil.CONN_ESTABLISHED:
+            if cast("tuple[str, int]", connection.laddr)[1] == asking.request.port:
                 return child
-    raise AssertionError(f"no child of {provider} is connected to its stand-in")
+    raise AssertionError(f"no child of {asking.provider} has this request at its stand-in")
 
 
 def wait_until_settled(world: World) -> None:
-    """Block until nothing is open upstream, and no child is left but those kept warm: one of each provider at most."""
+    """Block until nothing is open upstream, and no child is left but those kept warm (see `WARM`)."""
     until = time.monotonic() + DEADLINE_S
     for provider in PROVIDERS:
         world.upstream(provider).wait_until_quiet(timeout=DEADLINE_S)
-        while len(left := children_of(world, provider)) > 1:
+        while len(left := children_of(world, provider)) > WARM[provider]:
             assert one_has_gone(left, until), f"left behind: {left}"
 
 
@@ -617,9 +619,9 @@ def official_client(world: World, transport: Transport, era: Era) -> Generator[t
 
 
 def _own_hub(world: World) -> psutil.Process:
-    found = [child for child in psutil.Process().children() if child.environ().get("HOME") == str(world.home)]
-    assert len(found) == 1
-    return found[0]
+    (front,) = [child for child in psutil.Process().children() if child.environ().get("HOME") == str(world.home)]
+    (hub,) = front.children()
+    return hub
 
 
 def hello(provider: Provider) -> tuple[str, dict[str, str]]:

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from llm_mcp_hub.store.base import PLACES, RUNNING, Store
 from llm_mcp_hub.store.redis import RedisStore
 from llm_mcp_hub.store.sqlite import SqliteStore
-from tests.guarantees.drill import FIRST, HELLO, PROVIDERS, Hub, Provider, children_of
+from tests.guarantees.drill import FIRST, HELLO, KEPT_WARM, PROVIDERS, Hub, Provider, children_of
 from tests.harness import DEADLINE_S, World, answer_of
 from tests.upstreams import anthropic, google
 from tests.upstreams.loopback import Received
@@ -31,9 +31,6 @@ SEED = int(os.environ.get("HUB_DRILL_SEED") or time.time_ns() % 1_000_000)
 """Of every chance in these drills; each says it. Read here because the tests' own environment is scrubbed."""
 REST = ", and all that followed them."
 WHOLE = FIRST + REST
-KEPT_WARM = {"claude": 3, "gemini": 1}
-"""Most children that a hub may keep of each provider when nothing is asked: Claude's are one ahead, and those of the
-last two conversations."""
 
 
 def until(happened: Callable[[], bool], what: str) -> None:

@@ -28,6 +28,7 @@ from tests.guarantees.drill import (
     FEW,
     FIRST,
     HELLO,
+    KEPT_CONVERSATIONS,
     PROVIDERS,
     QUESTION,
     ROUNDS,
@@ -71,6 +72,12 @@ def next_asks_work(line: Line, providers: Sequence[Provider] = PROVIDERS) -> Non
     """The place is free and the provider answers."""
     for provider in providers:
         assert answer_of(line.call(*hello(provider)))["text"] == HELLO[provider]
+
+
+def fill_what_is_kept(line: Line) -> None:
+    """Have so many conversations answered that the hub keeps as many children as it ever will."""
+    for _ in range(KEPT_CONVERSATIONS):
+        next_asks_work(line)
 
 
 def nothing_grew(world: World, hub: psutil.Process, before: int) -> None:
@@ -227,7 +234,7 @@ def test_a_child_that_is_struck_itself_leaves_nothing(
             calls = [line.begin(f"ask_{provider}", {**A_QUESTION, **limit}) for provider in PROVIDERS]
             for asking in askings:
                 asking.under_way()
-            struck = [busy_child(tight, provider) for provider in PROVIDERS]
+            struck = [busy_child(tight, asking) for asking in askings]
             since = time.monotonic()
             for child in struck:
                 child.send_signal(blow)

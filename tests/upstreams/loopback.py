@@ -39,6 +39,8 @@ class Received:
     ended: str = "open"
     """`open`, `answered`, or `disconnected` (the caller hung up before the end)."""
     done: threading.Event = field(default_factory=threading.Event, repr=False)
+    port: int = 0
+    """The caller's end of the connection: which process asked can be told by it."""
 
     @property
     def json(self) -> Any:
@@ -164,6 +166,7 @@ class LoopbackServer:
             headers=headers,
             body=body,
             at=time.monotonic(),
+            port=request.transport.get_extra_info("peername")[1] if request.transport is not None else 0,
         )
         self.received.append(received)
         self.changed()
