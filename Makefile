@@ -54,10 +54,10 @@ bench: install
 
 # What survives cancels, signals and kills, mid-answer: a tenth of the rounds (as in `make test`), or all of them.
 drill: install
-	$(BIN)/python -m pytest tests/guarantees/test_g5_leftovers.py -q -s
+	$(BIN)/python -m pytest tests/guarantees/test_g5_leftovers.py tests/guarantees/test_g4_nothing_lost.py -q -s
 
 drill-full: install
-	HUB_DRILL_ROUNDS=20 $(BIN)/python -m pytest tests/guarantees/test_g5_leftovers.py -q -s --timeout 3600
+	HUB_DRILL_ROUNDS=20 $(BIN)/python -m pytest tests/guarantees/test_g5_leftovers.py tests/guarantees/test_g4_nothing_lost.py -q -s --timeout 7200
 
 # New versions on purpose: hashes, and no addresses of any registry.
 lock: .venv/ready

@@ -59,10 +59,9 @@ TIGHT = {
     "LOG_LEVEL": "DEBUG",
 }
 MODERN = "2026-07-28"
-KEPT_CONVERSATIONS = 2
-"""So many conversations of Claude's keep a child for their next turn; Gemini's are all in the one process."""
-KEPT_WARM: Mapping[Provider, int] = {"claude": 1 + KEPT_CONVERSATIONS, "gemini": 1}
-"""Most children that a hub may keep of each provider when nothing is asked: one ahead, and those of conversations."""
+KEPT_WARM: Mapping[Provider, int] = {"claude": 1 + KEPT, "gemini": 1}
+"""Most children that a hub may keep of each provider when nothing is asked: one ahead, and Claude's of the last
+conversations; Gemini's conversations are all in the one process."""
 
 
 # What is seen ---------------------------------------------------------------------------------------------------------
@@ -234,11 +233,11 @@ def busy_child(world: World, asking: Asking) -> psutil.Process:
 
 
 def wait_until_settled(world: World) -> None:
-    """Block until nothing is open upstream, and no child is left but those kept warm (see `WARM`)."""
+    """Block until nothing is open upstream, and no child is left but those kept warm."""
     until = time.monotonic() + DEADLINE_S
     for provider in PROVIDERS:
         world.upstream(provider).wait_until_quiet(timeout=DEADLINE_S)
-        while len(left := children_of(world, provider)) > WARM[provider]:
+        while len(left := children_of(world, provider)) > KEPT_WARM[provider]:
             assert one_has_gone(left, until), f"left behind: {left}"
 
 

@@ -24,11 +24,11 @@ import pytest
 from llm_mcp_hub import hub as hub_module
 from llm_mcp_hub import main, settings
 from llm_mcp_hub.children.supervision import RunFolder
+from llm_mcp_hub.providers.claude_pool import KEPT
 from tests.guarantees.drill import (
     FEW,
     FIRST,
     HELLO,
-    KEPT_CONVERSATIONS,
     PROVIDERS,
     QUESTION,
     ROUNDS,
@@ -76,7 +76,7 @@ def next_asks_work(line: Line, providers: Sequence[Provider] = PROVIDERS) -> Non
 
 def fill_what_is_kept(line: Line) -> None:
     """Have so many conversations answered that the hub keeps as many children as it ever will."""
-    for _ in range(KEPT_CONVERSATIONS):
+    for _ in range(KEPT):
         next_asks_work(line)
 
 
@@ -114,6 +114,7 @@ def test_an_ask_that_its_client_cancels_leaves_nothing(
         tight.gemini.hold_quota_from = None
         next_asks_work(line)
         assert tight.prompts_received("claude") == tight.prompts_received("gemini") == 1
+        fill_what_is_kept(line)
         wait_until_settled(tight)
 
         before = descriptors(hub)
@@ -138,7 +139,7 @@ def test_an_ask_that_outlives_its_deadline_leaves_nothing(tight: World) -> None:
     """The client gets `timeout` with the text so far; both providers are late at once."""
     deadline = 2.0
     with Tally("deadline") as tally, official_client(tight, "http", "auto") as (line, log, hub):
-        next_asks_work(line)
+        fill_what_is_kept(line)
         wait_until_settled(tight)
         before = descriptors(hub)
         texts = [BEFORE_HEADERS, *MID_ANSWER]
@@ -169,7 +170,7 @@ def test_an_ask_whose_provider_falls_silent_leaves_nothing(tight: World) -> None
     """The idle timer ends it: the client gets `timeout` with the text so far; both providers are silent at once."""
     tight.changes["HUB_IDLE_TIMEOUT_S"] = "5"
     with Tally("idle stall") as tally, official_client(tight, "http", "auto") as (line, log, hub):
-        next_asks_work(line)
+        fill_what_is_kept(line)
         wait_until_settled(tight)
         before = descriptors(hub)
         for text in [BEFORE_HEADERS, *MID_ANSWER]:
@@ -191,7 +192,7 @@ def test_an_ask_whose_provider_falls_silent_leaves_nothing(tight: World) -> None
 def test_a_modern_stream_that_is_closed_leaves_nothing(tight: World) -> None:
     """The connection itself goes, without a word of the protocol: how a client that crashes looks."""
     with Tally("closed modern stream") as tally, Hub(tight, "http", "auto") as hub:
-        for provider in PROVIDERS:
+        for provider in PROVIDERS * KEPT:
             assert answer_of(hub.call(*hello(provider)).result())["text"] == HELLO[provider]
         wait_until_settled(tight)
         process = psutil.Process(hub.process.pid)
@@ -226,10 +227,10 @@ def test_a_child_that_is_struck_itself_leaves_nothing(
         Tally(f"child {'killed' if blow == signal.SIGKILL else 'stopped'}") as tally,
         official_client(tight, "stdio", "auto") as (line, log, hub),
     ):
-        next_asks_work(line)
+        fill_what_is_kept(line)
         wait_until_settled(tight)
         before = descriptors(hub)
-        for text in [BEFORE_HEADERS, *MID_ANSWER][blow == signal.SIGSTOP :]:
+        for text in MID_ANSWER:
             askings = [Asking(tight, log, provider, text) for provider in PROVIDERS]
             calls = [line.begin(f"ask_{provider}", {**A_QUESTION, **limit}) for provider in PROVIDERS]
             for asking in askings:
@@ -240,13 +241,47 @@ def test_a_child_that_is_struck_itself_leaves_nothing(
                 child.send_signal(blow)
             for asking, call in zip(askings, calls, strict=True):
                 error = error_of(call.result(DEADLINE_S))
-                assert (error["code"], error["partial_text"]) == (code, text or None)
+                assert (error["code"], error["partial_text"]) == (code, text)
                 asking.closed(since)
             gone(struck)
             next_asks_work(line)
             wait_until_settled(tight)
-            for provider in PROVIDERS if text else ():
+            for provider in PROVIDERS:
                 tally.survived(provider)
+        nothing_grew(tight, hub, before)
+    tight.wait_until_no_child()
+    assert run_folders(tight) == []
+
+
+def test_an_ask_whose_child_dies_before_its_first_text_is_asked_of_another(tight: World) -> None:
+    """No text is lost yet, so the caller need not know; of the first child and its request nothing is left."""
+    with (
+        Tally("child killed before the first text") as tally,
+        official_client(tight, "stdio", "auto") as (line, log, hub),
+    ):
+        fill_what_is_kept(line)
+        wait_until_settled(tight)
+        before = descriptors(hub)
+        for _ in range(ROUNDS):
+            askings = [Asking(tight, log, provider, BEFORE_HEADERS) for provider in PROVIDERS]
+            received = [tight.prompts_received(provider) for provider in PROVIDERS]
+            calls = [line.begin(f"ask_{provider}", A_QUESTION) for provider in PROVIDERS]
+            for asking in askings:
+                asking.under_way()
+            struck = [busy_child(tight, asking) for asking in askings]
+            tight.claude.default = anthropic.Answer(HELLO["claude"])
+            tight.gemini.default = google.Answer(HELLO["gemini"])
+            for child in struck:
+                child.kill()
+
+            for asking, call, count in zip(askings, calls, received, strict=True):
+                assert answer_of(call.result(DEADLINE_S))["text"] == HELLO[asking.provider]
+                assert asking.request.done.wait(DEADLINE_S)
+                assert asking.request.ended == "disconnected"
+                assert tight.prompts_received(asking.provider) == count + 2
+                tally.survived(asking.provider)
+            gone(struck)
+            wait_until_settled(tight)
         nothing_grew(tight, hub, before)
     tight.wait_until_no_child()
     assert run_folders(tight) == []
