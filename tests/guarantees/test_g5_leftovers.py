@@ -350,9 +350,11 @@ def strike_the_hub(
         hub.ask(provider)
     for asking in askings:
         asking.under_way()
-    below = hub.itself.children(recursive=True)
+    itself = hub.itself
+    below = itself.children(recursive=True)
     assert len(below) >= len(PROVIDERS)
-    for child in below if stopped else ():
+    # Not what they are just forking: Node would wait for it to become a program, deaf to all but SIGKILL (seen).
+    for child in itself.children() if stopped else ():
         child.suspend()
     since = time.monotonic()
     blow(hub)
@@ -360,7 +362,7 @@ def strike_the_hub(
     for asking in askings:
         took[asking.provider] = asking.closed(since)
     code = hub.process.wait(DEADLINE_S)
-    gone(below)
+    gone([itself, *below])
     world.wait_until_no_child()
     return code, took
 
@@ -420,7 +422,8 @@ def test_a_hub_that_ends_while_its_children_start_takes_them_with_it(
                     hub.ask(provider)
                 gate.wait_until_held()
                 wait_until_gemini_starts(tight)
-                below = hub.itself.children(recursive=True)
+                itself = hub.itself
+                below = [itself, *itself.children(recursive=True)]
                 blow(hub)
                 code = hub.process.wait(DEADLINE_S)
             gate.open()

@@ -26,7 +26,7 @@ from tests.unit.scripted import ScriptedProvider, login
 pytestmark = pytest.mark.anyio
 TIMEOUT_S = 700
 """The asks' deadline, longer than any client is known to wait."""
-LOOK_S = 0.002
+LOOK_S = 0.01
 """So long the loop looks for what really happens before it jumps."""
 LATE_S = 5.0
 """A thread that is slower than LOOK_S is overtaken by a beat or two."""

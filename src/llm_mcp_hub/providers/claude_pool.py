@@ -35,6 +35,7 @@ KEPT = 2
 KEPT_S = 10 * 60.0
 KEPT_BYTES = 400 << 20
 CONNECT_TIMEOUT_S = 30.0
+SETTINGS_S = 10.0
 DRAIN_S = 1.0
 
 
@@ -62,7 +63,12 @@ async def _settings(client: ClaudeSDKClient) -> Mapping[str, Any]:
     """The settings that the CLI says are in force, and where the organisation's stand. Takes about 5 ms."""
     # The CLI answers this request (its own `/config` asks it); the SDK has no public name for it, and is pinned.
     query = cast("Any", client)._query
-    return await query._send_control_request({"subtype": "get_settings"})
+    until = time.monotonic() + SETTINGS_S
+    while True:
+        told: Mapping[str, Any] = await query._send_control_request({"subtype": "get_settings"})
+        if told.get("served_settings_state") != "pending" or time.monotonic() > until:
+            return told
+        await asyncio.sleep(0.1)  # an organisation's settings are still on their way
 
 
 class Pool:
