@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from llm_mcp_hub.store.sqlite import FILE
 from tests.harness import World
 from tests.upstreams.loopback import Received
 
@@ -133,10 +134,11 @@ class Baits:
         assert self.world.surprises == []
 
     def _snapshot(self) -> Mapping[str, str]:
-        # Every file of the home by its content, but for what the hub keeps for its children.
+        # Every file of the home by its content, but for what the hub keeps for its children, and its store.
         run = self.world.state / "run"
+        store = {self.world.state / f"{FILE}{end}" for end in ("", "-wal", "-shm")}
         files = (file for file in self.home.rglob("*") if file.is_file() and run not in file.parents)
-        return {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+        return {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file not in store}
 
     # -- what is planted --------------------------------------------------------------------------------------------
 

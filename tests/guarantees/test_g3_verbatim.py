@@ -171,7 +171,9 @@ def test_a_hostile_system_text_reaches_gemini_character_for_character(line: Line
     answer_of(line.call("ask_gemini", {"prompt": "/about", "system": system}))
 
     assert_same(sent.prompt(), "/about")
-    assert f"\n{system}\n" in sent.texts()[-2], [shown(text) for text in sent.texts()]
+    *_, instruction, between, _prompt = sent.texts()
+    assert f"\n{system}\n" in instruction, [shown(text) for text in sent.texts()]
+    assert between == "Request:\n"
 
 
 PIECES = st.sampled_from(
@@ -541,19 +543,28 @@ def answering(provider: str, pieces: Sequence[str]) -> Any:
 def test_a_hostile_answer_comes_back_character_for_character(
     line: Line, baits: Baits, name: str, provider: str
 ) -> None:
-    """It is the whole of the first block, and the text that programs read. Neither CLI changes a character of it."""
+    """It is the whole of the first block (of all pages), and the text that programs read; no character is changed."""
     meant = "".join(ANSWERS[name])
     baits.world.upstream(provider).script(answering(provider, ANSWERS[name]))
 
     result = line.call(f"ask_{provider}", {"prompt": "hello"})
 
-    assert_same(text_of(result), meant)
-    assert_same(answer_of(result)["text"], meant)
+    assert_same("".join(text_of(page) for page in pages_of(line, result)), meant)
+    assert_same("".join(answer_of(page)["text"] for page in pages_of(line, result)), meant)
 
 
 def text_of(result: Any) -> str:
     """The first block of a tool result."""
     return result.content[0].text
+
+
+def pages_of(line: Line, result: Any) -> list[Any]:
+    """The result of an ask, and where an answer is too long for one, those with its rest."""
+    pages = [result]
+    while (page := pages[-1].meta.get("llm-mcp-hub/page")) is not None and page["next_offset"] is not None:
+        wanted = {"ask_id": answer_of(result)["ask_id"], "offset": page["next_offset"]}
+        pages.append(line.call("ask_result", wanted))
+    return pages
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)

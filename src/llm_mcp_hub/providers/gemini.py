@@ -44,8 +44,8 @@ MODEL_PATTERN = re.compile(r"gemini-[a-z0-9][a-z0-9.-]{0,80}")
 BACKOFF_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 SYSTEM = "Answer in text. You have no tools, no files and no network access.\n"
 
-SESSION_TURNS = 12
-"""Exchanges with the model that a session may hold; it answers at most 8 asks. A model that calls tools again and
+SESSION_TURNS = 5
+"""Exchanges with the model that a session may hold; it answers at most 3 asks. A model that calls tools again and
 again, which it does not have, would else spend quota until the deadline (measured: 53 requests a second)."""
 
 # The whole of what steers the CLI. Tested as a whole against hostile surroundings.
