@@ -71,7 +71,10 @@ def _path(value: str | Path) -> Path:
 def _paths(value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    return tuple(_path(part) for part in value.split(os.pathsep) if part)
+    roots = tuple(_path(part) for part in value.split(os.pathsep) if part)
+    if not all(root.is_absolute() for root in roots):
+        raise ValueError("must be absolute paths, for the folder that a hub is started in says nothing")
+    return roots
 
 
 def _redis_url(value: SecretStr | None) -> SecretStr | None:

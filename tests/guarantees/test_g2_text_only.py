@@ -325,7 +325,7 @@ def test_a_model_that_only_calls_tools_does_not_spend_the_quota(line: Line, bait
 
     assert error["code"] == "upstream_error"
     assert "tools" in error["message"]
-    assert len(gemini.generations) - before <= SESSION_TURNS
+    assert len(gemini.generations) - before <= SESSION_TURNS == 5
     assert answer_of(line.call("ask_gemini", {"prompt": "hello"}))["status"] == "completed"
 
 
