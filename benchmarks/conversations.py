@@ -47,40 +47,22 @@ async def ask(client: Client, provider: str, prompt: str, conversation: str | No
     return answer_of(result)["conversation_id"], took
 
 
-async def warm(world: World, provider: str, rounds: int) -> list[float]:
-    """The second turn of a conversation in the hub that answered its first."""
-    hub = await asyncio.to_thread(HttpHub, world.environment)
+async def second_turns(world: World, provider: str, rounds: int, *, elsewhere: bool) -> list[float]:
+    """The second turn of a conversation: in the hub that answered its first, or in one that is warm and has not."""
+    hubs = [await asyncio.to_thread(HttpHub, world.environment) for _ in range(1 + elsewhere)]
     taken: list[float] = []
     try:
-        async with Client(hub.url + "/mcp") as client:
-            await ask(client, provider, "hello")
+        async with Client(hubs[0].url + "/mcp") as begins, Client(hubs[-1].url + "/mcp") as goes_on:
+            for client in (begins, goes_on):
+                await ask(client, provider, "hello")
             for _ in range(rounds):
                 await asyncio.sleep(PAUSE_S)
-                conversation, _took = await ask(client, provider, "hello")
+                conversation, _took = await ask(begins, provider, "hello")
                 await asyncio.sleep(PAUSE_S)
-                taken.append((await ask(client, provider, "and then?", conversation))[1])
+                taken.append((await ask(goes_on, provider, "and then?", conversation))[1])
     finally:
-        await asyncio.to_thread(hub.stop)
-    return taken
-
-
-async def cold(world: World, provider: str, rounds: int) -> list[float]:
-    """The second turn of a conversation in a hub that is warm and has not seen it."""
-    hub = await asyncio.to_thread(HttpHub, world.environment)
-    other = await asyncio.to_thread(HttpHub, world.environment)
-    taken: list[float] = []
-    try:
-        async with Client(hub.url + "/mcp") as client, Client(other.url + "/mcp") as elsewhere:
-            await ask(client, provider, "hello")
-            await ask(elsewhere, provider, "hello")
-            for _ in range(rounds):
-                await asyncio.sleep(PAUSE_S)
-                conversation, _took = await ask(client, provider, "hello")
-                await asyncio.sleep(PAUSE_S)
-                taken.append((await ask(elsewhere, provider, "and then?", conversation))[1])
-    finally:
-        await asyncio.to_thread(hub.stop)
-        await asyncio.to_thread(other.stop)
+        for hub in hubs:
+            await asyncio.to_thread(hub.stop)
     return taken
 
 
@@ -190,8 +172,13 @@ async def main(rounds: int, few: int) -> None:
             print(f"{'provider':8} {'second turn':36} {'median':>10} {'max':>10}   against the bare CLI")
             for provider in PROVIDERS:
                 against = statistics.median(bare[provider][1])
-                _line(provider, "hub, warm", await warm(world, provider, rounds), against)
-                _line(provider, "hub, cold (told the transcript)", await cold(world, provider, few), against)
+                _line(provider, "hub, warm", await second_turns(world, provider, rounds, elsewhere=False), against)
+                _line(
+                    provider,
+                    "hub, cold (told the transcript)",
+                    await second_turns(world, provider, few, elsewhere=True),
+                    against,
+                )
                 _line(provider, *bare[provider], against)
             own, each = await memory(world)
             print(f"\nhub: {own:.0f} MB after 20 conversations, {each:.1f} KB for each further idle one ({IDLE})")

@@ -50,8 +50,3 @@ class CoolDowns:
             if cooled is not None and left > 0:
                 return from_details({**cooled.error, "retry_after_s": max(1, round(left))})
         return None
-
-    async def forget(self, provider: str, login: str, model: str) -> None:
-        """An answer came after all: nothing is known against this model and login any more."""
-        keys = [COOL.format(provider=provider, login=login, model=which) for which in (EVERY_MODEL, model)]
-        await self._store.delete(*keys)

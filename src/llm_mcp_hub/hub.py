@@ -304,15 +304,12 @@ class Hub:
                 with contextlib.suppress(StoreUnavailable):  # it lapses
                     await self._store.release(held)
                 raise
-            try:
+            with contextlib.suppress(StoreUnavailable):  # the beat and the end try again
                 await self._journal.save(record)
-                recorded = True
-            except StoreUnavailable:
-                recorded = False
         except BaseException:
             await places.leave(seat)
             raise
-        running = Running(ask, seen, record, began, recorded, held)
+        running = Running(ask, seen, record, began, held)
         running.task = asyncio.get_running_loop().create_task(self._asking.run(entry, running, seat))
         running.task.add_done_callback(lambda _: self._hold())
         self._floor.enter(running)

@@ -121,13 +121,16 @@ class Journal:
 
     async def save(self, record: Record) -> None:
         """Write a record as it is now. An open one is leased with it, so that nobody takes its hub for dead."""
-        name = key(ASK, who=record.principal, ask_id=record.ask_id)
+        if not record.ended:
+            await self._store.renew([record.lease], ttl_s=LEASE_S)
+        await self._store.put(
+            key(ASK, who=record.principal, ask_id=record.ask_id),
+            _bytes(record),
+            ttl_s=self._retention_s,
+            listed=key(ASKS, who=record.principal),
+        )
         if record.ended:
-            await self._store.put(name, _bytes(record), ttl_s=self._retention_s, listed=key(ASKS, who=record.principal))
             await self._store.release([record.lease])
-            return
-        await self._store.renew([record.lease], ttl_s=LEASE_S)
-        await self._store.put(name, _bytes(record), ttl_s=self._retention_s, listed=key(ASKS, who=record.principal))
 
     async def get(self, principal: str, ask_id: str) -> Record | None:
         """One's own ask as it stands; None when there is none of that id."""

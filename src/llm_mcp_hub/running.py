@@ -70,8 +70,6 @@ class Running:
     record: Record
     began: float
     """`time.monotonic()` at arrival."""
-    recorded: bool
-    """Whether the store has it."""
     held: list[Held]
     """Leases beside the record's own."""
     task: asyncio.Task[None] | None = None
@@ -144,9 +142,7 @@ class Floor:
             try:
                 await self._journal.save(record)
                 await self._store.release(running.held)
-                running.recorded = True
             except StoreUnavailable:
-                running.recorded = False
                 self._unsaved[record.ask_id] = record
                 while len(self._unsaved) > UNSAVED:
                     del self._unsaved[next(iter(self._unsaved))]
@@ -208,7 +204,6 @@ class Floor:
                 running.written = running.watch.characters
                 running.due = at + running.written / WRITE_CHARS_S
                 await self._journal.save(running.snapshot())
-                running.recorded = True
 
     async def _save_late(self) -> None:
         for record in list(self._unsaved.values()):

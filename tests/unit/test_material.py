@@ -314,10 +314,10 @@ def test_a_relative_path_starts_at_the_first_root(tmp_path: Path, root: Path) ->
 
 def test_an_inner_root_is_open_though_the_outer_one_would_refuse_its_name(root: Path) -> None:
     """Rules of names hold below the root: whoever names a folder means it."""
-    write(root / ".claude" / "work" / "a.txt", "a")
+    write(root / ".claude" / "plans" / "a.txt", "a")
 
-    assert "is refused" in refused(root, files=[".claude/work/a.txt"]).message
-    assert gather(root, root / ".claude" / "work", files=[".claude/work/a.txt"])[0].text == "a"
+    assert "is refused" in refused(root, files=[".claude/plans/a.txt"]).message
+    assert gather(root, root / ".claude" / "plans", files=[".claude/plans/a.txt"])[0].text == "a"
 
 
 def test_what_is_closed_is_not_read_unless_a_root_is_further_inside(root: Path) -> None:
