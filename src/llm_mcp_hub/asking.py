@@ -40,13 +40,15 @@ log = structlog.stdlib.get_logger("llm_mcp_hub.hub")
 class Entry:
     """A provider in the table: how it is driven, how its login is read, how many asks may run at once.
 
-    `login` names the login without telling it: what a provider has refused counts for that login.
+    `login` names the login without telling it: what a provider has refused counts for that login. `pays_extra`: its
+    owner allows asks that are paid beyond the subscription, so a limit that another setting has met does not bind them.
     """
 
     provider: Provider
     status: Callable[[], TokenStatus]
     concurrency: int
     login: Callable[[], str] = lambda: ""
+    pays_extra: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -320,7 +320,7 @@ class Hub:
         """Raise the error that the provider would answer anyway, while its limit lasts."""
         with contextlib.suppress(StoreUnavailable):  # then the provider itself will tell
             met = await self._cooldowns.met(ask.provider, entry.login(), ask.model)
-            if met is not None:
+            if met is not None and not (entry.pays_extra and met.code == "billing_blocked"):
                 raise met
 
     # -- around it -----------------------------------------------------------------------------------------------------

@@ -95,7 +95,13 @@ def build_hub(settings: Settings, *, roots: Sequence[Path] = (), dead: Sequence[
             )
     return Hub(
         {
-            "claude": Entry(claude, claude_login.status, settings.hub_claude_concurrency, claude_login.mark),
+            "claude": Entry(
+                claude,
+                claude_login.status,
+                settings.hub_claude_concurrency,
+                claude_login.mark,
+                settings.hub_allow_overage,
+            ),
             "gemini": Entry(gemini, gemini_login.status, settings.hub_gemini_concurrency, gemini_login.mark),
         },
         store=_store(settings),

@@ -31,7 +31,7 @@ from tests.harness import (
     own_commands,
     texts_of,
 )
-from tests.protocol.conftest import CANARY, Shared
+from tests.protocol.conftest import CANARY
 from tests.upstreams import anthropic as claude
 from tests.upstreams import google
 from tests.upstreams.anthropic import last_user_texts
@@ -157,9 +157,9 @@ def _scripted_by_prompt(received: Received) -> claude.Reply:
 
 
 @pytest.fixture(scope="module")
-def claude_failures(shared: Shared) -> Generator[dict[str, Future[CallToolResult]]]:
+def claude_failures(tmp_path_factory: pytest.TempPathFactory) -> Generator[dict[str, Future[CallToolResult]]]:
     """All rows asked for at once: most of them wait, for the CLI asks again a little later."""
-    with make_world(shared.world.home.parent / "claude-failures") as world, open_line(world, "stdio", "auto") as line:
+    with make_world(tmp_path_factory.mktemp("failures")) as world, open_line(world, "stdio", "auto") as line:
         world.claude.default = _scripted_by_prompt
         yield {row: line.begin("ask_claude", {"prompt": f"{row}: {PROMPT}"}) for row in CLAUDE}
         assert world.surprises == []

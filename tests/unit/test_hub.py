@@ -709,3 +709,26 @@ def test_any_script_ends_in_an_answer_or_a_coded_error(script: list[Step]) -> No
 
     with structlog.testing.capture_logs():  # printing a traceback for each example would take a minute
         asyncio.run(play())
+
+
+async def test_what_an_answer_has_shown_to_be_paid_extra_stops_the_next_hub_unless_its_owner_pays() -> None:
+    """Each `llm-mcp-hub ask` is a hub of its own: the first such answer must be the last that nobody allowed."""
+    blocks = BillingBlocked("Paid extra from here on.", action="Wait.", retry_after_s=600)
+    end = Finished(
+        "Hello.", "one-1", "served", "end_turn", Usage(input_tokens=1, output_tokens=1), SUBSCRIPTION, blocks=blocks
+    )
+    first = make_hub(ScriptedProvider("one", [end]))
+    careful, generous = (
+        Hub(
+            {"one": Entry(ScriptedProvider("one", [done()]), lambda: login("valid"), 8, pays_extra=pays)},
+            store=make_store(),
+            deadlines=Deadlines(LONG, LONG, LONG),
+            queue_limit=8,
+        )
+        for pays in (False, True)
+    )
+
+    await within(first.ask(first.new_ask("one", "hi")))
+
+    assert isinstance(await failure(careful, careful.new_ask("one", "hi")), BillingBlocked)
+    assert (await within(generous.ask(generous.new_ask("one", "hi")))).text == "Hello."
