@@ -21,7 +21,7 @@ from llm_mcp_hub.conversation import Answer, Ask, Characters, Exchange, QuotaWin
 from llm_mcp_hub.cooldown import CoolDowns
 from llm_mcp_hub.credentials.status import TokenStatus
 from llm_mcp_hub.errors import HubError, Internal, StoreUnavailable, Timeout
-from llm_mcp_hub.journal import Record, failed, now
+from llm_mcp_hub.journal import Journal, Record, completed, failed, now
 from llm_mcp_hub.places import Places, Seat
 from llm_mcp_hub.providers.base import Event, Finished, Provider, Restarted, Text
 from llm_mcp_hub.running import Floor, Running
@@ -32,6 +32,7 @@ RETRY_S = 0.5
 """Before the second try; twice that before the third, each with chance in it."""
 LONGEST_PAUSE_S = 5.0
 UNSAVED = "the hub's store cannot be reached: this answer cannot be fetched again"
+OVERTAKEN = "another turn came in between: this one is not in the conversation"
 
 log = structlog.stdlib.get_logger("llm_mcp_hub.hub")
 
@@ -66,6 +67,7 @@ class Asking:
 
     places: Mapping[str, Places]
     floor: Floor
+    journal: Journal
     transcripts: Transcripts
     cooldowns: CoolDowns
     deadlines: Deadlines
@@ -102,7 +104,7 @@ class Asking:
             running.error.__cause__ = error
             said.exception("ask broke", error=type(error).__name__, duration_ms=_ms(running.began))
         with anyio.CancelScope(shield=True):
-            await self.floor.leave(running, _ended(running))
+            await self.floor.leave(running, running.record if running.record.ended else _ended(running))
         if running.answer is not None:
             said.info(
                 "ask answered",
@@ -190,10 +192,9 @@ class Asking:
         return Timeout(message, action=action)
 
     async def _kept(self, entry: Entry, running: Running, finished: Finished) -> Answer:
-        """The answer, once its turn stands in the transcript."""
+        """The answer, once its turn stands in the transcript, and with it the end of the ask's record."""
         ask = running.ask
         text = whole(finished.text)
-        warnings = list(finished.warnings)
         turn = Exchange(
             ask_id=ask.ask_id,
             provider=ask.provider,
@@ -203,31 +204,34 @@ class Asking:
             answer=text,
             at=now(),
         )
-        conversation_id: str | None = ask.conversation_id
-        try:
-            if not await self.transcripts.add(ask, turn):
-                warnings.append("another turn came in between: this one is not in the conversation")
-            if finished.blocks is not None:
-                await self._note_limit(entry, ask, finished.blocks)
-        except StoreUnavailable:
-            conversation_id = ask.conversation_id if ask.history else None
-            warnings.append(UNSAVED)
-        self.quota[ask.provider] = finished.quota or self.quota.get(ask.provider, ())
-        return Answer(
+        answer = Answer(
             ask_id=ask.ask_id,
             status="completed",
             provider=ask.provider,
             model=finished.model,
             model_source=finished.model_source,
             text=text,
-            conversation_id=conversation_id,
+            conversation_id=ask.conversation_id,
             stop_reason=finished.stop_reason,
             usage=finished.usage,
             duration_ms=_ms(running.began),
             first_text_ms=running.first_text_ms,
             billing=finished.billing,
-            warnings=tuple(warnings),
+            warnings=finished.warnings,
         )
+        self.quota[ask.provider] = finished.quota or self.quota.get(ask.provider, ())
+        if finished.blocks is not None:
+            await self._note_limit(entry, ask, finished.blocks)
+        async with running.saving:
+            record = completed(running.record, answer)
+            try:
+                if await self.transcripts.add(ask, turn, self.journal.put(record)):
+                    running.record = record
+                    return answer
+            except StoreUnavailable:
+                known = ask.conversation_id if ask.history else None
+                return answer.model_copy(update={"conversation_id": known, "warnings": (*answer.warnings, UNSAVED)})
+        return answer.model_copy(update={"warnings": (*answer.warnings, OVERTAKEN)})
 
     async def _note_limit(self, entry: Entry, ask: Ask, error: HubError) -> None:
         if error.code in {"quota_exhausted", "billing_blocked"}:
@@ -243,9 +247,7 @@ def _ended(running: Running) -> Record:
         partial = error.partial_text or (None if error.code == "refused" else running.watch.text)
         error.partial_text = partial
         return failed(running.record, error, partial)
-    return running.record.model_copy(
-        update={"status": "completed", "answer": running.answer, "partial_text": None, "updated_at": now()}
-    )
+    return completed(running.record, running.answer)
 
 
 def stopped(ask: Ask) -> HubError:

@@ -54,7 +54,7 @@ class Hub:
         material: Material | None = None,
         retention_s: float = 7 * 86_400.0,
         instance: str = "hub",
-        dead: Iterable[str] = (),
+        dead: Callable[[], Iterable[str]] = tuple,
         release: Callable[[], None] = lambda: None,
     ) -> None:
         """
@@ -66,7 +66,7 @@ class Hub:
             material: reads what is put before a prompt; without one only attachments are taken.
             retention_s: seconds that ended asks and conversations are kept.
             instance: this hub's name among those on the store.
-            dead: names of hubs that are known to have died.
+            dead: names of hubs that are known to have died; it is asked often, and names each once.
             release: called last, when no child is left.
         """
         self._table = dict(table)
@@ -74,13 +74,13 @@ class Hub:
         self._deadlines = deadlines
         self._material = material or Material((), around={})
         self._instance = instance
-        self.dead = tuple(dead)
-        """Names of hubs that are known to have died and still hold something."""
+        self._dead = dead
+        self._unburied: set[str] = set()
         self._release = release
         self._journal = Journal(store, retention_s=retention_s)
         self.transcripts = Transcripts(store, retention_s=retention_s)
         self._cooldowns = CoolDowns(store)
-        self._floor = Floor(store, self._journal)
+        self._floor = Floor(store, self._journal, self._bury_dead)
         self._places = {
             name: Places(store, provider=name, instance=instance, limit=entry.concurrency, queue_limit=queue_limit)
             for name, entry in table.items()
@@ -88,7 +88,14 @@ class Hub:
         self.quota: dict[str, tuple[QuotaWindow, ...]] = {}
         """What the last answer of each provider said of its windows."""
         self._asking = Asking(
-            self._places, self._floor, self.transcripts, self._cooldowns, deadlines, self.quota, self._told
+            self._places,
+            self._floor,
+            self._journal,
+            self.transcripts,
+            self._cooldowns,
+            deadlines,
+            self.quota,
+            self._told,
         )
         self._idle_timer: asyncio.TimerHandle | None = None
         self._letting_go: set[asyncio.Task[None]] = set()
@@ -106,6 +113,12 @@ class Hub:
     def traits(self) -> tuple[Traits, ...]:
         """What the outer rooms show of the providers."""
         return tuple(entry.provider.traits for entry in self._table.values())
+
+    @property
+    def dead(self) -> tuple[str, ...]:
+        """Names of hubs that are known to have died and still hold something."""
+        self._unburied.update(self._dead())
+        return tuple(self._unburied)
 
     def new_ask(
         self,
@@ -196,7 +209,7 @@ class Hub:
         if running is not None:
             await running.ended(max(0.0, deadline - time.monotonic()))
             return running.snapshot()
-        await self._bury_known()
+        await self._bury_dead()
         unsaved = self._floor.unsaved(principal, ask_id)
         while unsaved is None:
             record = await self._journal.get(principal, ask_id)
@@ -208,11 +221,12 @@ class Hub:
             if record.ended or left <= 0:
                 return record
             await asyncio.sleep(min(POLL_S, left))
+            await self._bury_dead()
         return unsaved
 
     async def recent(self, principal: str, limit: int = 10) -> list[Record]:
         """One's own last asks, the newest first. Raises StoreUnavailable."""
-        await self._bury_known()
+        await self._bury_dead()
         found: list[Record] = []
         for record in await self._journal.newest(principal, limit):
             running = self._floor.get(principal, record.ask_id)
@@ -289,7 +303,7 @@ class Hub:
         seat = places.enter(ask.principal, ask.ask_id)
         seen.place = lambda: places.position(seat)
         try:
-            await self._bury_known()
+            await self._bury_dead()
             await self._check_cool(entry, ask)
             begun = bool(ask.conversation_id)
             ask = replace(ask, conversation_id=ask.conversation_id or f"conv_{secrets.token_urlsafe(18)}")
@@ -325,15 +339,13 @@ class Hub:
 
     # -- around it -----------------------------------------------------------------------------------------------------
 
-    async def _bury_known(self) -> None:
-        """Once: let go of what hubs held whose folders this one found ownerless at its start."""
-        dead, self.dead = self.dead, ()
+    async def _bury_dead(self) -> None:
+        """Let go of what hubs held that are known to be dead: nobody has to wait until it lapses."""
         leases = [RUNNING, *(PLACES.format(provider=name) for name in self._table)]
-        try:
-            for instance in dead:
+        with contextlib.suppress(StoreUnavailable):
+            for instance in self.dead:
                 await self._store.lapse(leases, holders_of=f"{instance}/")
-        except StoreUnavailable:
-            self.dead = dead
+                self._unburied.discard(instance)
 
     def _entry(self, provider: str) -> Entry:
         try:

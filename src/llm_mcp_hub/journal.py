@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from llm_mcp_hub.conversation import Answer, Ask, Noun
 from llm_mcp_hub.errors import Busy, HubError, Internal, StoreUnavailable, from_details
-from llm_mcp_hub.store.base import ASK, ASKS, CANCEL, RUNNING, TALKING, Held, Store, key
+from llm_mcp_hub.store.base import ASK, ASKS, CANCEL, RUNNING, TALKING, Held, Put, Store, key
 
 Status = Literal["accepted", "working", "completed", "failed", "cancelled"]
 N = TypeVar("N", bound=Noun)
@@ -123,14 +123,19 @@ class Journal:
         """Write a record as it is now. An open one is leased with it, so that nobody takes its hub for dead."""
         if not record.ended:
             await self._store.renew([record.lease], ttl_s=LEASE_S)
-        await self._store.put(
-            key(ASK, who=record.principal, ask_id=record.ask_id),
-            _bytes(record),
-            ttl_s=self._retention_s,
-            listed=key(ASKS, who=record.principal),
-        )
+        put = self.put(record)
+        await self._store.put(put.key, put.value, ttl_s=put.ttl_s, listed=put.listed)
         if record.ended:
             await self._store.release([record.lease])
+
+    def put(self, record: Record) -> Put:
+        """What writes a record, for a store operation that writes more than it."""
+        return Put(
+            key(ASK, who=record.principal, ask_id=record.ask_id),
+            _bytes(record),
+            self._retention_s,
+            key(ASKS, who=record.principal),
+        )
 
     async def get(self, principal: str, ask_id: str) -> Record | None:
         """One's own ask as it stands; None when there is none of that id."""
@@ -207,6 +212,13 @@ class Journal:
                     await self._store.release([record.turn])
             settled.append(record)
         return settled
+
+
+def completed(record: Record, answer: Answer) -> Record:
+    """The record of an ask that ended with this answer."""
+    return record.model_copy(
+        update={"status": "completed", "answer": answer, "partial_text": None, "updated_at": now()}
+    )
 
 
 def failed(record: Record, error: HubError, partial: str | None = None) -> Record:

@@ -40,12 +40,12 @@ def _now() -> datetime:
 def build_hub(settings: Settings, *, roots: Sequence[Path] = (), dead: Sequence[str] = ()) -> Hub:
     """The hub with both providers; files are read from `roots` where no setting names others.
 
-    `dead` names hubs that are known to have died, beside those whose folders are found ownerless now.
+    `dead` names hubs that are known to have died, beside those whose folders are found ownerless.
     Raises Misconfigured when the state folder cannot be used.
     """
     around = surroundings()
     try:
-        run = RunFolder(settings.hub_state_dir)
+        run = RunFolder(settings.hub_state_dir, swept=dead)
     except OSError as error:
         raise Misconfigured(
             f"The state folder {settings.hub_state_dir} cannot be used ({error.strerror}).",
@@ -119,7 +119,7 @@ def build_hub(settings: Settings, *, roots: Sequence[Path] = (), dead: Sequence[
         ),
         retention_s=settings.hub_retention_days * 86_400,
         instance=run.name,
-        dead=(*dead, *run.swept),
+        dead=run.dead,
         release=run.close,
     )
 

@@ -1,7 +1,8 @@
 """What this hub is busy with: running asks, what is seen of them, and the beat that keeps their records true.
 
 Once a second, as long as anything runs: new text is written down (so that little is lost with the hub), leases are
-renewed (so that nobody takes the hub for dead), wishes of other hubs to cancel are fulfilled.
+renewed (so that nobody takes the hub for dead), wishes of other hubs to cancel are fulfilled, and what a dead hub of
+this machine held is let go of.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import structlog
@@ -109,9 +110,11 @@ class Running:
 class Floor:
     """The running asks of this hub."""
 
-    def __init__(self, store: Store, journal: Journal) -> None:
+    def __init__(self, store: Store, journal: Journal, bury: Callable[[], Awaitable[None]]) -> None:
+        """`bury` lets go of what hubs held that are known to be dead."""
         self._store = store
         self._journal = journal
+        self._bury = bury
         self._asks: dict[str, Running] = {}
         self._unsaved: dict[str, Record] = {}
         self._beating: asyncio.Task[None] | None = None
@@ -138,10 +141,12 @@ class Floor:
     async def leave(self, running: Running, record: Record) -> None:
         """An ask has ended, as `record` tells. Raises nothing: what the store does not take is kept here a while."""
         async with running.saving:
+            written = running.record is record
             running.record = record
             try:
-                await self._journal.save(record)
-                await self._store.release(running.held)
+                if not written:
+                    await self._journal.save(record)
+                await self._store.release([record.lease, *running.held])
             except StoreUnavailable:
                 self._unsaved[record.ask_id] = record
                 while len(self._unsaved) > UNSAVED:
@@ -169,6 +174,7 @@ class Floor:
                 await self._cancel_the_unwanted()
                 await self._write_down()
                 await self._save_late()
+                await self._bury()
                 if time.monotonic() >= bury_at:
                     await self._journal.bury()
                     bury_at = time.monotonic() + BURY_S

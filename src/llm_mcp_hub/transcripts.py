@@ -9,7 +9,7 @@ from __future__ import annotations
 from llm_mcp_hub.conversation import Ask, Exchange, Noun
 from llm_mcp_hub.errors import InvalidRequest, NotFound
 from llm_mcp_hub.journal import now, read, title
-from llm_mcp_hub.store.base import CONVERSATION, CONVERSATIONS, TURNS, Store, key
+from llm_mcp_hub.store.base import CONVERSATION, CONVERSATIONS, TURNS, Put, Store, key
 
 
 class Conversation(Noun):
@@ -47,24 +47,18 @@ class Transcripts:
             raise unknown()
         entries = [read(Exchange, entry) for entry in await self._store.entries(key(TURNS, **names))]
         turns = tuple(entry for entry in entries if entry is not None)
-        if len(turns) != len(entries):
+        if not len(turns) == len(entries) == head.turns:
             raise unknown()
-        # What the log holds counts: a hub may have died between the two writes.
-        return head.model_copy(update={"turns": len(turns), "characters": sum(turn.size for turn in turns)}), turns
+        return head, turns
 
     async def newest(self, principal: str, limit: int) -> list[Conversation]:
         """One's own conversations, the newest first."""
         values = await self._store.newest(key(CONVERSATIONS, who=principal), limit)
         return [found for value in values if (found := read(Conversation, value)) is not None]
 
-    async def add(self, ask: Ask, turn: Exchange) -> bool:
-        """Write a completed turn down. False when another turn has come in between."""
+    async def add(self, ask: Ask, turn: Exchange, also: Put) -> bool:
+        """Write a completed turn down, and `also` with it. False when another turn has come in between."""
         names = {"who": ask.principal, "conversation_id": ask.conversation_id}
-        log = key(TURNS, **names)
-        if not await self._store.append(
-            log, turn.model_dump_json().encode(), at=len(ask.history), ttl_s=self._retention_s
-        ):
-            return False
         begun = ask.history[0] if ask.history else turn
         head = Conversation(
             conversation_id=ask.conversation_id,
@@ -77,13 +71,21 @@ class Transcripts:
             characters=sum(earlier.size for earlier in ask.history) + turn.size,
             provider=ask.provider,
         )
-        await self._store.put(
-            key(CONVERSATION, **names),
-            head.model_dump_json().encode(),
+        return await self._store.append(
+            key(TURNS, **names),
+            turn.model_dump_json().encode(),
+            at=len(ask.history),
             ttl_s=self._retention_s,
-            listed=key(CONVERSATIONS, who=ask.principal),
+            also=[
+                Put(
+                    key(CONVERSATION, **names),
+                    head.model_dump_json().encode(),
+                    self._retention_s,
+                    key(CONVERSATIONS, who=ask.principal),
+                ),
+                also,
+            ],
         )
-        return True
 
     async def delete(self, principal: str, conversation_id: str) -> None:
         """Forget one's own conversation. Raises NotFound."""

@@ -6,13 +6,14 @@ import asyncio
 import itertools
 from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llm_mcp_hub.errors import StoreUnavailable
-from llm_mcp_hub.store.base import LAPSED_KEPT_S, Held, Store
+from llm_mcp_hub.store.base import LAPSED_KEPT_S, Held, Put, Store
 from tests.contract.stores import DEADLINE_S, LONG_S, SHORT_S, RedisShelf, Shelf, SqliteShelf, opened
 from tests.upstreams.redis import RedisServer
 
@@ -214,6 +215,25 @@ async def test_an_entry_that_would_not_be_the_next_is_not_appended(store: Store,
     assert await store.entries("turns") == [b"a", b"b"]
     assert not await store.append("another", b"c", at=1, ttl_s=LONG_S)
     assert await store.entries("another") == []
+
+
+async def test_records_are_written_with_an_entry_and_only_with_it(shelf: Shelf, store: Store) -> None:
+    """An answer and the turn that it is: no hub can die between the two."""
+    await store.put("earlier", b"of the list", ttl_s=LONG_S, listed="mine")
+    await store.put("head", b"old", ttl_s=LONG_S, listed="mine")
+    also = [Put("head", b"new", LONG_S, "mine"), Put("record", b"whole", LONG_S), Put("ends", b"soon", SHORT_S, "mine")]
+
+    assert not await store.append("turns", b"a", at=1, ttl_s=LONG_S, also=also)
+    assert await store.get("head", "record", "ends") == [b"old", None, None]
+    assert await store.append("turns", b"a", at=0, ttl_s=LONG_S, also=also)
+    other = shelf.open()
+    assert await other.entries("turns") == [b"a"]
+    assert await other.get("head", "record") == [b"new", b"whole"]
+
+    await shelf.wait(SHORT_S)
+
+    assert await other.newest("mine", 10) == [b"new", b"of the list"]
+    assert await other.get("ends") == [None]
 
 
 async def test_of_many_writers_of_one_entry_one_wins(shelf: Shelf) -> None:
@@ -445,11 +465,13 @@ async def test_large_values_are_whole(store: Store) -> None:
 
 ANY_NAME = st.sampled_from(["", "a", "a:", "\x00", "👩‍👩‍👧"]) | st.text(max_size=5)
 ANY_VALUE = st.binary(max_size=40) | st.sampled_from([b"1:0000000000000000:", b"\x00", b"$-1\r\n"])
+ANY_LIST = st.none() | st.sampled_from(["list", "another"])
 STEP = st.one_of(
-    st.tuples(st.just("put"), ANY_NAME, ANY_VALUE, st.none() | st.sampled_from(["list", "another"])),
+    st.tuples(st.just("put"), ANY_NAME, ANY_VALUE, ANY_LIST),
     st.tuples(st.just("add"), ANY_NAME, ANY_VALUE),
     st.tuples(st.just("delete"), ANY_NAME),
     st.tuples(st.just("append"), ANY_NAME, ANY_VALUE, st.integers(0, 3)),
+    st.tuples(st.just("append"), ANY_NAME, ANY_VALUE, st.integers(0, 1), st.tuples(ANY_NAME, ANY_VALUE, ANY_LIST)),
     st.tuples(st.just("take"), ANY_NAME, ANY_NAME, st.integers(0, 2)),
     st.tuples(st.just("renew"), ANY_NAME, ANY_NAME),
     st.tuples(st.just("release"), ANY_NAME, ANY_NAME),
@@ -484,10 +506,12 @@ class Model:
         self._unlist(key)
         return (self.records.pop(key, None) is not None) + (self.logs.pop(key, None) is not None)
 
-    def append(self, key: str, value: bytes, at: int) -> bool:
+    def append(self, key: str, value: bytes, at: int, *also: tuple[str, bytes, str | None]) -> bool:
         if at != len(self.logs.get(key, [])):
             return False
         self.logs.setdefault(key, []).append(value)
+        for put in also:
+            self.put(*put)
         return True
 
     def take(self, lease: str, holder: str, limit: int) -> bool:
@@ -518,8 +542,9 @@ async def do(store: Store, step: tuple[object, ...]) -> object:
             return await store.add(key, value, ttl_s=LONG_S)
         case "delete", str(key):
             return await store.delete(key)
-        case "append", str(key), bytes(value), int(at):
-            return await store.append(key, value, at=at, ttl_s=LONG_S)
+        case "append", str(key), bytes(value), int(at), *puts:
+            also = [Put(name, what, LONG_S, of) for name, what, of in cast("list[tuple[str, bytes, str | None]]", puts)]
+            return await store.append(key, value, at=at, ttl_s=LONG_S, also=also)
         case "take", str(lease), str(holder), int(limit):
             return await store.take(lease, holder, limit=limit, ttl_s=LONG_S)
         case "renew", str(lease), str(holder):
@@ -530,6 +555,11 @@ async def do(store: Store, step: tuple[object, ...]) -> object:
             raise AssertionError(step)
 
 
+def in_space(space: int, key: Any, value: Any, listed: Any) -> tuple[str, bytes, str | None]:
+    """What a put is given, with the names of this history."""
+    return f"{space}:{key}", value, None if listed is None else f"{space}:{listed}"
+
+
 @given(steps=st.lists(STEP, max_size=25))
 @settings(
     max_examples=150,
@@ -537,15 +567,17 @@ async def do(store: Store, step: tuple[object, ...]) -> object:
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-async def test_any_history_ends_as_the_contract_says(store: Store, steps: list[tuple[object, ...]]) -> None:
+async def test_any_history_ends_as_the_contract_says(store: Store, steps: list[tuple[Any, ...]]) -> None:
     """Any keys, holders and bytes in any order: each result and all that is left are the model's."""
     model, space = Model(), next(SPACES)
 
     for name, first, *rest in steps:
         # Each history has names of its own, as the store is one and the same.
         named = (name, f"{space}:{first}", *rest)
-        if name == "put" and rest[1] is not None:
-            named = (name, f"{space}:{first}", rest[0], f"{space}:{rest[1]}")
+        if name == "put":
+            named = (name, *in_space(space, first, *rest))
+        elif name == "append":
+            named = (*named[:4], *(in_space(space, *also) for also in rest[2:]))
         assert await do(store, named) == getattr(model, str(name))(*named[1:])
 
     keys = list(model.records)

@@ -32,6 +32,7 @@ from llm_mcp_hub.errors import (
 )
 from llm_mcp_hub.hub import Deadlines, Entry, Hub, Watch
 from llm_mcp_hub.providers.base import Alive, Event, Finished, Restarted, Text
+from llm_mcp_hub.store.base import Put
 from llm_mcp_hub.store.sqlite import SqliteStore
 from tests.unit.scripted import SUBSCRIPTION, Pause, ScriptedProvider, Step, done, login
 from tests.unit.strategies import ANY_TEXT
@@ -709,6 +710,34 @@ def test_any_script_ends_in_an_answer_or_a_coded_error(script: list[Step]) -> No
 
     with structlog.testing.capture_logs():  # printing a traceback for each example would take a minute
         asyncio.run(play())
+
+
+class Torn(SqliteStore):
+    """Nothing comes through any more once a turn has been written, as for a hub that was killed then."""
+
+    async def append(self, key: str, value: bytes, *, at: int, ttl_s: float, also: Sequence[Put] = ()) -> bool:
+        written = await super().append(key, value, at=at, ttl_s=ttl_s, also=also)
+        await self.close()
+        return written
+
+
+async def test_an_answer_and_its_turn_are_written_as_one() -> None:
+    """Whatever becomes of the hub: no conversation goes on from an answer whose ask is told as failed."""
+    hub = Hub(
+        {"one": Entry(ScriptedProvider("one", [done("Whole.")]), lambda: login("valid"), 8)},
+        store=Torn(_Made.folder),
+        deadlines=Deadlines(LONG, LONG, LONG),
+        queue_limit=8,
+    )
+    answer = await within(hub.ask(hub.new_ask("one", "hi")))
+    assert answer.conversation_id is not None
+    another = make_hub(ScriptedProvider("one"))
+
+    record = await another.result("owner", answer.ask_id)
+
+    assert (record.status, record.answer) == ("completed", answer)
+    _head, turns = await another.transcripts.get("owner", answer.conversation_id)
+    assert [turn.ask_id for turn in turns] == [answer.ask_id]
 
 
 async def test_what_an_answer_has_shown_to_be_paid_extra_stops_the_next_hub_unless_its_owner_pays() -> None:

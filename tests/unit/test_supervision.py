@@ -174,6 +174,23 @@ def test_a_dead_hubs_folder_is_swept_with_the_child_that_lives_in_it(state: Path
         run.close()
 
 
+def test_a_living_hub_learns_who_has_died_once(state: Path) -> None:
+    """What the dead held is free for the others at once, and not when it lapses."""
+    with hub(state) as (process, home), hub(state) as (_, living):
+        run = RunFolder(state, swept=["found before"])
+        assert run.dead() == ["found before"]
+        assert run.dead() == []
+        process.kill()
+        process.wait(DEADLINE_S)
+
+        assert run.dead() == [home.parent.name]
+
+        assert run.dead() == []
+        assert not home.exists()
+        assert living.is_dir()
+        run.close()
+
+
 def test_a_process_that_got_a_dead_childs_number_is_not_hit(state: Path) -> None:
     """Numbers are given out again: the new owner of one may be the owner's editor."""
     with hub(state) as (process, home), sleeper(HOME="/nowhere") as stranger:

@@ -18,17 +18,18 @@ import itertools
 import os
 import secrets
 import shutil
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 
 import psutil
 
 
 @contextlib.contextmanager
-def _held(lock: Path) -> Generator[None]:
+def _held(lock: Path, *, wait: bool = True) -> Generator[None]:
+    """Raises BlockingIOError where another process holds it and `wait` is False."""
     handle = os.open(lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     finally:
         os.close(handle)
@@ -52,15 +53,18 @@ def _end_children(folder: Path) -> None:
 class RunFolder:
     """The folder of this hub instance. Made at once; `close` removes it."""
 
-    def __init__(self, state_dir: Path) -> None:
-        """Make the folder and sweep those of dead hubs. Raises OSError when the state folder cannot be written."""
+    def __init__(self, state_dir: Path, *, swept: Iterable[str] = ()) -> None:
+        """Make the folder and sweep those of dead hubs; `swept` names others, whose folders are gone already.
+
+        Raises OSError when the state folder cannot be written.
+        """
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        root = state_dir / "run"
-        root.mkdir(mode=0o700, exist_ok=True)
-        with _held(root / ".lock"):  # or a hub that sweeps could take our folder before its lock is ours
-            self.swept = self._sweep(root)
+        self._root = state_dir / "run"
+        self._root.mkdir(mode=0o700, exist_ok=True)
+        with _held(self._root / ".lock"):  # or a hub that sweeps could take our folder before its lock is ours
+            self._swept = [*swept, *self._sweep()]
             self.name = secrets.token_hex(8)
-            self.path = root / self.name
+            self.path = self._root / self.name
             self.path.mkdir(mode=0o700)
             self._lock = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -85,11 +89,19 @@ class RunFolder:
             os.close(self._lock)
             self._lock = -1
 
-    @staticmethod
-    def _sweep(root: Path) -> tuple[str, ...]:
-        """Remove the folders of dead hubs. Returns the hubs' names."""
-        swept: list[str] = []
-        for folder in root.iterdir():
+    def dead(self) -> list[str]:
+        """Sweep what hubs have left that died meanwhile. Returns the names of those swept since the last call.
+
+        Raises nothing: a folder that cannot be read now is looked at the next time.
+        """
+        with contextlib.suppress(OSError), _held(self._root / ".lock", wait=False):
+            self._swept += self._sweep()
+        swept, self._swept = self._swept, []
+        return swept
+
+    def _sweep(self) -> Generator[str]:
+        """Remove the folders of dead hubs. Yields the hubs' names."""
+        for folder in self._root.iterdir():
             if not folder.is_dir():
                 continue
             try:
@@ -103,10 +115,9 @@ class RunFolder:
             else:
                 _end_children(folder)
                 _remove(folder)
-                swept.append(folder.name)
+                yield folder.name
             finally:
                 os.close(lock)
-        return tuple(swept)
 
 
 async def can_start(program: Path, home: Path) -> bool:

@@ -50,6 +50,16 @@ def name_from_bytes(name: bytes) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Put:
+    """A record to be written; see `Store.put`."""
+
+    key: str
+    value: bytes
+    ttl_s: float
+    listed: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Held:
     """One holder of one lease."""
 
@@ -87,8 +97,11 @@ class Store(Protocol):
         """The last `limit` records that were first put into a list, the newest first."""
         ...
 
-    async def append(self, key: str, value: bytes, *, at: int, ttl_s: float) -> bool:
-        """Add entry number `at` (from 0) to a log and prolong the log. False where its length is another one."""
+    async def append(self, key: str, value: bytes, *, at: int, ttl_s: float, also: Sequence[Put] = ()) -> bool:
+        """Add entry number `at` (from 0) to a log and prolong the log. False where its length is another one.
+
+        With the entry, and only with it, the records of `also` are written.
+        """
         ...
 
     async def entries(self, key: str) -> list[bytes]:

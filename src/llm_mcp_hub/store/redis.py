@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from llm_mcp_hub.errors import Misconfigured, StoreUnavailable
 from llm_mcp_hub.store import redis_scripts as scripts
-from llm_mcp_hub.store.base import LAPSED_KEPT_S, Held, name_from_bytes, name_to_bytes
+from llm_mcp_hub.store.base import LAPSED_KEPT_S, Held, Put, name_from_bytes, name_to_bytes
 from llm_mcp_hub.store.redis_scripts import LIST, LOG, RECORD, SINCE, UNTIL
 
 if TYPE_CHECKING:
@@ -161,8 +161,15 @@ class RedisStore:
 
     # -- logs ----------------------------------------------------------------------------------------------------------
 
-    async def append(self, key: str, value: bytes, *, at: int, ttl_s: float) -> bool:
-        return await self._run(scripts.APPEND, [LOG + name_to_bytes(key)], value, at, _ms(ttl_s), size=len(value)) == 1
+    async def append(self, key: str, value: bytes, *, at: int, ttl_s: float, also: Sequence[Put] = ()) -> bool:
+        keys = [LOG + name_to_bytes(key)]
+        arguments: list[bytes | int] = [value, at, _ms(ttl_s)]
+        for put in also:
+            record = RECORD + name_to_bytes(put.key)
+            keys += [record, record if put.listed is None else LIST + name_to_bytes(put.listed)]
+            arguments += [put.value, _ms(put.ttl_s)]
+        size = len(value) + sum(len(put.value) for put in also)
+        return await self._run(scripts.APPEND, keys, *arguments, size=size) == 1
 
     async def entries(self, key: str) -> list[bytes]:
         return await self._read(scripts.ENTRIES, [LOG + name_to_bytes(key)])

@@ -33,35 +33,41 @@ local function stands(member, score)  -- whether a list's member is a record tha
 end
 """
 
-# KEYS record, list?; ARGV value, ttl
-_PUT = """
-local record, list = KEYS[1], KEYS[2]
-local at = place(record)
-local new, far = false, nil
-if list then
-  sound(list, 'zset')
-  local score = at and redis.call('ZSCORE', list, record)
-  new = not (score and tonumber(score) == tonumber(at))
-  if new then
-    far = number(clock() + 31536000000000)
-    local last = redis.call('ZREVRANGEBYSCORE', list, far, '-inf', 'WITHSCORES', 'LIMIT', 0, 1)[2] or 0
-    at = string.format('%016.0f', math.max(clock(), tonumber(last) + 1))
-  end
-end
--- The first write: where this one is refused, as on a full server, nothing has been done yet.
-redis.call('SET', record, '1:' .. (at or '0000000000000000') .. ':' .. ARGV[1], 'PX', ARGV[2])
-if list then
-  if new then
-    redis.call('ZADD', list, at, record)
-    redis.call('ZREMRANGEBYSCORE', list, '(' .. far, '+inf')  -- no hub's: none of ours could ever follow it
-    -- A few at random each time: however long the list's first stays, few that are gone are ever left in it.
-    local some = redis.call('ZRANDMEMBER', list, 8, 'WITHSCORES')
-    for i = 1, #some, 2 do
-      if not stands(some[i], some[i + 1]) then redis.call('ZREM', list, some[i]) end
+# What `PUT` and `APPEND` share.
+_WRITE = """
+local function write(record, list, value, ttl)
+  local at = place(record)
+  local new, far = false, nil
+  if list then
+    sound(list, 'zset')
+    local score = at and redis.call('ZSCORE', list, record)
+    new = not (score and tonumber(score) == tonumber(at))
+    if new then
+      far = number(clock() + 31536000000000)
+      local last = redis.call('ZREVRANGEBYSCORE', list, far, '-inf', 'WITHSCORES', 'LIMIT', 0, 1)[2] or 0
+      at = string.format('%016.0f', math.max(clock(), tonumber(last) + 1))
     end
   end
-  if redis.call('PTTL', list) < tonumber(ARGV[2]) then redis.call('PEXPIRE', list, ARGV[2]) end
+  -- The first write: where this one is refused, as on a full server, nothing has been done yet.
+  redis.call('SET', record, '1:' .. (at or '0000000000000000') .. ':' .. value, 'PX', ttl)
+  if list then
+    if new then
+      redis.call('ZADD', list, at, record)
+      redis.call('ZREMRANGEBYSCORE', list, '(' .. far, '+inf')  -- no hub's: none of ours could ever follow it
+      -- A few at random each time: however long the list's first stays, few that are gone are ever left in it.
+      local some = redis.call('ZRANDMEMBER', list, 8, 'WITHSCORES')
+      for i = 1, #some, 2 do
+        if not stands(some[i], some[i + 1]) then redis.call('ZREM', list, some[i]) end
+      end
+    end
+    if redis.call('PTTL', list) < tonumber(ttl) then redis.call('PEXPIRE', list, ttl) end
+  end
 end
+"""
+
+# KEYS record, list?; ARGV value, ttl
+_PUT = """
+write(KEYS[1], KEYS[2], ARGV[1], ARGV[2])
 """
 
 # KEYS record; ARGV value, ttl
@@ -116,12 +122,13 @@ if size > tonumber(ARGV[1]) then return size end
 return entries
 """
 
-# KEYS log; ARGV value, at, ttl
+# KEYS log, record, list, record, list, ...; ARGV value, at, ttl, value, ttl, value, ttl, ...; no list: the record again
 _APPEND = """
 sound(KEYS[1], 'list')
 if redis.call('LLEN', KEYS[1]) ~= tonumber(ARGV[2]) then return 0 end
 redis.call('RPUSH', KEYS[1], ARGV[1])
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
+for i = 2, #KEYS, 2 do write(KEYS[i], KEYS[i + 1] ~= KEYS[i] and KEYS[i + 1], ARGV[i + 2], ARGV[i + 3]) end
 return 1
 """
 
@@ -218,7 +225,7 @@ def _script(*parts: str) -> bytes:
     return "".join((_SHARED, *parts)).encode()
 
 
-PUT, ADD, APPEND = _script(_PUT), _script(_ADD), _script(_APPEND)
+PUT, ADD, APPEND = _script(_WRITE, _PUT), _script(_ADD), _script(_WRITE, _APPEND)
 GET, NEWEST, ENTRIES = _script(_GET), _script(_NEWEST), _script(_ENTRIES)
 TAKE, RENEW, RELEASE = _script(_LEASES, _TAKE), _script(_LEASES, _RENEW), _script(_RELEASE)
 HOLDERS, LAPSE = _script(_LEASES, _HOLDERS), _script(_LEASES, _LAPSE)

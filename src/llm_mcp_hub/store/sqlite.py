@@ -19,10 +19,10 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from llm_mcp_hub.errors import StoreUnavailable
-from llm_mcp_hub.store.base import LAPSED_KEPT_S, Held, name_from_bytes, name_to_bytes
+from llm_mcp_hub.store.base import LAPSED_KEPT_S, Held, Put, name_from_bytes, name_to_bytes
 
 T = TypeVar("T")
 FILE = "hub.sqlite3"
@@ -126,6 +126,12 @@ def migrate(db: sqlite3.Connection, steps: Sequence[Sequence[str]] = STEPS) -> i
     return version
 
 
+def _row(put: Put) -> dict[str, Any]:
+    """What `_PUT` is given, but for the time."""
+    listed = None if put.listed is None else name_to_bytes(put.listed)
+    return {"key": name_to_bytes(put.key), "value": put.value, "ttl": put.ttl_s, "listed": listed}
+
+
 class SqliteStore:
     """A `Store` in one file. Nothing touches the disk before the first call."""
 
@@ -142,12 +148,7 @@ class SqliteStore:
     # -- records -------------------------------------------------------------------------------------------------------
 
     async def put(self, key: str, value: bytes, *, ttl_s: float, listed: str | None = None) -> None:
-        given = {
-            "key": name_to_bytes(key),
-            "value": value,
-            "ttl": ttl_s,
-            "listed": None if listed is None else name_to_bytes(listed),
-        }
+        given = _row(Put(key, value, ttl_s, listed))
         await self._write(lambda db, now: db.execute(_PUT, {**given, "now": now}))
 
     async def add(self, key: str, value: bytes, *, ttl_s: float) -> bool:
@@ -187,8 +188,9 @@ class SqliteStore:
 
     # -- logs ----------------------------------------------------------------------------------------------------------
 
-    async def append(self, key: str, value: bytes, *, at: int, ttl_s: float) -> bool:
+    async def append(self, key: str, value: bytes, *, at: int, ttl_s: float, also: Sequence[Put] = ()) -> bool:
         name = name_to_bytes(key)
+        rows = [_row(put) for put in also]
 
         def work(db: sqlite3.Connection, now: float) -> bool:
             with _whole(db):
@@ -203,6 +205,7 @@ class SqliteStore:
                     log = row[0]
                     db.execute("UPDATE logs SET ends = ?, length = ? WHERE id = ?", (now + ttl_s, at + 1, log))
                 db.execute("INSERT INTO entries (log, number, value) VALUES (?, ?, ?)", (log, at, value))
+                db.executemany(_PUT, [{**row, "now": now} for row in rows])
                 return True
 
         return await self._write(work)
