@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -94,21 +94,21 @@ def check(result: CallToolResult, told: Told, provider: str) -> dict[str, Any]:
 NEW_TOKEN = "`claude setup-token`"
 HOUR_S = 3600.0
 
-CLAUDE: dict[str, tuple[claude.Reply, Told]] = {
-    # what is answered to every request -> what the caller is told
+CLAUDE: dict[str, tuple[claude.Reply | Callable[[], claude.Reply], Told]] = {
+    # what is answered to every request, made anew each time where it holds a moment -> what the caller is told
     "401": (claude.Error.unauthorized(), Told("auth_rejected", "refused the token", NEW_TOKEN)),
     "403 revoked": (claude.Error.revoked(), Told("auth_rejected", "refused the token", NEW_TOKEN)),
     "403 organisation": (claude.Error.org_not_allowed(), Told("permission_denied", "organisation", "administrator")),
     "429 of the 5-hour window": (
-        claude.Error.quota("5-hour"),
+        lambda: claude.Error.quota("5-hour"),
         Told("quota_exhausted", "5-hour limit", "after the reset", True, (1.9 * HOUR_S, 2 * HOUR_S)),
     ),
     "429 of the week": (
-        claude.Error.quota("weekly"),
+        lambda: claude.Error.quota("weekly"),
         Told("quota_exhausted", "weekly limit", "after the reset", True, (71.9 * HOUR_S, 72 * HOUR_S)),
     ),
     "429 of one model": (
-        claude.Error.quota("opus"),
+        lambda: claude.Error.quota("opus"),
         Told("quota_exhausted", "Opus limit", "another model (sonnet,", True, (71.9 * HOUR_S, 72 * HOUR_S)),
     ),
     "429 of the moment": (
@@ -153,7 +153,7 @@ def _scripted_by_prompt(received: Received) -> claude.Reply:
     # Looked for in the whole conversation: the CLI goes on by itself after some failures, with a text of its own.
     conversation = json.dumps(received.json["messages"])
     [reply] = [script for row, (script, _) in CLAUDE.items() if f'"{row}: {PROMPT}' in conversation]
-    return reply
+    return reply() if callable(reply) else reply
 
 
 @pytest.fixture(scope="module")
