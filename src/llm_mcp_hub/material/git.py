@@ -78,8 +78,8 @@ class Git:
         self, command: tuple[str, ...], given: bytes, limit: int, at: str, variables: Mapping[str, str]
     ) -> bytes:
         source = self._input(given)
-        try:
-            child = await asyncio.create_subprocess_exec(
+        starting = asyncio.get_running_loop().create_task(
+            asyncio.create_subprocess_exec(
                 self._program,
                 *command,
                 stdin=source,
@@ -89,6 +89,14 @@ class Git:
                 env={**self._environment, **variables},
                 start_new_session=True,
             )
+        )
+        try:
+            child = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            # Cancelled itself it would end git, and leave what git has started by then.
+            with contextlib.suppress(OSError):
+                await _end(await starting)
+            raise
         finally:
             os.close(source)
         assert child.stdout is not None
@@ -101,10 +109,7 @@ class Git:
             code = await child.wait()
         finally:
             if child.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(child.pid, signal.SIGKILL)
-                with contextlib.suppress(TimeoutError):  # one that waits for a dead disk is not to be waited for
-                    await asyncio.wait_for(child.communicate(), _REAPED_S)
+                await _end(child)
         if code != 0:
             raise Unreadable(f"git failed with exit code {code}", LOOK)
         return bytes(printed)
@@ -114,6 +119,14 @@ class Git:
         file = self._place / "input"
         file.write_bytes(given)
         return os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+
+
+async def _end(child: asyncio.subprocess.Process) -> None:
+    """Kill a git with all that it has started, and reap it."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    with contextlib.suppress(TimeoutError):  # one that waits for a dead disk is not to be waited for
+        await asyncio.wait_for(child.communicate(), _REAPED_S)
 
 
 def program(around: Mapping[str, str]) -> str:
