@@ -31,7 +31,10 @@ TRIES = 3
 RETRY_S = 0.5
 """Before the second try; twice that before the third, each with chance in it."""
 LONGEST_PAUSE_S = 5.0
-UNSAVED = "the hub's store cannot be reached: this answer cannot be fetched again"
+UNSAVED = (
+    "the hub's store cannot be reached: as long as it is away this answer cannot be fetched again, "
+    "and it is no turn of its conversation"
+)
 OVERTAKEN = "another turn came in between: this one is not in the conversation"
 
 log = structlog.stdlib.get_logger("llm_mcp_hub.hub")
@@ -87,6 +90,7 @@ class Asking:
                 running.whole = True
                 running.answer = await self._kept(entry, running, end_of_it)
             finally:
+                running.whole = True  # its end is known: to cancel it now would only keep it from being written down
                 with anyio.CancelScope(shield=True):
                     await self.places[ask.provider].leave(seat)
         except HubError as error:
@@ -229,6 +233,7 @@ class Asking:
                     running.record = record
                     return answer
             except StoreUnavailable:
+                running.late = lambda record: self.transcripts.add(ask, turn, self.journal.put(record))
                 known = ask.conversation_id if ask.history else None
                 return answer.model_copy(update={"conversation_id": known, "warnings": (*answer.warnings, UNSAVED)})
         return answer.model_copy(update={"warnings": (*answer.warnings, OVERTAKEN)})

@@ -77,7 +77,7 @@ class Hub:
         self._dead = dead
         self._unburied: set[str] = set()
         self._release = release
-        self._journal = Journal(store, retention_s=retention_s)
+        self._journal = Journal(store, retention_s=retention_s, instance=instance)
         self.transcripts = Transcripts(store, retention_s=retention_s)
         self._cooldowns = CoolDowns(store)
         self._floor = Floor(store, self._journal, self._bury_dead)
@@ -100,6 +100,7 @@ class Hub:
         self._idle_timer: asyncio.TimerHandle | None = None
         self._letting_go: set[asyncio.Task[None]] = set()
         self.let_go_when_idle = False
+        self._ending = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -195,7 +196,7 @@ class Hub:
 
     async def stop(self, running: Running) -> None:
         """Cancel an ask of this hub and wait until its provider is quiet."""
-        end(running, cancelled(running.ask))
+        end(running, stopped(running.ask) if self._ending else cancelled(running.ask))
         with anyio.CancelScope(shield=True):
             await running.ended(None)
 
@@ -264,6 +265,15 @@ class Hub:
         """Start ahead what makes the first ask fast."""
         await asyncio.gather(*(entry.provider.warm() for entry in self._usable()))
 
+    def ends_soon(self) -> None:
+        """Whoever leaves from now on leaves because the hub does: what it waited for was not cancelled by anybody."""
+        self._ending = True
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether any ask runs."""
+        return bool(self._floor.all())
+
     @property
     def has_tickets(self) -> bool:
         """Whether an ask runs that was handed back as a ticket."""
@@ -278,8 +288,11 @@ class Hub:
         """Let every child go. Asks that still run end first, as records that tell it."""
         if self._idle_timer is not None:
             self._idle_timer.cancel()
+        self._ending = True
         with anyio.CancelScope(shield=True):
             try:
+                if self.dead:  # nobody else has heard of them
+                    await self._bury_dead()
                 for running in self._floor.all():
                     end(running, stopped(running.ask))
                 await asyncio.gather(*(running.ended(None) for running in self._floor.all()))
@@ -344,6 +357,7 @@ class Hub:
         leases = [RUNNING, *(PLACES.format(provider=name) for name in self._table)]
         with contextlib.suppress(StoreUnavailable):
             for instance in self.dead:
+                self._journal.dead.add(instance)
                 await self._store.lapse(leases, holders_of=f"{instance}/")
                 self._unburied.discard(instance)
 

@@ -9,6 +9,7 @@ text that had come. A hub that was only asleep and still has the answer writes i
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar
@@ -23,7 +24,9 @@ Status = Literal["accepted", "working", "completed", "failed", "cancelled"]
 N = TypeVar("N", bound=Noun)
 TITLE_CHARS = 80
 LEASE_S = 15.0
-"""A hub that has not renewed for this long is dead."""
+"""A hub that has not renewed for this long may be dead."""
+CONFIRM_S = LEASE_S / 3
+"""So much later it is looked for again: after a store that was away, or a machine that slept, all hubs look dead."""
 
 
 class Record(Noun):
@@ -115,9 +118,13 @@ def read(kind: type[N], value: bytes | None) -> N | None:
 class Journal:
     """The records of all hubs on one store. Every method raises StoreUnavailable."""
 
-    def __init__(self, store: Store, *, retention_s: float) -> None:
+    def __init__(self, store: Store, *, retention_s: float, instance: str = "") -> None:
+        """`instance` is this hub: it knows itself what it runs, and whether it lives."""
         self._store = store
         self._retention_s = retention_s
+        self._instance = instance
+        self.dead: set[str] = set()
+        """Hubs that are known to be dead: nobody has to look twice."""
 
     async def save(self, record: Record) -> None:
         """Write a record as it is now. An open one is leased with it, so that nobody takes its hub for dead."""
@@ -156,11 +163,18 @@ class Journal:
 
     async def bury(self) -> None:
         """Close the asks of dead hubs."""
+        holders: list[str] = []
+        records: list[Record] = []
         for holder in await self._store.lapsed(RUNNING):
-            instance, _, rest = holder.partition("/")
-            principal, _, ask_id = rest.rpartition("/")
-            if await self.get(principal, ask_id) is None:  # it ended otherwise, or was forgotten
-                await self._store.release([Held(RUNNING, f"{instance}/{rest}")])
+            principal, _, ask_id = holder.partition("/")[2].rpartition("/")
+            (value,) = await self._store.get(key(ASK, who=principal, ask_id=ask_id))
+            record = read(Record, value)
+            if record is None or record.ended:  # it ended otherwise, or was forgotten
+                holders.append(holder)
+            else:
+                records.append(record)
+        await self._store.release([Held(RUNNING, holder) for holder in holders])
+        await self._settled(records)
 
     async def hold_conversation(self, record: Record, *, begun: bool) -> list[Held]:
         """Hold an ask's conversation for its turn. Raises Busy while another ask has it.
@@ -174,7 +188,9 @@ class Journal:
                     return [turn]
                 # Whoever has it may be dead: to look at its ask settles that, and frees the conversation.
                 for holder in await self._store.holders(turn.lease):
-                    await self.get(record.principal, holder.partition("/")[2])
+                    held = await self.get(record.principal, holder.partition("/")[2])
+                    if held is not None and held.ended:  # its hub died between writing its end and letting go
+                        await self._store.release([Held(turn.lease, holder)])
         except StoreUnavailable:
             if begun:
                 raise
@@ -196,22 +212,30 @@ class Journal:
         return [ask_id for ask_id, value in zip(asked, values, strict=True) if value is not None]
 
     async def _settled(self, records: list[Record]) -> list[Record]:
-        """Close those that are open and whose hub is dead."""
-        if all(record.ended for record in records):
-            return records
+        """Close those that are open and whose hub is dead. It takes CONFIRM_S where that is not known for sure."""
+        lost = await self._without_a_hub(records)
+        if any(record.instance not in self.dead for record in lost):
+            await asyncio.sleep(CONFIRM_S)
+            lost = await self._without_a_hub(lost)
+        closed: dict[str, Record] = {}
+        for record in lost:
+            # Read again: it may have ended since.
+            (value,) = await self._store.get(key(ASK, who=record.principal, ask_id=record.ask_id))
+            latest = read(Record, value) or record
+            if not latest.ended:
+                latest = failed(latest, died(latest))
+                await self.save(latest)
+                await self._store.release([latest.turn])
+            closed[record.ask_id] = latest
+        return [closed.get(record.ask_id, record) for record in records]
+
+    async def _without_a_hub(self, records: list[Record]) -> list[Record]:
+        """Those that are open and that no hub has renewed for long."""
+        others = [record for record in records if not record.ended and record.instance != self._instance]
+        if not others:
+            return []
         alive = set(await self._store.holders(RUNNING))
-        settled: list[Record] = []
-        for record in records:
-            if not record.ended and record.lease.holder not in alive:
-                # Read again: it may have ended between the two looks.
-                (value,) = await self._store.get(key(ASK, who=record.principal, ask_id=record.ask_id))
-                record = read(Record, value) or record  # noqa: PLW2901
-                if not record.ended:
-                    record = failed(record, died(record))  # noqa: PLW2901
-                    await self.save(record)
-                    await self._store.release([record.turn])
-            settled.append(record)
-        return settled
+        return [record for record in others if record.lease.holder not in alive]
 
 
 def completed(record: Record, answer: Answer) -> Record:

@@ -81,7 +81,9 @@ class Running:
     handed_back: bool = False
     """Whether its caller has got a ticket: then no caller's leaving ends it."""
     whole: bool = False
-    """Whether the answer is there and only has to be written down: too late to end it."""
+    """Whether its end is there and only has to be written down: too late to end it."""
+    late: Callable[[Record], Awaitable[bool]] | None = None
+    """What writes its turn down with its record, where the store was away when the answer came."""
     first_text_ms: int | None = None
     saving: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Or a beat's record of the text so far could be written over the record of the end."""
@@ -116,7 +118,10 @@ class Floor:
         self._journal = journal
         self._bury = bury
         self._asks: dict[str, Running] = {}
-        self._unsaved: dict[str, Record] = {}
+        self._unsaved: dict[str, Running] = {}
+        self._renew_at = 0.0
+        self._leasing = asyncio.Lock()
+        """Or a renewal that is on its way could take again what an end has just released."""
         self._beating: asyncio.Task[None] | None = None
 
     def get(self, principal: str, ask_id: str) -> Running | None:
@@ -126,8 +131,8 @@ class Floor:
 
     def unsaved(self, principal: str, ask_id: str) -> Record | None:
         """One's own ended ask that the store did not take."""
-        record = self._unsaved.get(ask_id)
-        return record if record is not None and record.principal == principal else None
+        ended = self._unsaved.get(ask_id)
+        return ended.record if ended is not None and ended.ask.principal == principal else None
 
     def all(self) -> list[Running]:
         return list(self._asks.values())
@@ -145,10 +150,11 @@ class Floor:
             running.record = record
             try:
                 if not written:
-                    await self._journal.save(record)
-                await self._store.release([record.lease, *running.held])
+                    await self._save(running)
+                async with self._leasing:
+                    await self._store.release([record.lease, *running.held])
             except StoreUnavailable:
-                self._unsaved[record.ask_id] = record
+                self._unsaved[record.ask_id] = running
                 while len(self._unsaved) > UNSAVED:
                     del self._unsaved[next(iter(self._unsaved))]
         self._asks.pop(running.ask.ask_id, None)
@@ -158,35 +164,43 @@ class Floor:
         if self._beating is not None:
             self._beating.cancel()
             await asyncio.gather(self._beating, return_exceptions=True)
-        with contextlib.suppress(StoreUnavailable):
-            await self._save_late()
+        await self._save_late()
 
     # -- the beat -----------------------------------------------------------------------------------------------------
 
     async def _beat(self) -> None:
-        renew_at = bury_at = time.monotonic()
-        while self._asks or self._unsaved:
-            await asyncio.sleep(BEAT_S)
-            try:
-                if time.monotonic() >= renew_at:
-                    await self._renew()
-                    renew_at = time.monotonic() + RENEW_S
-                await self._cancel_the_unwanted()
-                await self._write_down()
-                await self._save_late()
-                await self._bury()
-                if time.monotonic() >= bury_at:
-                    await self._journal.bury()
+        steps = (self._renew, self._cancel_the_unwanted, self._write_down, self._save_late, self._bury)
+        burying: asyncio.Task[None] | None = None
+        bury_at = time.monotonic()
+        try:
+            while self._asks or self._unsaved:
+                await asyncio.sleep(BEAT_S)
+                for step in steps:
+                    await self._tried(step)
+                if time.monotonic() >= bury_at and (burying is None or burying.done()):
+                    burying = asyncio.get_running_loop().create_task(self._tried(self._journal.bury))
                     bury_at = time.monotonic() + BURY_S
-            except StoreUnavailable as error:
-                log.debug("store away", reason=error.message)
-            except Exception:  # the beat must go on: without it every ask here looks dead
-                log.exception("beat failed")
+        finally:
+            if burying is not None:
+                burying.cancel()
+
+    async def _tried(self, step: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await step()
+        except StoreUnavailable as error:
+            log.debug("store away", reason=error.message)
+        except Exception:  # the beat must go on: without it every ask here looks dead
+            log.exception("beat failed")
 
     async def _renew(self) -> None:
-        held = [lease for running in self._asks.values() for lease in (running.record.lease, *running.held)]
-        if held:
-            await self._store.renew(held, ttl_s=LEASE_S)
+        if time.monotonic() < self._renew_at:
+            return
+        async with self._leasing:
+            asks = [running for running in self._asks.values() if not running.record.ended]
+            held = [lease for running in asks for lease in (running.record.lease, *running.held)]
+            if held:
+                await self._store.renew(held, ttl_s=LEASE_S)
+        self._renew_at = time.monotonic() + RENEW_S
 
     async def _cancel_the_unwanted(self) -> None:
         for ask_id in await self._journal.cancel_wishes(list(self._asks)):
@@ -207,14 +221,23 @@ class Floor:
                 if running.record.ended:
                     continue
                 running.record = running.record.model_copy(update={"status": "working", "updated_at": now()})
-                running.written = running.watch.characters
-                running.due = at + running.written / WRITE_CHARS_S
-                await self._journal.save(running.snapshot())
+                characters = running.watch.characters
+                with contextlib.suppress(StoreUnavailable):  # the next beat tries again
+                    await self._journal.save(running.snapshot())
+                    running.written = characters
+                    running.due = at + characters / WRITE_CHARS_S
 
     async def _save_late(self) -> None:
-        for record in list(self._unsaved.values()):
-            await self._journal.save(record)
-            self._unsaved.pop(record.ask_id, None)
+        for ask_id, running in list(self._unsaved.items()):
+            with contextlib.suppress(StoreUnavailable):
+                await self._save(running)
+                await self._store.release([running.record.lease, *running.held])
+                self._unsaved.pop(ask_id, None)
+
+    async def _save(self, running: Running) -> None:
+        """Write an end down, with the turn that was not written when the answer came."""
+        if running.late is None or not await running.late(running.record):
+            await self._journal.save(running.record)
 
 
 def end(running: Running, why: HubError) -> None:

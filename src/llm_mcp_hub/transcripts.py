@@ -41,15 +41,15 @@ class Transcripts:
     async def get(self, principal: str, conversation_id: str) -> tuple[Conversation, tuple[Exchange, ...]]:
         """One's own conversation. Raises NotFound."""
         names = {"who": principal, "conversation_id": conversation_id}
-        (value,) = await self._store.get(key(CONVERSATION, **names))
-        head = read(Conversation, value)
-        if head is None or (head.principal, head.conversation_id) != (principal, conversation_id):
-            raise unknown()
-        entries = [read(Exchange, entry) for entry in await self._store.entries(key(TURNS, **names))]
-        turns = tuple(entry for entry in entries if entry is not None)
-        if not len(turns) == len(entries) == head.turns:
-            raise unknown()
-        return head, turns
+        for _ in range(2):  # a turn may end between the two looks
+            (value,) = await self._store.get(key(CONVERSATION, **names))
+            entries = [read(Exchange, entry) for entry in await self._store.entries(key(TURNS, **names))]
+            head, turns = read(Conversation, value), tuple(entry for entry in entries if entry is not None)
+            if head is None or (head.principal, head.conversation_id) != (principal, conversation_id):
+                break
+            if len(turns) == len(entries) == head.turns:
+                return head, turns
+        raise unknown()
 
     async def newest(self, principal: str, limit: int) -> list[Conversation]:
         """One's own conversations, the newest first."""
@@ -57,7 +57,10 @@ class Transcripts:
         return [found for value in values if (found := read(Conversation, value)) is not None]
 
     async def add(self, ask: Ask, turn: Exchange, also: Put) -> bool:
-        """Write a completed turn down, and `also` with it. False when another turn has come in between."""
+        """Write a completed turn down, and `also` with it. False when another turn has come in between.
+
+        It may be called again after a failure: a turn that had been written all the same is not written twice.
+        """
         names = {"who": ask.principal, "conversation_id": ask.conversation_id}
         begun = ask.history[0] if ask.history else turn
         head = Conversation(
@@ -71,8 +74,9 @@ class Transcripts:
             characters=sum(earlier.size for earlier in ask.history) + turn.size,
             provider=ask.provider,
         )
-        return await self._store.append(
-            key(TURNS, **names),
+        log = key(TURNS, **names)
+        written = await self._store.append(
+            log,
             turn.model_dump_json().encode(),
             at=len(ask.history),
             ttl_s=self._retention_s,
@@ -86,6 +90,12 @@ class Transcripts:
                 also,
             ],
         )
+        if written:
+            return True
+        there = await self._store.entries(log)
+        at = len(ask.history)
+        held = read(Exchange, there[at]) if at < len(there) else None
+        return held is not None and held.ask_id == ask.ask_id
 
     async def delete(self, principal: str, conversation_id: str) -> None:
         """Forget one's own conversation. Raises NotFound."""

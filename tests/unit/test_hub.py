@@ -32,7 +32,7 @@ from llm_mcp_hub.errors import (
 )
 from llm_mcp_hub.hub import Deadlines, Entry, Hub, Watch
 from llm_mcp_hub.providers.base import Alive, Event, Finished, Restarted, Text
-from llm_mcp_hub.store.base import Put
+from llm_mcp_hub.store.base import PLACES, RUNNING, Put
 from llm_mcp_hub.store.sqlite import SqliteStore
 from tests.unit.scripted import SUBSCRIPTION, Pause, ScriptedProvider, Step, done, login
 from tests.unit.strategies import ANY_TEXT
@@ -731,13 +731,53 @@ async def test_an_answer_and_its_turn_are_written_as_one() -> None:
     )
     answer = await within(hub.ask(hub.new_ask("one", "hi")))
     assert answer.conversation_id is not None
-    another = make_hub(ScriptedProvider("one"))
+    another = make_hub(ScriptedProvider("one", [done("More.")]))
 
     record = await another.result("owner", answer.ask_id)
 
     assert (record.status, record.answer) == ("completed", answer)
     _head, turns = await another.transcripts.get("owner", answer.conversation_id)
     assert [turn.ask_id for turn in turns] == [answer.ask_id]
+    # The dead hub still holds the conversation, and has nothing more to say in it.
+    next_turn = another.new_ask("one", "and?", conversation_id=answer.conversation_id)
+    assert (await within(another.ask(next_turn))).text == "More."
+
+
+class Held(SqliteStore):
+    """Ended records wait before they are written."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.waits, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def put(self, key: str, value: bytes, *, ttl_s: float, listed: str | None = None) -> None:
+        if b'"failed"' in value:
+            self.waits.set()
+            await self.go_on.wait()
+        await super().put(key, value, ttl_s=ttl_s, listed=listed)
+
+
+async def test_a_cancel_that_comes_while_a_failure_is_written_down_changes_nothing() -> None:
+    """Or the ask would stay on the floor for ever, with its place and its conversation."""
+    store = Held(_Made.folder)
+    hub = Hub(
+        {"one": Entry(ScriptedProvider("one", [Refused("No.", action="Ask otherwise.")]), login, 1)},
+        store=store,
+        deadlines=Deadlines(LONG, LONG, LONG),
+        queue_limit=0,
+    )
+    running = await within(hub.begin(hub.new_ask("one", "hi")))
+    await within(store.waits.wait())
+    cancelling = asyncio.ensure_future(hub.cancel("owner", running.ask.ask_id))
+    await asyncio.sleep(0)
+    store.go_on.set()
+
+    record = await within(cancelling)
+
+    assert record.status == "failed"
+    assert not hub.is_asked
+    assert [await store.holders(lease) for lease in (RUNNING, PLACES.format(provider="one"))] == [[], []]
+    await store.close()
 
 
 async def test_what_an_answer_has_shown_to_be_paid_extra_stops_the_next_hub_unless_its_owner_pays() -> None:

@@ -134,14 +134,15 @@ def build_app(
         try:
             async with inner.router.lifespan_context(inner):
                 yield
+                # What nobody waits for on a connection has its time too: tickets, and what an older client has lost.
+                # Ours may have used some of it already, or be told to hurry by a signal, which cannot set an event.
+                hub.ends_soon()
+                stop_by = time.monotonic() + drain_s
+                while hub.is_asked and time.monotonic() < getattr(app.state, "stop_by", stop_by):  # noqa: ASYNC110
+                    await asyncio.sleep(DRAIN_POLL_S)
         finally:
             warming.cancel()
             await asyncio.gather(warming, return_exceptions=True)
-            # No connection stands for these, so no server waits for them. Ours may have used some of the time already,
-            # or be told to hurry by a signal, which cannot set an event of the loop's.
-            stop_by = time.monotonic() + drain_s
-            while hub.has_tickets and time.monotonic() < getattr(app.state, "stop_by", stop_by):  # noqa: ASYNC110
-                await asyncio.sleep(DRAIN_POLL_S)
             await hub.close()
 
     plain = [
