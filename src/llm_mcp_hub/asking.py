@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import anyio
@@ -253,6 +253,30 @@ def _ended(running: Running) -> Record:
         error.partial_text = partial
         return failed(running.record, error, partial)
     return completed(running.record, running.answer)
+
+
+def told(error: HubError, ask: Ask, ask_id: str | None, others: Sequence[str]) -> HubError:
+    """The error as the caller gets it: a new one, for asks that wait for the same start of a CLI share theirs.
+
+    `others`: providers whose logins are usable, the way out that needs nobody.
+    """
+    way_out = ""
+    hopeless = error.code in {"invalid_request", "cancelled", "not_found", "internal", "store_unavailable"}
+    tools = [f"ask_{name}" for name in others]
+    if tools and not hopeless and tools[0] not in error.action:
+        same = " with the same conversation_id" if ask.conversation_id and ask.history else ""
+        way_out = f" Or use {' or '.join(tools)}{same}."
+    new = type(error)(
+        error.message,
+        action=error.action + way_out,
+        provider=error.provider or ask.provider,
+        retry_after_s=error.retry_after_s,
+        partial_text=error.partial_text and whole(error.partial_text),
+        ask_id=ask_id,
+        retryable=error.retryable,
+    )
+    new.__cause__ = error
+    return new
 
 
 def stopped(ask: Ask) -> HubError:

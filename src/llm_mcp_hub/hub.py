@@ -19,9 +19,9 @@ from typing import Self
 import anyio
 import structlog
 
-from llm_mcp_hub.asking import Asking, Deadlines, Entry, stopped
+from llm_mcp_hub.asking import Asking, Deadlines, Entry, stopped, told
 from llm_mcp_hub.checks import check_size, checked
-from llm_mcp_hub.conversation import Answer, Ask, QuotaWindow, whole
+from llm_mcp_hub.conversation import Answer, Ask, QuotaWindow
 from llm_mcp_hub.cooldown import CoolDowns
 from llm_mcp_hub.credentials.status import TokenStatus
 from llm_mcp_hub.errors import Busy, HubError, NotFound, StoreUnavailable
@@ -371,28 +371,7 @@ class Hub:
         return (entry for name, entry in self._table.items() if name != but and entry.status().usable)
 
     def _told(self, error: HubError, ask: Ask, ask_id: str | None) -> HubError:
-        """The error as the caller gets it: a new one, for asks that wait for the same start of a CLI share theirs."""
-        told = type(error)(
-            error.message,
-            action=error.action + self._other_provider(error, ask),
-            provider=error.provider or ask.provider,
-            retry_after_s=error.retry_after_s,
-            partial_text=error.partial_text and whole(error.partial_text),
-            ask_id=ask_id,
-            retryable=error.retryable,
-        )
-        told.__cause__ = error
-        return told
-
-    def _other_provider(self, error: HubError, ask: Ask) -> str:
-        """The way out that needs nobody: the other provider, if its login is usable."""
-        if error.code in {"invalid_request", "cancelled", "not_found", "internal", "store_unavailable"}:
-            return ""
-        others = [f"ask_{entry.provider.traits.name}" for entry in self._usable(but=ask.provider)]
-        if not others or others[0] in error.action:
-            return ""
-        same = " with the same conversation_id" if ask.conversation_id and ask.history else ""
-        return f" Or use {' or '.join(others)}{same}."
+        return told(error, ask, ask_id, [entry.provider.traits.name for entry in self._usable(but=ask.provider)])
 
     def _hold(self) -> None:
         """Note a sign of life: children are let go when none has come for a while and nothing runs."""
