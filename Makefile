@@ -31,10 +31,10 @@ demo: install
 
 test: install
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n $(WORKERS) --dist worksteal -q $(DRILLS:%=--ignore=%)
+	$(BIN)/coverage run -m pytest -n $(WORKERS) --dist worksteal -q --ignore=tests/guarantees
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -q $(DRILLS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -q tests/guarantees
 
 check: install
 	$(BIN)/ruff check .

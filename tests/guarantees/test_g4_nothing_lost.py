@@ -619,7 +619,7 @@ def test_the_asks_of_a_hub_on_another_machine_end_with_it(world: World, tmp_path
 
 # More than is served at once ------------------------------------------------------------------------------------------
 
-AT_ONCE: dict[Provider, tuple[int, int]] = {"gemini": (16, 200), "claude": (4, 200 if ROUNDS >= 20 else 60)}
+AT_ONCE: dict[Provider, tuple[int, int]] = {"gemini": (16, 200), "claude": (4, 200 if ROUNDS >= 20 else 40)}
 """Places, and asks; a process of Claude's for each new conversation is what makes those dear."""
 GROWTH_BYTES = 40 << 20
 
