@@ -33,7 +33,9 @@ Neither ever holds a token or prompt text.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
+
+Shows = Literal["refused", "unreachable"]
 
 
 class HubError(Exception):
@@ -49,10 +51,13 @@ class HubError(Exception):
         retryable: whether the same ask may succeed later; the kind's own unless given.
         transient: whether the hub may submit the ask again at once, as long as no text has come.
         only_model: whether a limit counts for the asked model alone, not for the whole account.
+        shows: what the failure says of the login: `refused`: the provider itself does not take it, or not this
+            account; `unreachable`: the provider could not be asked. None: nothing.
     """
 
     code: ClassVar[str] = "internal"
     retryable: bool = False
+    shows: Shows | None = None
 
     def __init__(
         self,
@@ -66,6 +71,7 @@ class HubError(Exception):
         retryable: bool | None = None,
         transient: bool = False,
         only_model: bool = False,
+        shows: Shows | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -78,6 +84,7 @@ class HubError(Exception):
             self.retryable = retryable
         self.transient = transient
         self.only_model = only_model
+        self.shows = shows
 
     def details(self) -> dict[str, Any]:
         """The error as a program reads it: the shape of `_meta["llm-mcp-hub/error"]`."""

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import platformdirs
 from dotenv import dotenv_values
@@ -24,7 +25,7 @@ from llm_mcp_hub.children.environment import surroundings
 from llm_mcp_hub.errors import Misconfigured
 
 APP = "llm-mcp-hub"
-SECRETS = ("CLAUDE_CODE_OAUTH_TOKEN", "REDIS_URL")
+SECRETS = ("CLAUDE_CODE_OAUTH_TOKEN", "REDIS_URL", "HUB_ALERT_WEBHOOK_URL", "HUB_ALERT_WEBHOOK_SECRET")
 """These may be given as NAME_FILE."""
 
 
@@ -83,6 +84,19 @@ def _redis_url(value: SecretStr | None) -> SecretStr | None:
     return value
 
 
+def _webhook(value: SecretStr | None) -> SecretStr | None:
+    if value is None:
+        return None
+    address = urlsplit(value.get_secret_value())
+    try:
+        host, _port = address.hostname, address.port
+    except ValueError:
+        host = None
+    if not host or not (address.scheme == "https" or (address.scheme == "http" and _is_loopback(host))):
+        raise ValueError("must be an https:// address, or an http:// one on loopback")
+    return value
+
+
 LoopbackUrl = Annotated[str, AfterValidator(_loopback_url)]
 UserPath = Annotated[Path, AfterValidator(_path)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -117,6 +131,8 @@ class Settings(BaseModel):
     hub_file_roots: Annotated[tuple[Path, ...] | None, BeforeValidator(_paths)] = None
     hub_drain_s: Annotated[float, Field(ge=0, le=3600)] = 25
     hub_alert_days: Annotated[float, Field(ge=0, le=365)] = 3
+    hub_alert_webhook_url: Annotated[SecretStr | None, AfterValidator(_webhook)] = None
+    hub_alert_webhook_secret: Annotated[SecretStr | None, Field(min_length=16)] = None
     hub_allow_overage: bool = False
     hub_gemini_command: str = "gemini"
     hub_claude_upstream: LoopbackUrl | None = None
