@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Self
@@ -38,6 +38,12 @@ IDLE_RELEASE_S = 600.0
 POLL_S = 0.25
 """How often the record of an ask that another hub runs is read while somebody waits for it."""
 CANCEL_S = 10.0
+ITSELF = "hub"
+"""The principal of what a hub asks for itself: nobody else's records."""
+VERIFYING = "Answer with the one word: ok"
+VERIFY_S = 60.0
+WATCH_S = 30.0
+"""How soon a login that was changed by hand, or another hub's evidence, is noticed where nobody asks."""
 log = structlog.stdlib.get_logger("llm_mcp_hub.hub")
 
 
@@ -85,8 +91,9 @@ class Hub:
             name: Places(store, provider=name, instance=instance, limit=entry.concurrency, queue_limit=queue_limit)
             for name, entry in table.items()
         }
-        self.quota: dict[str, tuple[QuotaWindow, ...]] = {}
-        """What the last answer of each provider said of its windows."""
+        self.watchers: list[Callable[[Mapping[str, TokenStatus]], Awaitable[None]]] = []
+        """Who is told the status of the logins when `watch` has looked at them."""
+        self._shown = asyncio.Event()
         self._asking = Asking(
             self._places,
             self._floor,
@@ -94,8 +101,8 @@ class Hub:
             self.transcripts,
             self._cooldowns,
             deadlines,
-            self.quota,
             self._told,
+            self._shown.set,
         )
         self._idle_timer: asyncio.TimerHandle | None = None
         self._letting_go: set[asyncio.Task[None]] = set()
@@ -253,17 +260,72 @@ class Hub:
             raise Busy("This ask is still running.", action=f"Cancel it first: llm-mcp-hub asks cancel {ask_id}")
         await self._journal.delete(principal, ask_id)
 
-    def token_status(self, provider: str | None = None) -> dict[str, TokenStatus]:
-        """What is known of the logins: all of them, or one. Raises NotFound."""
-        if provider is not None:
-            return {provider: self._entry(provider).status()}
-        return {name: entry.status() for name, entry in self._table.items()}
+    # -- the logins ----------------------------------------------------------------------------------------------------
+
+    async def token_status(self, provider: str | None = None, *, verify: bool = False) -> dict[str, TokenStatus]:
+        """What all hubs know of the logins: of all of them, or of one. Raises NotFound.
+
+        `verify` spends one tiny real ask for each, at most once a minute over all hubs on the store.
+        """
+        names = [provider] if provider is not None else list(self._table)
+        entries = [self._entry(name) for name in names]
+        if verify:
+            await asyncio.gather(*(self._verify(entry) for entry in entries))
+        return dict(zip(names, await asyncio.gather(*(entry.login.look() for entry in entries)), strict=True))
+
+    async def watch(self, *, first_after_s: float = 0.0) -> None:
+        """Look at the logins again and again until cancelled, and at once when an ask has shown something of one.
+
+        Whoever is in `watchers` is told what was found. An error of one of them is logged, and ends nothing.
+        """
+        await asyncio.sleep(first_after_s)
+        while True:
+            known = await self.token_status()
+            for watcher in self.watchers:
+                try:
+                    await watcher(known)
+                except Exception:
+                    log.exception("telling the status of the logins failed")
+            self._shown.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(WATCH_S):
+                    await self._shown.wait()
+
+    def quota(self, provider: str) -> tuple[QuotaWindow, ...]:
+        """What the last ask has shown of the subscription's windows."""
+        return self._entry(provider).login.quota()
+
+    async def _verify(self, entry: Entry) -> None:
+        status = await entry.login.look()
+        if status.credential is None or status.evidence is None or not entry.login.mark():
+            return  # there is nothing to verify
+        if not await entry.login.may_verify():
+            return
+        name = entry.provider.traits.name
+        running: Running | None = None
+        with contextlib.suppress(HubError):  # what it shows of the login has been learned by then
+            running = await self.begin(self.new_ask(name, VERIFYING, principal=ITSELF, timeout_s=VERIFY_S))
+            try:
+                await running.ended(None)
+            except asyncio.CancelledError:
+                await self.stop(running)
+                raise
+        if running is not None:
+            with contextlib.suppress(StoreUnavailable, NotFound):
+                await self._journal.delete(ITSELF, running.ask.ask_id)
+                await self.transcripts.delete(ITSELF, running.ask.conversation_id)
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
     async def warm(self) -> None:
         """Start ahead what makes the first ask fast."""
-        await asyncio.gather(*(entry.provider.warm() for entry in self._usable()))
+        await asyncio.gather(*(self._warm(entry) for entry in self._usable()))
+
+    async def _warm(self, entry: Entry) -> None:
+        login = entry.login.mark()
+        error = await entry.provider.warm()
+        if error is not None:  # so a dead login is known before somebody needs it
+            await entry.login.failed(login, error)
 
     def ends_soon(self) -> None:
         """Whoever leaves from now on leaves because the hub does: what it waited for was not cancelled by anybody."""
@@ -317,6 +379,7 @@ class Hub:
         seen.place = lambda: places.position(seat)
         try:
             await self._bury_dead()
+            await entry.login.look()
             await self._check_cool(entry, ask)
             begun = bool(ask.conversation_id)
             ask = replace(ask, conversation_id=ask.conversation_id or f"conv_{secrets.token_urlsafe(18)}")
@@ -346,7 +409,7 @@ class Hub:
     async def _check_cool(self, entry: Entry, ask: Ask) -> None:
         """Raise the error that the provider would answer anyway, while its limit lasts."""
         with contextlib.suppress(StoreUnavailable):  # then the provider itself will tell
-            met = await self._cooldowns.met(ask.provider, entry.login(), ask.model)
+            met = await self._cooldowns.met(ask.provider, entry.login.mark(), ask.model)
             if met is not None and not (entry.pays_extra and met.code == "billing_blocked"):
                 raise met
 
@@ -368,7 +431,7 @@ class Hub:
             raise NotFound(f"There is no provider {provider!r}.", action=f"Use {' or '.join(self._table)}.") from None
 
     def _usable(self, but: str | None = None) -> Iterable[Entry]:
-        return (entry for name, entry in self._table.items() if name != but and entry.status().usable)
+        return (entry for name, entry in self._table.items() if name != but and entry.login.status().usable)
 
     def _told(self, error: HubError, ask: Ask, ask_id: str | None) -> HubError:
         return told(error, ask, ask_id, [entry.provider.traits.name for entry in self._usable(but=ask.provider)])

@@ -52,7 +52,7 @@ def templates() -> list[types.ResourceTemplate]:
 async def read(hub: Hub, principal: str, uri: str) -> types.ReadResourceResult:
     """One resource. Raises MCPError: -32602 for one that is not there, -32603 when it cannot be read now."""
     if uri == TOKENS:
-        status = {name: known.model_dump(mode="json") for name, known in hub.token_status().items()}
+        status = {name: known.model_dump(mode="json") for name, known in (await hub.token_status()).items()}
         return _contents(uri, "application/json", json.dumps(status, indent=2))
     named = _CONVERSATION.fullmatch(uri)
     if named is None:
