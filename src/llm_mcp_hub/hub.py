@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Self
@@ -21,11 +21,12 @@ import structlog
 
 from llm_mcp_hub.asking import Asking, Deadlines, Entry, stopped, told
 from llm_mcp_hub.checks import check_size, checked
-from llm_mcp_hub.conversation import Answer, Ask, QuotaWindow
+from llm_mcp_hub.conversation import Answer, Ask
 from llm_mcp_hub.cooldown import CoolDowns
 from llm_mcp_hub.credentials.status import TokenStatus
 from llm_mcp_hub.errors import Busy, HubError, NotFound, StoreUnavailable
 from llm_mcp_hub.journal import Journal, Record, opened
+from llm_mcp_hub.logins import Logins
 from llm_mcp_hub.material import Attachment, GitDiff, Material
 from llm_mcp_hub.places import Places
 from llm_mcp_hub.providers.base import Provider, Traits
@@ -40,10 +41,8 @@ POLL_S = 0.25
 CANCEL_S = 10.0
 ITSELF = "hub"
 """The principal of what a hub asks for itself: nobody else's records."""
-VERIFYING = "Answer with the one word: ok"
-VERIFY_S = 60.0
-WATCH_S = 30.0
-"""How soon a login that was changed by hand, or another hub's evidence, is noticed where nobody asks."""
+PROVING = "Answer with the one word: ok"
+PROVE_S = 60.0
 log = structlog.stdlib.get_logger("llm_mcp_hub.hub")
 
 
@@ -91,9 +90,7 @@ class Hub:
             name: Places(store, provider=name, instance=instance, limit=entry.concurrency, queue_limit=queue_limit)
             for name, entry in table.items()
         }
-        self.watchers: list[Callable[[Mapping[str, TokenStatus]], Awaitable[None]]] = []
-        """Who is told the status of the logins when `watch` has looked at them."""
-        self._shown = asyncio.Event()
+        self.logins = Logins({name: entry.login for name, entry in table.items()}, self._prove)
         self._asking = Asking(
             self._places,
             self._floor,
@@ -102,7 +99,7 @@ class Hub:
             self._cooldowns,
             deadlines,
             self._told,
-            self._shown.set,
+            self.logins.shown,
         )
         self._idle_timer: asyncio.TimerHandle | None = None
         self._letting_go: set[asyncio.Task[None]] = set()
@@ -267,44 +264,14 @@ class Hub:
 
         `verify` spends one tiny real ask for each, at most once a minute over all hubs on the store.
         """
-        names = [provider] if provider is not None else list(self._table)
-        entries = [self._entry(name) for name in names]
-        if verify:
-            await asyncio.gather(*(self._verify(entry) for entry in entries))
-        return dict(zip(names, await asyncio.gather(*(entry.login.look() for entry in entries)), strict=True))
+        names = list(self._table) if provider is None else [self._entry(provider).provider.traits.name]
+        return await self.logins.status(names, verify=verify)
 
-    async def watch(self, *, first_after_s: float = 0.0) -> None:
-        """Look at the logins again and again until cancelled, and at once when an ask has shown something of one.
-
-        Whoever is in `watchers` is told what was found. An error of one of them is logged, and ends nothing.
-        """
-        await asyncio.sleep(first_after_s)
-        while True:
-            known = await self.token_status()
-            for watcher in self.watchers:
-                try:
-                    await watcher(known)
-                except Exception:
-                    log.exception("telling the status of the logins failed")
-            self._shown.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(WATCH_S):
-                    await self._shown.wait()
-
-    def quota(self, provider: str) -> tuple[QuotaWindow, ...]:
-        """What the last ask has shown of the subscription's windows."""
-        return self._entry(provider).login.quota()
-
-    async def _verify(self, entry: Entry) -> None:
-        status = await entry.login.look()
-        if status.credential is None or status.evidence is None or not entry.login.mark():
-            return  # there is nothing to verify
-        if not await entry.login.may_verify():
-            return
-        name = entry.provider.traits.name
+    async def _prove(self, provider: str) -> None:
+        """Spend one tiny ask; what it shows of the login is learned on the way, and nothing is left of it."""
         running: Running | None = None
-        with contextlib.suppress(HubError):  # what it shows of the login has been learned by then
-            running = await self.begin(self.new_ask(name, VERIFYING, principal=ITSELF, timeout_s=VERIFY_S))
+        with contextlib.suppress(HubError):
+            running = await self.begin(self.new_ask(provider, PROVING, principal=ITSELF, timeout_s=PROVE_S))
             try:
                 await running.ended(None)
             except asyncio.CancelledError:

@@ -718,8 +718,8 @@ async def test_whoever_watches_is_told_at_once_what_an_ask_has_shown() -> None:
     async def listens(known: Mapping[str, TokenStatus]) -> None:
         told.put_nowait(known["one"].status)
 
-    hub.watchers += [fails, listens]
-    watching = asyncio.ensure_future(hub.watch())
+    hub.logins.watchers += [fails, listens]
+    watching = asyncio.ensure_future(hub.logins.watch())
     assert await within(told.get()) == "valid"
 
     await failure(hub, hub.new_ask("one", "hi"))

@@ -135,7 +135,7 @@ def build_app(
             transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
         )
         app.router.routes[:] = [*plain, *inner.router.routes]
-        beside = [asyncio.get_running_loop().create_task(work) for work in (hub.warm(), hub.watch())]
+        beside = [asyncio.get_running_loop().create_task(work) for work in (hub.warm(), hub.logins.watch())]
         try:
             async with inner.router.lifespan_context(inner):
                 yield

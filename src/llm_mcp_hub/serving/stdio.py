@@ -53,7 +53,7 @@ async def _run(hub_maker: Callable[[], Hub], server_maker: Callable[[Hub], Serve
     loop = asyncio.get_running_loop()
     stopped, told = asyncio.Event(), asyncio.Event()
     serving = loop.create_task(_serve(server_maker(hub), stopped))
-    watching = loop.create_task(hub.watch(first_after_s=WATCH_AFTER_S))
+    watching = loop.create_task(hub.logins.watch(first_after_s=WATCH_AFTER_S))
 
     def leave() -> None:
         loop.remove_reader(front.gone)

@@ -165,7 +165,7 @@ async def _ask(
     if not ended:
         running.handed_back = True
         return ticket(running.snapshot())
-    return success(running.outcome(), quota=hub.quota(traits.name))
+    return success(running.outcome(), quota=hub.logins.quota(traits.name))
 
 
 def _diff(given: AskArguments) -> GitDiff | None:
@@ -185,7 +185,7 @@ async def _result(hub: Hub, context: Context, given: ResultArguments, wait_s: fl
     # A caller that leaves takes nothing with it: whoever comes back for an ask does not own its life.
     async with _progress(context, f"{given.ask_id} · {{}} · {{}} s", lambda: "waiting"):
         record = await hub.result(principal, given.ask_id, wait_s)
-    return outcome(record, offset=given.offset or 0, quota=hub.quota(record.provider))
+    return outcome(record, offset=given.offset or 0, quota=hub.logins.quota(record.provider))
 
 
 async def _token_status(hub: Hub, arguments: Strict) -> types.CallToolResult:
