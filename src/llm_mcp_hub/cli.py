@@ -94,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
 
     status = commands.add_parser("status", help="what is known of both logins")
     status.add_argument("--json", action="store_true", help="print it as JSON")
+    status.add_argument("--verify", action="store_true", help="prove each login by one tiny real ask")
     return parser
 
 
@@ -116,7 +117,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 given.prompt = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
             return asyncio.run(_ask(settings, given))
         if given.command == "status":
-            return asyncio.run(_status(settings, given.json))
+            from llm_mcp_hub.commands import status
+
+            return status.run(settings, as_json=given.json, verify=given.verify)
         if given.command in {"asks", "conversations"}:
             if (given.action == "list") != (given.id is None):
                 raise InvalidRequest(
@@ -339,20 +342,4 @@ async def _conversations(settings: Settings, given: argparse.Namespace) -> int:
         return 0
     for head in heads:
         print(f"{head.conversation_id}  {head.turns:3} turns  {head.provider:8}  {head.updated_at}  {head.title}")
-    return 0
-
-
-async def _status(settings: Settings, as_json: bool) -> int:
-    from llm_mcp_hub import main as composition
-
-    async with composition.build_hub(settings) as hub:
-        known = await hub.token_status()
-    if as_json:
-        print(json.dumps({name: status.model_dump(mode="json") for name, status in known.items()}, indent=2))
-        return 0
-    for name, status in known.items():
-        until = status.expires_at or "no date known"
-        print(f"{name:8} {status.status:14} {until:22} {status.message}")
-        if status.action:
-            print(f"{'':8} next: {status.action}")
     return 0

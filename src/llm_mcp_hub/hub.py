@@ -29,13 +29,12 @@ from llm_mcp_hub.journal import Journal, Record, opened
 from llm_mcp_hub.logins import Logins
 from llm_mcp_hub.material import Attachment, GitDiff, Material
 from llm_mcp_hub.places import Places
-from llm_mcp_hub.providers.base import Provider, Traits
+from llm_mcp_hub.providers.base import Traits
+from llm_mcp_hub.rest import Rest
 from llm_mcp_hub.running import Floor, Running, Watch, cancelled, end
 from llm_mcp_hub.store.base import PLACES, RUNNING, Store
 from llm_mcp_hub.transcripts import Transcripts, fitting_system
 
-IDLE_RELEASE_S = 600.0
-"""Over stdio a hub that nobody asked for this long lets its children go."""
 POLL_S = 0.25
 """How often the record of an ask that another hub runs is read while somebody waits for it."""
 CANCEL_S = 10.0
@@ -101,9 +100,7 @@ class Hub:
             self._told,
             self.logins.shown,
         )
-        self._idle_timer: asyncio.TimerHandle | None = None
-        self._letting_go: set[asyncio.Task[None]] = set()
-        self.let_go_when_idle = False
+        self.rest = Rest((entry.provider for entry in table.values()), lambda: self.is_asked)
         self._ending = False
 
     async def __aenter__(self) -> Self:
@@ -315,8 +312,7 @@ class Hub:
 
     async def close(self) -> None:
         """Let every child go. Asks that still run end first, as records that tell it."""
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
+        self.rest.close()
         self._ending = True
         with anyio.CancelScope(shield=True):
             try:
@@ -368,9 +364,9 @@ class Hub:
             raise
         running = Running(ask, seen, record, began, held)
         running.task = asyncio.get_running_loop().create_task(self._asking.run(entry, running, seat))
-        running.task.add_done_callback(lambda _: self._hold())
+        running.task.add_done_callback(lambda _: self.rest.hold())
         self._floor.enter(running)
-        self._hold()
+        self.rest.hold()
         return running
 
     async def _check_cool(self, entry: Entry, ask: Ask) -> None:
@@ -402,21 +398,3 @@ class Hub:
 
     def _told(self, error: HubError, ask: Ask, ask_id: str | None) -> HubError:
         return told(error, ask, ask_id, [entry.provider.traits.name for entry in self._usable(but=ask.provider)])
-
-    def _hold(self) -> None:
-        """Note a sign of life: children are let go when none has come for a while and nothing runs."""
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
-            self._idle_timer = None
-        if self.let_go_when_idle and not self._floor.all():
-            self._idle_timer = asyncio.get_running_loop().call_later(IDLE_RELEASE_S, self._let_go)
-
-    def _let_go(self) -> None:
-        for entry in self._table.values():
-            task = asyncio.get_running_loop().create_task(self._rest(entry.provider))
-            self._letting_go.add(task)
-            task.add_done_callback(self._letting_go.discard)
-
-    async def _rest(self, provider: Provider) -> None:
-        if not self._floor.all():  # an ask may have come between the timer and this
-            await provider.close()

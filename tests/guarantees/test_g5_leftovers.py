@@ -21,8 +21,7 @@ from typing import Any
 import psutil
 import pytest
 
-from llm_mcp_hub import hub as hub_module
-from llm_mcp_hub import main, settings
+from llm_mcp_hub import main, rest, settings
 from llm_mcp_hub.children.supervision import RunFolder
 from llm_mcp_hub.providers.claude_pool import KEPT
 from tests.guarantees.drill import (
@@ -720,7 +719,7 @@ def test_asks_that_end_together_make_one_child_ready_for_the_next(world: World) 
 
 
 @contextlib.asynccontextmanager
-async def hub_in_this_process(world: World, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[hub_module.Hub]:
+async def hub_in_this_process(world: World, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Hub]:
     """For what can only be seen from inside: the composition root's own hub, with both real providers."""
     for name, value in world.environment.items():
         monkeypatch.setenv(name, value)
@@ -760,9 +759,9 @@ async def test_an_idle_hub_lets_its_children_go_and_starts_others_when_asked(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As over stdio, where an editor may keep a hub for days; here the ten minutes are half a second."""
-    monkeypatch.setattr(hub_module, "IDLE_RELEASE_S", 0.5)
+    monkeypatch.setattr(rest, "AFTER_S", 0.5)
     async with hub_in_this_process(world, monkeypatch) as hub:
-        hub.let_go_when_idle = True
+        hub.rest.wanted = True
         children: list[psutil.Process] = []
         for _ in range(2):
             for provider in PROVIDERS:

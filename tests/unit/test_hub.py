@@ -14,7 +14,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_mcp_hub import hub as hub_module
+from llm_mcp_hub import rest
 from llm_mcp_hub.conversation import PROMPT_LIMIT, Answer, Ask, Usage
 from llm_mcp_hub.credentials.status import TokenStatus
 from llm_mcp_hub.errors import (
@@ -772,10 +772,10 @@ async def test_a_provider_that_fails_to_close_does_not_save_its_children() -> No
 
 async def test_an_idle_hub_lets_its_children_go(monkeypatch: pytest.MonkeyPatch) -> None:
     """Over stdio there is a hub for each editor window; not while an ask runs, and asks may follow."""
-    monkeypatch.setattr(hub_module, "IDLE_RELEASE_S", 0.05)
+    monkeypatch.setattr(rest, "AFTER_S", 0.05)
     one = ScriptedProvider("one", [Pause(0.2), done()], [done("after")])
     hub = make_hub(one)
-    hub.let_go_when_idle = True
+    hub.rest.wanted = True
     running = asyncio.ensure_future(hub.ask(hub.new_ask("one", "hi")))
 
     await within(running)
@@ -787,7 +787,7 @@ async def test_an_idle_hub_lets_its_children_go(monkeypatch: pytest.MonkeyPatch)
 
 async def test_a_serving_hub_keeps_its_children(monkeypatch: pytest.MonkeyPatch) -> None:
     """`serve` stays warm."""
-    monkeypatch.setattr(hub_module, "IDLE_RELEASE_S", 0.0)
+    monkeypatch.setattr(rest, "AFTER_S", 0.0)
     one = ScriptedProvider("one", [done()])
     hub = make_hub(one)
 

@@ -49,7 +49,7 @@ def run(hub_maker: Callable[[], Hub], server_maker: Callable[[Hub], Server[Any]]
 
 async def _run(hub_maker: Callable[[], Hub], server_maker: Callable[[Hub], Server[Any]], front: Front) -> None:
     hub = hub_maker()
-    hub.let_go_when_idle = True
+    hub.rest.wanted = True
     loop = asyncio.get_running_loop()
     stopped, told = asyncio.Event(), asyncio.Event()
     serving = loop.create_task(_serve(server_maker(hub), stopped))

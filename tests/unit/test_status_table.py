@@ -1,0 +1,88 @@
+"""`llm-mcp-hub status` for people: what it shows, however wide the terminal is."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from llm_mcp_hub.commands.status import table
+from llm_mcp_hub.conversation import QuotaWindow
+from llm_mcp_hub.credentials.status import Evidence, State, TokenStatus
+
+NOW = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)
+
+
+def status(state: State = "valid", **changes: Any) -> TokenStatus:
+    values: dict[str, Any] = {
+        "status": state,
+        "usable": state in {"valid", "warning", "unknown"},
+        "expires_at": None,
+        "days_remaining": None,
+        "message": "It is as it is.",
+        "action": "",
+        "expires_source": "none",
+        "credential": None,
+        "evidence": Evidence(level="well_formed", source="a file", observed_at="2026-11-27T12:00:00Z"),
+    }
+    return TokenStatus(**{**values, **changes})
+
+
+@pytest.mark.parametrize(
+    ("state", "sign"),
+    [
+        ("valid", "ok"),
+        ("warning", "soon"),
+        ("unknown", "?"),
+        ("missing", "none"),
+        ("expired", "DOWN"),
+        ("rejected", "DOWN"),
+        ("ineligible", "DOWN"),
+        ("misconfigured", "DOWN"),
+    ],
+)
+def test_the_sign_tells_at_a_glance(state: State, sign: str) -> None:
+    """Without a colour too: what needs somebody is in capitals."""
+    line = table({"one": status(state)}, NOW).splitlines()[1]
+
+    assert line.split()[:3] == [sign, "one", state]
+
+
+@pytest.mark.parametrize(
+    ("changes", "shown"),
+    [
+        ({}, "no date known"),
+        ({"expires_at": "2026-11-29T05:03:00Z", "days_remaining": 1, "expires_source": "ledger"}, ", 1 day "),
+        ({"expires_at": "2027-11-29T05:03:00Z", "days_remaining": 366, "expires_source": "operator"}, ", 366 days"),
+        ({"expires_at": "2027-11-29T05:03:00Z", "expires_source": "first_seen"}, "at most"),
+    ],
+)
+def test_the_end_is_told_as_well_as_it_is_known(changes: dict[str, Any], shown: str) -> None:
+    """A date that is only the latest possible one does not count days."""
+    assert shown in table({"one": status(**changes)}, NOW).splitlines()[1]
+
+
+@pytest.mark.parametrize(
+    ("seen", "shown"),
+    [("2026-11-27T11:59:30Z", "now"), ("2026-11-27T11:45:00Z", "15 min ago"), ("2026-11-24T12:00:00Z", "3 d ago")],
+)
+def test_evidence_has_an_age(seen: str, shown: str) -> None:
+    """Every status says how it is known and since when."""
+    proven = Evidence(level="proven", source="ask", observed_at=seen)
+
+    assert f"proven ({shown})" in table({"one": status(evidence=proven)}, NOW)
+
+
+def test_the_next_step_can_be_copied() -> None:
+    """It is not cut inside a word, and stands at the end; colours do not change what is there."""
+    action = "Run: gcloud services enable cloudaicompanion.googleapis.com --project a-long-project-name"
+    window = QuotaWindow(window="five_hour", used_fraction=0.5, resets_at=None, observed_at="x")
+    known = {"one": status("misconfigured", action=action, quota=(window,))}
+
+    plain, coloured = table(known, NOW, columns=20), table(known, NOW, columns=20, coloured=True)
+
+    for word in action.split():
+        assert word in plain.split()
+    assert "used: five hour 50%" in plain
+    assert coloured.replace("\x1b[31;1m", "").replace("\x1b[0m", "") == plain
