@@ -21,6 +21,7 @@ from typing import Any
 import psutil
 import pytest
 
+from llm_mcp_hub import hub as hub_module
 from llm_mcp_hub import main, rest, settings
 from llm_mcp_hub.children.supervision import RunFolder
 from llm_mcp_hub.providers.claude_pool import KEPT
@@ -719,7 +720,7 @@ def test_asks_that_end_together_make_one_child_ready_for_the_next(world: World) 
 
 
 @contextlib.asynccontextmanager
-async def hub_in_this_process(world: World, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Hub]:
+async def hub_in_this_process(world: World, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[hub_module.Hub]:
     """For what can only be seen from inside: the composition root's own hub, with both real providers."""
     for name, value in world.environment.items():
         monkeypatch.setenv(name, value)

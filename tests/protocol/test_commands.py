@@ -246,8 +246,10 @@ def _taken(world: World, *words: str, cwd: Path | None = None) -> str | None:
     """The place whose date the hub believes; None when it knows none."""
     shown = run_command(world, *words, "status", "--json", cwd=cwd)
     assert shown.returncode == 0, shown.stderr
-    expires = json.loads(shown.stdout)["claude"]["expires_at"]
-    return {f"2027{day[4:]}": place for place, day in DATES.items()}[expires[:10]] if expires else None
+    claude = json.loads(shown.stdout)["claude"]
+    if claude["expires_source"] != "operator":
+        return None
+    return {f"2027{day[4:]}": place for place, day in DATES.items()}[claude["expires_at"][:10]]
 
 
 def test_settings_come_from_the_environment_then_a_named_file_then_the_users_own(world: World, tmp_path: Path) -> None:

@@ -91,7 +91,8 @@ def check(result: CallToolResult, told: Told, provider: str) -> dict[str, Any]:
 
 # Claude -------------------------------------------------------------------------------------------------------------
 
-NEW_TOKEN = "`claude setup-token`"
+NEW_TOKEN = "llm-mcp-hub login claude"
+NEW_LOGIN = "llm-mcp-hub login gemini"
 HOUR_S = 3600.0
 
 CLAUDE: dict[str, tuple[claude.Reply | Callable[[], claude.Reply], Told]] = {
@@ -184,7 +185,7 @@ OTHERS = "gemini-3-pro-preview"
 
 GEMINI: dict[str, tuple[google.Script, Told]] = {
     # what is answered to the one request -> what the caller is told
-    "401": (google.Error.unauthenticated(), Told("auth_rejected", "access token", "`gemini`")),
+    "401": (google.Error.unauthenticated(), Told("auth_rejected", "access token", NEW_LOGIN)),
     "403": (google.Error.permission_denied(), Told("permission_denied", "does not allow", "licence")),
     "403 API switched off": (
         google.Error.service_disabled("p-1"),
@@ -425,7 +426,7 @@ class Google:
 
 
 UNREACHABLE = Told("upstream_error", "nothing is known against the login", "HTTPS_PROXY", True)
-ENDED = Told("auth_expired", "no longer accepts this login", "`gemini`")
+ENDED = Told("auth_expired", "no longer accepts this login", NEW_LOGIN)
 
 ACCOUNTS: dict[str, Google] = {
     "no project named": Google(
@@ -449,7 +450,7 @@ ACCOUNTS: dict[str, Google] = {
         Told("account_ineligible", "MADE_UP_REASON", "another Google account"), Account.ineligible("MADE_UP_REASON")
     ),
     "verify first": Google(Told("account_ineligible", "verified", "`gemini`"), Account.validation_required()),
-    "401": Google(Told("auth_rejected", "access token", "`gemini`"), Account.failing(google.Error.unauthenticated())),
+    "401": Google(Told("auth_rejected", "access token", NEW_LOGIN), Account.failing(google.Error.unauthenticated())),
     "403": Google(
         Told("permission_denied", "The caller does not have permission", "GEMINI_PROJECT"),
         Account.failing(google.Error.permission_denied()),

@@ -270,7 +270,7 @@ class File:
     state: str
     code: str
     message: str
-    action: str = "`gemini`"
+    action: str = "llm-mcp-hub login gemini"
 
 
 def _text(text: str) -> Callable[[Path], None]:
@@ -319,8 +319,8 @@ FILES: dict[str, File] = {
     "a link to nothing": File(_link_to_nothing, "missing", "auth_missing", "no Google login"),
     "a folder": File(_folder, "misconfigured", "misconfigured", "is a folder", "Remove the folder"),
     "unreadable": File(_unreadable, "misconfigured", "misconfigured", "Permission denied", "chmod u+r"),
-    "empty": File(_text(""), "misconfigured", "misconfigured", "no JSON"),
-    "cut off": File(_text('{"access_token": "made-up", "refresh_to'), "misconfigured", "misconfigured", "no JSON"),
+    "empty": File(_text(""), "misconfigured", "misconfigured", "cut off"),
+    "cut off": File(_text('{"access_token": "made-up", "refresh_to'), "misconfigured", "misconfigured", "cut off"),
     "a list": File(_text("[]"), "misconfigured", "misconfigured", "not a login"),
     "a login of Claude Code": File(
         _text('{"accessToken": "made-up", "refreshToken": "made-up", "expiresAt": 1736553600}'),
@@ -330,9 +330,7 @@ FILES: dict[str, File] = {
     ),
     "a service account": File(_service_account, "misconfigured", "billing_blocked", "not a person's login"),
     "huge": File(_huge, "misconfigured", "misconfigured", "not a login"),
-    "encrypted": File(
-        _encrypted, "misconfigured", "misconfigured", "encrypted store", "GEMINI_FORCE_ENCRYPTED_FILE_STORAGE"
-    ),
+    "encrypted": File(_encrypted, "misconfigured", "misconfigured", "encrypted store"),
     "ended, with nothing to renew it": File(_ended, "expired", "auth_expired", "has ended"),
 }
 

@@ -140,7 +140,10 @@ def test_the_token_status_is_structured_and_told_in_words(line: Line) -> None:
     [words] = texts_of(result)
     assert words is not None
     for name, said in zip(status, words.splitlines(), strict=True):
-        assert said.startswith(f"{name}: {status[name]['status']}. {status[name]['message']}")
+        assert said.startswith(
+            f"{name}: {status[name]['status']} ({status[name]['evidence']['level'].replace('_', '-')} by "
+        )
+        assert status[name]["message"] in said
         assert said.endswith(status[name]["action"])
     assert timeless(alone.structured_content) == timeless({"gemini": status["gemini"]})
 
@@ -191,17 +194,22 @@ def _token_file(world: World) -> None:
     world.changes.update(CLAUDE_CODE_OAUTH_TOKEN="", CLAUDE_CODE_OAUTH_TOKEN_FILE=str(file))
 
 
-NEW = "`claude setup-token`"
+NEW = "llm-mcp-hub login claude"
 CLAUDE: dict[str, State] = {
     "none": State({"CLAUDE_CODE_OAUTH_TOKEN": ""}, "missing", None, "no Claude token", NEW),
     "none, but Claude Code's own": State(
         {"CLAUDE_CODE_OAUTH_TOKEN": ""}, "missing", "present", "never uses it", NEW, prepare=_own_login
     ),
-    "no date": State({}, "valid", "well_formed", "does not tell", "CLAUDE_TOKEN_ISSUED_AT"),
+    "no date": State({}, "valid", "well_formed", "does not tell", "CLAUDE_TOKEN_ISSUED_AT", source="first_seen"),
     "wrapped by a terminal": State(
-        {"CLAUDE_CODE_OAUTH_TOKEN": f" {TOKEN[:50]}\n{TOKEN[50:]}\n"}, "valid", "well_formed", "well-formed", ""
+        {"CLAUDE_CODE_OAUTH_TOKEN": f" {TOKEN[:50]}\n{TOKEN[50:]}\n"},
+        "valid",
+        "well_formed",
+        "does not tell",
+        "",
+        source="first_seen",
     ),
-    "in a file": State({}, "valid", "well_formed", "well-formed", "", prepare=_token_file),
+    "in a file": State({}, "valid", "well_formed", "at the latest", "", source="first_seen", prepare=_token_file),
     "in its first half": State(_ago(days=100), "valid", "clock", "days", "", (264, 265), "operator"),
     "near its end": State(_ago(days=363), "warning", "clock", "ends soon", NEW, (1, 2), "operator"),
     "at its end": State(_ago(days=366), "expired", "clock", "has ended", NEW, (0, 0), "operator"),
@@ -231,7 +239,8 @@ def test_the_status_of_claudes_token_is_true_in_every_state(world: World, row: s
     assert claude["expires_source"] == state.source
     assert (claude["evidence"] and claude["evidence"]["level"]) == state.level
     if state.days is None:
-        assert (claude["days_remaining"], claude["expires_at"]) == (None, None)
+        assert claude["days_remaining"] is None
+        assert (claude["expires_at"] is None) is (state.source == "none")
     else:
         assert state.days[0] <= claude["days_remaining"] <= state.days[1]
         issued = datetime.fromisoformat(state.changes["CLAUDE_TOKEN_ISSUED_AT"])
@@ -281,6 +290,8 @@ def test_the_status_of_googles_login_follows_the_file(world: World) -> None:
         write_login(world.login_file.parent, expires_in_s=-7200, without=["refresh_token"])
         ended = gemini(line)
         world.login_file.write_text("{")
+        torn = gemini(line)
+        world.login_file.write_text("[]")
         broken = gemini(line)
         world.login_file.unlink()
         missing = gemini(line)
@@ -290,10 +301,11 @@ def test_the_status_of_googles_login_follows_the_file(world: World) -> None:
     assert (renewable["status"], renewable["days_remaining"], renewable["expires_at"]) == ("valid", None, None)
     assert datetime.fromisoformat(renewable["credential"]["access_expires_at"]) < datetime.now(UTC)
     assert (ended["status"], ended["usable"], ended["days_remaining"]) == ("expired", False, 0)
+    assert (torn["status"], "cut off" in torn["message"]) == ("valid", True)
     assert (broken["status"], broken["usable"], broken["credential"]["kind"]) == ("misconfigured", False, "login")
     assert (missing["status"], missing["usable"], missing["credential"]) == ("missing", False, None)
     for known in (ended, broken, missing):
-        assert "`gemini`" in known["action"]
+        assert "llm-mcp-hub login gemini" in known["action"]
 
 
 def test_the_status_command_prints_a_line_and_a_next_step_for_each_login(world: World) -> None:
@@ -305,8 +317,9 @@ def test_the_status_command_prints_a_line_and_a_next_step_for_each_login(world: 
 
     lines = shown.stdout.decode().splitlines()
     assert shown.returncode == 0
-    assert re.match(r"claude +warning +20\d\d-\d\d-\d\dT.* The setup-token ends soon", lines[0])
-    assert NEW in lines[1]
-    assert re.match(r"gemini +missing +no date known +There is no Google login", lines[2])
-    assert "`gemini`" in lines[3]
-    assert len(lines) == 4
+    assert re.match(r"soon +claude +warning .*, [12] days? +clock \(now\)", lines[1])
+    assert "The setup-token ends soon" in lines[2]
+    assert f"next: Run `{NEW}`." in lines[3]
+    assert re.match(r"none +gemini +missing +-", lines[4])
+    assert "There is no Google login" in lines[5]
+    assert "next: Run `llm-mcp-hub login gemini`." in lines[6]

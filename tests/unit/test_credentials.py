@@ -130,7 +130,7 @@ def test_what_is_no_setup_token_is_never_used(raw: str, code: str) -> None:
     status = claude(raw).status()
 
     assert raised.value.code == code
-    assert "claude setup-token" in raised.value.action or "Copy the whole token" in raised.value.action
+    assert "llm-mcp-hub login claude" in raised.value.action or "Copy the whole token" in raised.value.action
     assert (status.status, status.usable) == ("misconfigured", False)
     assert (status.message, status.action) == (raised.value.message, raised.value.action)
     secret = raw.strip(" \n\"'")
@@ -152,7 +152,7 @@ def test_without_a_token_an_ask_says_how_to_get_one(raw: str | None) -> None:
     status = claude(raw).status()
 
     assert raised.value.code == "auth_missing"
-    assert "claude setup-token" in raised.value.action
+    assert "llm-mcp-hub login claude" in raised.value.action
     assert (status.status, status.usable, status.credential, status.evidence) == ("missing", False, None, None)
 
 

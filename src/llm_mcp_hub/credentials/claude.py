@@ -27,7 +27,7 @@ LIFETIME = timedelta(days=365)
 PREFIX = "sk-ant-oat01-"
 SHORTEST = 85
 """Characters. A token copied from a terminal of 80 columns is cut to 79 or 80; a whole one has more than 90."""
-GET_ONE = "Run `llm-mcp-hub login claude`, or set CLAUDE_CODE_OAUTH_TOKEN to what `claude setup-token` prints."
+GET_ONE = "Run `llm-mcp-hub login claude`."
 A_DAY = timedelta(hours=36)
 """How much later than midnight UTC of a day something of that day may be, wherever on earth it was."""
 KEYCHAIN_ITEM = "Claude Code-credentials"
@@ -40,13 +40,14 @@ _SPACE = re.compile(r"\s+")
 def checked(raw: str, where: str = "CLAUDE_CODE_OAUTH_TOKEN") -> str:
     """The token without the white space that terminals and editors put inside. Raises HubError when it is none."""
     token = _SPACE.sub("", raw).strip("\"'")
+    mend = f"Unset {where}, then run `llm-mcp-hub login claude`." if where.isupper() else GET_ONE
     if "sk-ant-api" in token:  # also behind a token: a file may hold both
         raise BillingBlocked(
-            f"{where} holds an API key; API keys bill by use, so nothing was sent.", action=GET_ONE, provider=NAME
+            f"{where} holds an API key; API keys bill by use, so nothing was sent.", action=mend, provider=NAME
         )
     if not token.startswith(PREFIX) or not _FORM.fullmatch(token):
         raise Misconfigured(
-            f"{where} does not hold a setup-token (those begin with {PREFIX}).", action=GET_ONE, provider=NAME
+            f"{where} does not hold a setup-token (those begin with {PREFIX}).", action=mend, provider=NAME
         )
     if len(token) < SHORTEST:
         raise Misconfigured(

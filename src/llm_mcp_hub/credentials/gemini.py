@@ -26,7 +26,7 @@ from llm_mcp_hub.errors import AuthExpired, AuthMissing, BillingBlocked, HubErro
 NAME = "gemini"
 LAST_GOOD, RENEWED = "gemini-last-good", "gemini-renewed"
 """Names of the hub's copies: see above."""
-LOG_IN = "Run `llm-mcp-hub login gemini`, or `gemini` and choose Login with Google."
+LOG_IN = "Run `llm-mcp-hub login gemini`."
 LARGEST = 1 << 20
 
 
@@ -154,7 +154,7 @@ class GeminiCredentials:
             if path.is_dir():
                 raise Misconfigured(
                     f"{path} is a folder: a container mounted it before the file existed.",
-                    action=f"Remove the folder, log in with `gemini`, then mount {path.parent} again.",
+                    action=f"Remove the folder and run `llm-mcp-hub login gemini`, or mount {path.parent} again.",
                     provider=NAME,
                 )
             with path.open("rb") as file:
@@ -165,8 +165,7 @@ class GeminiCredentials:
                 raise Misconfigured(
                     "The Google login is in the CLI's encrypted store, which only works under the same user and host "
                     "name; the hub needs the plain file.",
-                    action="Run `llm-mcp-hub login gemini`, or unset GEMINI_FORCE_ENCRYPTED_FILE_STORAGE and log in "
-                    "again with `gemini`.",
+                    action=LOG_IN,
                     provider=NAME,
                 ) from error
             raise self._none() from error

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 NAME = "claude"
 ALIASES = ("sonnet", "opus", "haiku", "fable")
-LOGIN_ACTION = "Run `llm-mcp-hub login claude`, or set CLAUDE_CODE_OAUTH_TOKEN to what `claude setup-token` prints."
+LOGIN_ACTION = "Run `llm-mcp-hub login claude`."
 
 
 def iso(seconds: float) -> str:

@@ -32,7 +32,7 @@ from llm_mcp_hub.providers import acp
 from llm_mcp_hub.providers.base import Limits
 
 NAME = "gemini"
-LOGIN_ACTION = "Run `llm-mcp-hub login gemini`, or `gemini` and choose Login with Google."
+LOGIN_ACTION = "Run `llm-mcp-hub login gemini`."
 PROJECT_ACTION = "Set GEMINI_PROJECT to the id of the Google Cloud project that your Code Assist licence hangs on."
 RENEWED_WITHIN_S = 300.0
 QUOTA_FROM_S = 300.0
