@@ -52,7 +52,12 @@ def build_hub(settings: Settings, *, roots: Sequence[Path] = (), dead: Sequence[
             action="Set HUB_STATE_DIR to a folder that this user can write.",
         ) from error
     token = settings.claude_code_oauth_token.get_secret_value() if settings.claude_code_oauth_token else None
-    for secret in (settings.claude_code_oauth_token, settings.redis_url):
+    for secret in (
+        settings.claude_code_oauth_token,
+        settings.redis_url,
+        settings.hub_alert_webhook_url,
+        settings.hub_alert_webhook_secret,
+    ):
         if secret is not None:
             logs.hide(secret.get_secret_value())
     claude_login = ClaudeCredentials(
