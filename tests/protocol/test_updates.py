@@ -7,17 +7,19 @@ import json
 import logging
 import os
 import sys
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import anyio
 import mcp_types as types
 import pytest
 from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.client.subscriptions import ResourceUpdated
 from mcp.shared.exceptions import MCPError
+from mcp.shared.message import SessionMessage
 
 from llm_mcp_hub.serving.resources import TOKENS, Updates
 from llm_mcp_hub.serving.tools import build_server
@@ -197,26 +199,31 @@ async def test_a_client_that_has_gone_is_forgotten(tmp_path: Path, caplog: pytes
 
 
 async def test_one_that_does_not_read_keeps_nobody_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The others are told at once, and whoever tells goes on after a bound."""
+    """A client that stopped must not stop the hub: the others are told, and whoever tells goes on after a bound."""
     monkeypatch.setattr("llm_mcp_hub.serving.resources.TELL_S", 0.05)
     updates = Updates()
-    heard: asyncio.Queue[str] = asyncio.Queue()
-    never = asyncio.Event()
+    heard: Told = asyncio.Queue()
 
-    def listener(answer: Callable[[], Any]) -> Any:
-        async def hear(message: Any) -> None:
-            if isinstance(message, types.ResourceUpdatedNotification):
-                await answer()
+    async def hear(message: Any) -> None:
+        if isinstance(message, types.ResourceUpdatedNotification):
+            heard.put_nowait(str(message.params.uri))
 
-        return hear
-
-    async with hub_of(tmp_path, updates) as hub, AsyncExitStack() as stack:
+    said, hearing = anyio.create_memory_object_stream[SessionMessage | Exception](0)
+    saying, read = anyio.create_memory_object_stream[SessionMessage](0)
+    async with hub_of(tmp_path, updates) as hub, said, read, anyio.create_task_group() as group:
         server = build_server(hub, "1", updates=updates)
-        handlers = [never.wait, lambda: heard.put("told")]
-        for handler in handlers:
-            client = await stack.enter_async_context(Client(server, mode="legacy", message_handler=listener(handler)))
+        group.start_soon(server.run, hearing, saying, server.create_initialization_options())
+        greeting = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "raw", "version": "0"}}
+        for number, (method, params) in enumerate(
+            [("initialize", greeting), ("resources/subscribe", {"uri": TOKENS})], start=1
+        ):
+            request = types.JSONRPCRequest(jsonrpc="2.0", id=number, method=method, params=params)
+            await within(said.send(SessionMessage(request)))
+            answer = (await within(read.receive())).message
+            assert isinstance(answer, types.JSONRPCResponse), answer
+        async with Client(server, mode="legacy", message_handler=hear) as client:
             await within(client.subscribe_resource(TOKENS))  # pyright: ignore[reportDeprecated]
-        for _ in range(5):
-            await within(updates.changed())
-            assert await within(heard.get()) == "told"
-        never.set()
+            for _ in range(2):
+                await within(updates.changed())
+                assert await within(heard.get()) == TOKENS
+        group.cancel_scope.cancel()
