@@ -19,11 +19,12 @@ import structlog
 
 from llm_mcp_hub.conversation import Answer, Ask, Characters, Exchange, QuotaWindow, whole
 from llm_mcp_hub.cooldown import CoolDowns
+from llm_mcp_hub.credentials.monitor import Monitor
 from llm_mcp_hub.credentials.status import TokenStatus
 from llm_mcp_hub.errors import HubError, Internal, StoreUnavailable, Timeout
 from llm_mcp_hub.journal import Journal, Record, completed, failed, now
 from llm_mcp_hub.places import Places, Seat
-from llm_mcp_hub.providers.base import Event, Finished, Provider, Restarted, Text
+from llm_mcp_hub.providers.base import Event, Finished, Limits, Provider, Restarted, Text
 from llm_mcp_hub.running import Floor, Running
 from llm_mcp_hub.transcripts import Transcripts
 
@@ -44,14 +45,13 @@ log = structlog.stdlib.get_logger("llm_mcp_hub.hub")
 class Entry:
     """A provider in the table: how it is driven, how its login is read, how many asks may run at once.
 
-    `login` names the login without telling it: what a provider has refused counts for that login. `pays_extra`: its
-    owner allows asks that are paid beyond the subscription, so a limit that another setting has met does not bind them.
+    `pays_extra`: its owner allows asks that are paid beyond the subscription, so a limit that another setting has met
+    does not bind them.
     """
 
     provider: Provider
-    status: Callable[[], TokenStatus]
+    login: Monitor
     concurrency: int
-    login: Callable[[], str] = lambda: ""
     pays_extra: bool = False
 
 
@@ -74,9 +74,9 @@ class Asking:
     transcripts: Transcripts
     cooldowns: CoolDowns
     deadlines: Deadlines
-    quota: dict[str, tuple[QuotaWindow, ...]]
-    """What the last answer of each provider said of its windows."""
     told: Callable[[HubError, Ask, str], HubError]
+    shown: Callable[[], None] = lambda: None
+    """Called when an ask has shown something of a login."""
 
     async def run(self, entry: Entry, running: Running, seat: Seat) -> None:
         """Bring an accepted ask to its end, whatever happens to it. Raises nothing."""
@@ -86,7 +86,7 @@ class Asking:
         try:
             try:
                 await self._seated(running, seat)
-                end_of_it = await self._tries(entry.provider, running)
+                end_of_it = await self._tries(entry, running)
                 running.whole = True
                 running.answer = await self._kept(entry, running, end_of_it)
             finally:
@@ -129,11 +129,11 @@ class Asking:
             )
         running.held.append(self.places[ask.provider].held(seat))
 
-    async def _tries(self, provider: Provider, running: Running) -> Finished:
+    async def _tries(self, entry: Entry, running: Running) -> Finished:
         """The answer, submitted anew after a passing failure as long as no text has come."""
         for number in range(1, TRIES + 1):
             try:
-                return await self._converse(provider, running)
+                return await self._learning(entry, running)
             except HubError as error:
                 pause = RETRY_S * 2 ** (number - 1) * random.uniform(1, 2)  # noqa: S311 - chance, no secret
                 if error.code == "rate_limited":
@@ -149,7 +149,26 @@ class Asking:
                 await asyncio.sleep(pause)
         raise AssertionError  # pragma: no cover - the last try returned or raised
 
-    async def _converse(self, provider: Provider, running: Running) -> Finished:
+    async def _learning(self, entry: Entry, running: Running) -> Finished:
+        """One try, and what it shows of the login: for free, whatever comes of it."""
+        login = entry.login.mark()  # that of now: another one may be in its place when the answer comes
+        windows: dict[str, QuotaWindow] = {}
+        try:
+            finished = await self._converse(entry.provider, running, windows)
+        except HubError as error:
+            await entry.login.failed(login, error, list(windows.values()))
+            self.shown()
+            raise
+        except asyncio.CancelledError:
+            if running.first_text_ms is not None:
+                with anyio.CancelScope(shield=True):
+                    await entry.login.worked(login, list(windows.values()))
+            raise
+        await entry.login.worked(login, list(windows.values()))
+        self.shown()
+        return finished
+
+    async def _converse(self, provider: Provider, running: Running, windows: dict[str, QuotaWindow]) -> Finished:
         ask, seen = running.ask, running.watch
         characters = Characters()
         started = quiet_since = time.monotonic()
@@ -180,6 +199,8 @@ class Asking:
                         )
                 elif isinstance(event, Restarted):
                     characters = Characters()
+                elif isinstance(event, Limits):
+                    windows.update({window.window: window for window in event.windows})
                 seen.saw(event)
                 if isinstance(event, Finished):
                     return event
@@ -221,9 +242,8 @@ class Asking:
             duration_ms=_ms(running.began),
             first_text_ms=running.first_text_ms,
             billing=finished.billing,
-            warnings=finished.warnings,
+            warnings=(*finished.warnings, *_notice(entry.login.status())),
         )
-        self.quota[ask.provider] = finished.quota or self.quota.get(ask.provider, ())
         if finished.blocks is not None:
             await self._note_limit(entry, ask, finished.blocks)
         async with running.saving:
@@ -241,7 +261,12 @@ class Asking:
     async def _note_limit(self, entry: Entry, ask: Ask, error: HubError) -> None:
         if error.code in {"quota_exhausted", "billing_blocked"}:
             with contextlib.suppress(StoreUnavailable):
-                await self.cooldowns.note(ask.provider, entry.login(), ask.model, error)
+                await self.cooldowns.note(ask.provider, entry.login.mark(), ask.model, error)
+
+
+def _notice(status: TokenStatus) -> tuple[str, ...]:
+    """What an answer says of a login that ends soon: who asks may be the only one who looks."""
+    return (f"{status.message} {status.action}".strip(),) if status.status == "warning" else ()
 
 
 def _ended(running: Running) -> Record:

@@ -346,7 +346,7 @@ async def _status(settings: Settings, as_json: bool) -> int:
     from llm_mcp_hub import main as composition
 
     async with composition.build_hub(settings) as hub:
-        known = hub.token_status()
+        known = await hub.token_status()
     if as_json:
         print(json.dumps({name: status.model_dump(mode="json") for name, status in known.items()}, indent=2))
         return 0

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 StopReason = Literal["end_turn", "max_tokens", "refusal", "unknown"]
 ModelSource = Literal["served", "requested"]
@@ -45,6 +45,19 @@ class Noun(BaseModel):
     """A value that crosses the hub's border: frozen, and nothing unknown in it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_bytes="base64", val_json_bytes="base64")
+
+
+N = TypeVar("N", bound=Noun)
+
+
+def read(kind: type[N], value: bytes | None) -> N | None:
+    """A noun out of the store; None for what is not there, or cannot be read: others can write there too."""
+    if value is None:
+        return None
+    try:
+        return kind.model_validate_json(value)
+    except ValidationError:
+        return None
 
 
 class Part(Noun):

@@ -9,9 +9,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from llm_mcp_hub.conversation import Noun
+from llm_mcp_hub.conversation import Noun, read
 from llm_mcp_hub.errors import HubError, from_details
-from llm_mcp_hub.journal import read
 from llm_mcp_hub.store.base import COOL, Store
 
 EVERY_MODEL = "*"

@@ -52,7 +52,7 @@ class HubError(Exception):
         transient: whether the hub may submit the ask again at once, as long as no text has come.
         only_model: whether a limit counts for the asked model alone, not for the whole account.
         shows: what the failure says of the login: `refused`: the provider itself does not take it, or not this
-            account; `unreachable`: the provider could not be asked. None: nothing.
+            account; `unreachable`: the provider could not be asked. None: nothing. The kind's own unless given.
     """
 
     code: ClassVar[str] = "internal"
@@ -84,7 +84,8 @@ class HubError(Exception):
             self.retryable = retryable
         self.transient = transient
         self.only_model = only_model
-        self.shows = shows
+        if shows is not None:
+            self.shows = shows
 
     def details(self) -> dict[str, Any]:
         """The error as a program reads it: the shape of `_meta["llm-mcp-hub/error"]`."""
@@ -141,24 +142,28 @@ class AuthExpired(HubError):
     """The login has ended and must be made again."""
 
     code = "auth_expired"
+    shows = "refused"
 
 
 class AuthRejected(HubError):
     """The provider refused the credential."""
 
     code = "auth_rejected"
+    shows = "refused"
 
 
 class PermissionDenied(HubError):
     """The account is known, and not allowed to do this."""
 
     code = "permission_denied"
+    shows = "refused"
 
 
 class AccountIneligible(HubError):
     """The login works, but the provider no longer serves this kind of account through its CLI."""
 
     code = "account_ineligible"
+    shows = "refused"
 
 
 class QuotaExhausted(HubError):

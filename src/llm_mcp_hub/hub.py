@@ -21,11 +21,12 @@ import structlog
 
 from llm_mcp_hub.asking import Asking, Deadlines, Entry, stopped, told
 from llm_mcp_hub.checks import check_size, checked
-from llm_mcp_hub.conversation import Answer, Ask, QuotaWindow
+from llm_mcp_hub.conversation import Answer, Ask
 from llm_mcp_hub.cooldown import CoolDowns
 from llm_mcp_hub.credentials.status import TokenStatus
 from llm_mcp_hub.errors import Busy, HubError, NotFound, StoreUnavailable
 from llm_mcp_hub.journal import Journal, Record, opened
+from llm_mcp_hub.logins import Logins
 from llm_mcp_hub.material import Attachment, GitDiff, Material
 from llm_mcp_hub.places import Places
 from llm_mcp_hub.providers.base import Provider, Traits
@@ -38,6 +39,10 @@ IDLE_RELEASE_S = 600.0
 POLL_S = 0.25
 """How often the record of an ask that another hub runs is read while somebody waits for it."""
 CANCEL_S = 10.0
+ITSELF = "hub"
+"""The principal of what a hub asks for itself: nobody else's records."""
+PROVING = "Answer with the one word: ok"
+PROVE_S = 60.0
 log = structlog.stdlib.get_logger("llm_mcp_hub.hub")
 
 
@@ -85,8 +90,7 @@ class Hub:
             name: Places(store, provider=name, instance=instance, limit=entry.concurrency, queue_limit=queue_limit)
             for name, entry in table.items()
         }
-        self.quota: dict[str, tuple[QuotaWindow, ...]] = {}
-        """What the last answer of each provider said of its windows."""
+        self.logins = Logins({name: entry.login for name, entry in table.items()}, self._prove)
         self._asking = Asking(
             self._places,
             self._floor,
@@ -94,8 +98,8 @@ class Hub:
             self.transcripts,
             self._cooldowns,
             deadlines,
-            self.quota,
             self._told,
+            self.logins.shown,
         )
         self._idle_timer: asyncio.TimerHandle | None = None
         self._letting_go: set[asyncio.Task[None]] = set()
@@ -253,17 +257,42 @@ class Hub:
             raise Busy("This ask is still running.", action=f"Cancel it first: llm-mcp-hub asks cancel {ask_id}")
         await self._journal.delete(principal, ask_id)
 
-    def token_status(self, provider: str | None = None) -> dict[str, TokenStatus]:
-        """What is known of the logins: all of them, or one. Raises NotFound."""
-        if provider is not None:
-            return {provider: self._entry(provider).status()}
-        return {name: entry.status() for name, entry in self._table.items()}
+    # -- the logins ----------------------------------------------------------------------------------------------------
+
+    async def token_status(self, provider: str | None = None, *, verify: bool = False) -> dict[str, TokenStatus]:
+        """What all hubs know of the logins: of all of them, or of one. Raises NotFound.
+
+        `verify` spends one tiny real ask for each, at most once a minute over all hubs on the store.
+        """
+        names = list(self._table) if provider is None else [self._entry(provider).provider.traits.name]
+        return await self.logins.status(names, verify=verify)
+
+    async def _prove(self, provider: str) -> None:
+        """Spend one tiny ask; what it shows of the login is learned on the way, and nothing is left of it."""
+        running: Running | None = None
+        with contextlib.suppress(HubError):
+            running = await self.begin(self.new_ask(provider, PROVING, principal=ITSELF, timeout_s=PROVE_S))
+            try:
+                await running.ended(None)
+            except asyncio.CancelledError:
+                await self.stop(running)
+                raise
+        if running is not None:
+            with contextlib.suppress(StoreUnavailable, NotFound):
+                await self._journal.delete(ITSELF, running.ask.ask_id)
+                await self.transcripts.delete(ITSELF, running.ask.conversation_id)
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
     async def warm(self) -> None:
         """Start ahead what makes the first ask fast."""
-        await asyncio.gather(*(entry.provider.warm() for entry in self._usable()))
+        await asyncio.gather(*(self._warm(entry) for entry in self._usable()))
+
+    async def _warm(self, entry: Entry) -> None:
+        login = entry.login.mark()
+        error = await entry.provider.warm()
+        if error is not None:  # so a dead login is known before somebody needs it
+            await entry.login.failed(login, error)
 
     def ends_soon(self) -> None:
         """Whoever leaves from now on leaves because the hub does: what it waited for was not cancelled by anybody."""
@@ -317,6 +346,7 @@ class Hub:
         seen.place = lambda: places.position(seat)
         try:
             await self._bury_dead()
+            await entry.login.look()
             await self._check_cool(entry, ask)
             begun = bool(ask.conversation_id)
             ask = replace(ask, conversation_id=ask.conversation_id or f"conv_{secrets.token_urlsafe(18)}")
@@ -346,7 +376,7 @@ class Hub:
     async def _check_cool(self, entry: Entry, ask: Ask) -> None:
         """Raise the error that the provider would answer anyway, while its limit lasts."""
         with contextlib.suppress(StoreUnavailable):  # then the provider itself will tell
-            met = await self._cooldowns.met(ask.provider, entry.login(), ask.model)
+            met = await self._cooldowns.met(ask.provider, entry.login.mark(), ask.model)
             if met is not None and not (entry.pays_extra and met.code == "billing_blocked"):
                 raise met
 
@@ -368,7 +398,7 @@ class Hub:
             raise NotFound(f"There is no provider {provider!r}.", action=f"Use {' or '.join(self._table)}.") from None
 
     def _usable(self, but: str | None = None) -> Iterable[Entry]:
-        return (entry for name, entry in self._table.items() if name != but and entry.status().usable)
+        return (entry for name, entry in self._table.items() if name != but and entry.login.status().usable)
 
     def _told(self, error: HubError, ask: Ask, ask_id: str | None) -> HubError:
         return told(error, ask, ask_id, [entry.provider.traits.name for entry in self._usable(but=ask.provider)])

@@ -12,16 +12,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from pydantic import ValidationError
-
-from llm_mcp_hub.conversation import Answer, Ask, Noun
+from llm_mcp_hub.conversation import Answer, Ask, Noun, read
 from llm_mcp_hub.errors import Busy, HubError, Internal, StoreUnavailable, from_details
 from llm_mcp_hub.store.base import ASK, ASKS, CANCEL, RUNNING, TALKING, Held, Put, Store, key
 
 Status = Literal["accepted", "working", "completed", "failed", "cancelled"]
-N = TypeVar("N", bound=Noun)
 TITLE_CHARS = 80
 LEASE_S = 15.0
 """A hub that has not renewed for this long may be dead."""
@@ -103,16 +100,6 @@ def title(prompt: str) -> str:
 def now() -> str:
     """ISO 8601, UTC, in milliseconds."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def read(kind: type[N], value: bytes | None) -> N | None:
-    """A noun out of the store; None for what is not there, or cannot be read: others can write there too."""
-    if value is None:
-        return None
-    try:
-        return kind.model_validate_json(value)
-    except ValidationError:
-        return None
 
 
 class Journal:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,10 @@ from llm_mcp_hub.children.environment import surroundings
 from llm_mcp_hub.children.supervision import RunFolder
 from llm_mcp_hub.credentials.claude import ClaudeCredentials
 from llm_mcp_hub.credentials.gemini import GeminiCredentials
+from llm_mcp_hub.credentials.known import Held
+from llm_mcp_hub.credentials.ledger import Ledger
+from llm_mcp_hub.credentials.monitor import Monitor, now
+from llm_mcp_hub.credentials.saved import SavedLogins
 from llm_mcp_hub.errors import Misconfigured
 from llm_mcp_hub.hub import Deadlines, Entry, Hub
 from llm_mcp_hub.material import Material, default_roots
@@ -34,10 +38,6 @@ if TYPE_CHECKING:
 VERSION = version("llm-mcp-hub")
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 def build_hub(settings: Settings, *, roots: Sequence[Path] = (), dead: Sequence[str] = ()) -> Hub:
     """The hub with both providers; files are read from `roots` where no setting names others.
 
@@ -52,32 +52,37 @@ def build_hub(settings: Settings, *, roots: Sequence[Path] = (), dead: Sequence[
             f"The state folder {settings.hub_state_dir} cannot be used ({error.strerror}).",
             action="Set HUB_STATE_DIR to a folder that this user can write.",
         ) from error
-    token = settings.claude_code_oauth_token.get_secret_value() if settings.claude_code_oauth_token else None
-    for secret in (
-        settings.claude_code_oauth_token,
-        settings.redis_url,
-        settings.hub_alert_webhook_url,
-        settings.hub_alert_webhook_secret,
-    ):
-        if secret is not None:
-            logs.hide(secret.get_secret_value())
-    claude_login = ClaudeCredentials(
-        token=token,
-        issued_at=settings.claude_token_issued_at,
-        alert=timedelta(days=settings.hub_alert_days),
-        own_login=Path(around.get("CLAUDE_CONFIG_DIR") or Path.home() / ".claude") / ".credentials.json",
-        now=_now,
+    for secret in settings.secrets():
+        logs.hide(secret)
+    store = _store(settings)
+    saved = SavedLogins(settings.hub_state_dir)
+    alert = timedelta(days=settings.hub_alert_days)
+    claude_login = Monitor(
+        ClaudeCredentials(
+            token=lambda: settings.secret("CLAUDE_CODE_OAUTH_TOKEN"),
+            where=settings.origin("CLAUDE_CODE_OAUTH_TOKEN"),
+            issued_at=settings.claude_token_issued_at,
+            own_login=Path(around.get("CLAUDE_CONFIG_DIR") or Path.home() / ".claude") / ".credentials.json",
+            saved=saved,
+            now=now,
+        ),
+        Ledger(store, "claude"),
+        alert=alert,
     )
-    gemini_login = GeminiCredentials(path=settings.gemini_auth_path, now=_now)
+    google = GeminiCredentials(path=settings.gemini_auth_path, saved=saved, now=now, project=settings.gemini_project)
+    gemini_login = Monitor(google, Ledger(store, "gemini"), alert=alert)
+
+    def token() -> str:
+        return _hidden(claude_login.secret()).secret
 
     def login_copy() -> Login:
-        found = gemini_login.login()
-        return Login(found.content, found.mark)
+        found = _hidden(gemini_login.secret())
+        return Login(found.secret.encode("utf-8", "surrogateescape"), found.mark)
 
     claude = ClaudeProvider(
         run=run,
         around=around,
-        token=claude_login.token,
+        token=token,
         default_model=settings.claude_model,
         warm_clients=settings.hub_claude_warm,
         allow_overage=settings.hub_allow_overage,
@@ -92,6 +97,7 @@ def build_hub(settings: Settings, *, roots: Sequence[Path] = (), dead: Sequence[
         command=settings.hub_gemini_command,
         project=settings.gemini_project,
         upstream=settings.hub_gemini_upstream,
+        renewed=google.renewed,
     )
     for provider in (claude, gemini):
         if not provider.traits.accepts(provider.traits.default_model):
@@ -101,16 +107,10 @@ def build_hub(settings: Settings, *, roots: Sequence[Path] = (), dead: Sequence[
             )
     return Hub(
         {
-            "claude": Entry(
-                claude,
-                claude_login.status,
-                settings.hub_claude_concurrency,
-                claude_login.mark,
-                settings.hub_allow_overage,
-            ),
-            "gemini": Entry(gemini, gemini_login.status, settings.hub_gemini_concurrency, gemini_login.mark),
+            "claude": Entry(claude, claude_login, settings.hub_claude_concurrency, settings.hub_allow_overage),
+            "gemini": Entry(gemini, gemini_login, settings.hub_gemini_concurrency),
         },
-        store=_store(settings),
+        store=store,
         deadlines=Deadlines(
             whole=settings.hub_ask_timeout_s,
             first_text=settings.hub_first_text_timeout_s,
@@ -128,6 +128,13 @@ def build_hub(settings: Settings, *, roots: Sequence[Path] = (), dead: Sequence[
         dead=run.dead,
         release=run.close,
     )
+
+
+def _hidden(held: Held) -> Held:
+    """A login on its way to a child; the log never shows it from here on, whatever happens."""
+    for secret in held.secrets():
+        logs.hide(secret)
+    return held
 
 
 def _store(settings: Settings) -> Store:

@@ -19,7 +19,16 @@ from urllib.parse import urlsplit
 
 import platformdirs
 from dotenv import dotenv_values
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+)
 
 from llm_mcp_hub.children.environment import surroundings
 from llm_mcp_hub.errors import Misconfigured
@@ -138,6 +147,29 @@ class Settings(BaseModel):
     hub_claude_upstream: LoopbackUrl | None = None
     hub_gemini_upstream: LoopbackUrl | None = None
 
+    _files: dict[str, str] = PrivateAttr(default_factory=dict[str, str])
+    """Which secrets were read from which files, by the variables' names."""
+
+    def remember(self, files: Mapping[str, str]) -> None:
+        """Note which secrets stand in which files, so that they can be read again."""
+        self._files.update(files)
+
+    def secret(self, name: str) -> str | None:
+        """A secret as it is now: one that stands in a file is read again. Raises Misconfigured."""
+        if name in self._files:
+            return _secret_from(f"{name}_FILE", self._files[name])
+        held: SecretStr | None = getattr(self, name.lower())
+        return held.get_secret_value() if held is not None else None
+
+    def origin(self, name: str) -> str:
+        """The variable that a secret came from: its own, or that of its file."""
+        return f"{name}_FILE" if name in self._files else name
+
+    def secrets(self) -> list[str]:
+        """Every secret, for those who must keep them out of what they write."""
+        held = (getattr(self, name.lower()) for name in SECRETS)
+        return [secret.get_secret_value() for secret in held if secret is not None]
+
     @property
     def loopback_only(self) -> bool:
         """Whether the HTTP address can be reached from this machine alone."""
@@ -155,22 +187,26 @@ def load(env_file: Path | None = None, around: Mapping[str, str] | None = None) 
     """
     layers = [dict(surroundings() if around is None else around), _from_file(env_file)]
     values: dict[str, str] = {}
+    files: dict[str, str] = {}
     for field in Settings.model_fields:
         name = field.upper()
         for layer in layers:
             value = layer.get(name)
             if not value and name in SECRETS and layer.get(f"{name}_FILE"):
-                value = _secret_from(f"{name}_FILE", layer[f"{name}_FILE"])
+                files[name] = layer[f"{name}_FILE"]
+                value = _secret_from(f"{name}_FILE", files[name])
             if value:
                 values[field] = value
                 break
     try:
-        return Settings.model_validate(values)
+        settings = Settings.model_validate(values)
+        settings.remember(files)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         name = str(first["loc"][0]).upper()
         reason = first["msg"].removeprefix("Value error, ")
         raise Misconfigured(f"{name} is not usable: {reason}.", action=f"Correct {name}.") from None
+    return settings
 
 
 def _from_file(env_file: Path | None) -> dict[str, str]:

@@ -6,9 +6,9 @@ turn at a time: whoever asks holds a lease on the conversation.
 
 from __future__ import annotations
 
-from llm_mcp_hub.conversation import Ask, Exchange, Noun
+from llm_mcp_hub.conversation import Ask, Exchange, Noun, read
 from llm_mcp_hub.errors import InvalidRequest, NotFound
-from llm_mcp_hub.journal import now, read, title
+from llm_mcp_hub.journal import now, title
 from llm_mcp_hub.store.base import CONVERSATION, CONVERSATIONS, TURNS, Put, Store, key
 
 

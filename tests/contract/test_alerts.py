@@ -30,6 +30,7 @@ from tests.contract.stores import (
     until_refused,
     until_written,
 )
+from tests.unit.statuses import status as made
 from tests.upstreams.redis import RedisServer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
@@ -114,16 +115,13 @@ def lines() -> Generator[list[EventDict]]:
 
 
 def status(state: State, source: Source | None = "env", message: str = "made up", action: str = "") -> TokenStatus:
-    return TokenStatus(
-        status=state,
-        usable=state in {"valid", "warning", "unknown"},
+    return made(
+        state,
         expires_at="2026-11-29T14:03:00Z",
         days_remaining=2,
         message=message,
         action=action,
-        expires_source="none",
         credential=None if source is None else Credential(kind="login", source=source),
-        evidence=None,
     )
 
 

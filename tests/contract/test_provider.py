@@ -9,7 +9,7 @@ import pytest
 
 from llm_mcp_hub.errors import AuthMissing, HubError
 from llm_mcp_hub.providers import claude_pool
-from llm_mcp_hub.providers.base import Alive, Finished, Text
+from llm_mcp_hub.providers.base import Alive, Finished, Limits, Text
 from tests.contract.conftest import (
     CODES,
     Failure,
@@ -42,7 +42,7 @@ async def test_an_answer_comes_in_pieces_and_ends_once(rig: Rig) -> None:
 
     events = await all_events(rig, new_ask(rig))
 
-    *before, end = [event for event in events if not isinstance(event, Alive)]
+    *before, end = [event for event in events if not isinstance(event, Alive | Limits)]
     assert before == [Text(piece) for piece in pieces]
     assert isinstance(end, Finished)
     assert end.text == "".join(pieces)

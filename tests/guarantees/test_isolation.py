@@ -67,9 +67,10 @@ async def hubs(kind: str, folder: Path) -> AsyncGenerator[tuple[Hub, Hub, asynci
             return SqliteStore(folder) if server is None else RedisStore(server.url, timeout_s=DEADLINE_S)
 
         def hub(*scripts: Any, name: str) -> Hub:
+            own = store()
             return Hub(
-                {"one": Entry(ScriptedProvider("one", *scripts), login, 8)},
-                store=store(),
+                {"one": Entry(ScriptedProvider("one", *scripts), login(own), 8)},
+                store=own,
                 deadlines=Deadlines(whole=600, first_text=600, idle=600),
                 queue_limit=8,
                 instance=name,

@@ -75,9 +75,10 @@ def anyio_backend() -> tuple[str, dict[str, Any]]:
 async def connected(folder: Path, era: Era, name: str, hub_wait_s: float | None = None) -> AsyncGenerator[Client]:
     """A client of this name on a hub whose provider never says a word."""
     never = asyncio.Event()
+    store = SqliteStore(folder)
     hub = Hub(
-        {"one": Entry(ScriptedProvider("one", *[[never]] * 2), login, 8)},
-        store=SqliteStore(folder),
+        {"one": Entry(ScriptedProvider("one", *[[never]] * 2), login(store), 8)},
+        store=store,
         deadlines=Deadlines(whole=3600, first_text=3600, idle=3600),
         queue_limit=8,
     )

@@ -1,4 +1,4 @@
-"""A hub to be started as a process, over `stdio` or `http`, whose login changes with every ask.
+"""A hub to be started as a process, over `stdio` or `http`, whose login is said to change with every ask.
 
 It is made of the hub's own parts around a provider that plays a script; what watches the logins is told of each change,
 as whoever looks after the logins does it. `--port` is that of HTTP.
@@ -9,10 +9,12 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
-from typing import get_args
+from typing import Any
+
+from mcp.server.lowlevel import Server
 
 from llm_mcp_hub.conversation import Ask
-from llm_mcp_hub.credentials.status import State, TokenStatus
+from llm_mcp_hub.credentials.status import TokenStatus
 from llm_mcp_hub.hub import Deadlines, Entry, Hub
 from llm_mcp_hub.observe import logs
 from llm_mcp_hub.providers.base import Event
@@ -20,23 +22,19 @@ from llm_mcp_hub.serving.front import divide
 from llm_mcp_hub.serving.resources import Updates
 from llm_mcp_hub.serving.tools import build_server
 from llm_mcp_hub.store.sqlite import SqliteStore
-from tests.unit.scripted import ScriptedProvider, done, login
+from tests.unit.scripted import ScriptedProvider, ScriptedReader, done, login
 
-STATES: tuple[State, ...] = get_args(State)
 ASKS = 8
 NEVER_S = 3600.0
 """Longer than any test waits: what ends sooner was not waited for."""
 
 
 class Changing(ScriptedProvider):
-    """Each ask makes its login the next of the states, and tells of it."""
+    """Each ask is one change of its login."""
 
     def __init__(self, updates: Updates) -> None:
         super().__init__("one", *[[done()]] * ASKS)
         self._updates = updates
-
-    def status(self) -> TokenStatus:
-        return login(STATES[len(self.asked)])
 
     async def ask(self, ask: Ask) -> AsyncGenerator[Event]:
         async for event in super().ask(ask):
@@ -44,14 +42,20 @@ class Changing(ScriptedProvider):
             yield event
 
 
-def hub_of(folder: Path, updates: Updates) -> Hub:
-    provider = Changing(updates)
+def hub_of(folder: Path, updates: Updates, reader: ScriptedReader | None = None) -> Hub:
+    store = SqliteStore(folder)
     return Hub(
-        {"one": Entry(provider, provider.status, 1)},
-        store=SqliteStore(folder),
+        {"one": Entry(Changing(updates), login(store, reader), 1)},
+        store=store,
         deadlines=Deadlines(whole=NEVER_S, first_text=NEVER_S, idle=NEVER_S),
         queue_limit=1,
     )
+
+
+def server_of(hub: Hub, updates: Updates) -> Server[Any]:
+    server = build_server(hub, "1", updates=updates)
+    hub.logins.watchers.clear()  # what they tell of besides would be one change more than the test has made
+    return server
 
 
 def main(way: str, folder: Path) -> int:
@@ -60,7 +64,7 @@ def main(way: str, folder: Path) -> int:
         front = divide()
         from llm_mcp_hub.serving import stdio
 
-        return stdio.run(lambda: hub_of(folder, updates), lambda hub: build_server(hub, "1", updates=updates), front)
+        return stdio.run(lambda: hub_of(folder, updates), lambda hub: server_of(hub, updates), front)
     from llm_mcp_hub.serving import http
 
     def scrape(_statuses: Mapping[str, TokenStatus], _accept: str) -> tuple[bytes, str]:
@@ -69,7 +73,7 @@ def main(way: str, folder: Path) -> int:
     logs.configure("INFO", "console")
     app = http.build_app(
         lambda: hub_of(folder, updates),
-        lambda hub: build_server(hub, "1", updates=updates),
+        lambda hub: server_of(hub, updates),
         scrape=scrape,
         updates=updates,
         drain_s=NEVER_S,

@@ -10,10 +10,17 @@ import re
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
 
 from llm_mcp_hub.conversation import Ask, Billing, Usage
-from llm_mcp_hub.credentials.status import State, TokenStatus
+from llm_mcp_hub.credentials.known import Held
+from llm_mcp_hub.credentials.ledger import Ledger
+from llm_mcp_hub.credentials.monitor import Monitor
+from llm_mcp_hub.credentials.status import Credential
+from llm_mcp_hub.errors import AuthExpired, AuthMissing, HubError, Misconfigured
 from llm_mcp_hub.providers.base import Event, Finished, Traits
+from llm_mcp_hub.store.base import Store
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,7 @@ class ScriptedProvider:
         self.told: list[str] = []
         """What it was told besides: `warm`, `close`, `kill`."""
         self.fails_to_close = False
+        self.stops_warming: HubError | None = None
         self._scripts = deque(scripts)
         self._changed = asyncio.Event()
 
@@ -75,8 +83,9 @@ class ScriptedProvider:
             self.open.remove(ask.ask_id)
             self._changed.set()
 
-    async def warm(self) -> None:
+    async def warm(self) -> HubError | None:
         self._note("warm")
+        return self.stops_warming
 
     async def close(self) -> None:
         self._note("close")
@@ -103,16 +112,31 @@ class ScriptedProvider:
             await self._changed.wait()
 
 
-def login(state: State = "valid") -> TokenStatus:
-    """The status of a login."""
-    return TokenStatus(
-        status=state,
-        usable=state in {"valid", "warning", "unknown"},
-        expires_at=None,
-        days_remaining=None,
-        message="made up",
-        action="",
-        expires_source="none",
-        credential=None,
-        evidence=None,
-    )
+Login = Literal["valid", "expired", "missing", "misconfigured"]
+
+
+class ScriptedReader:
+    """A reader that holds one login, in the state that a test wants."""
+
+    newest_first = False
+
+    def __init__(self, state: Login = "valid") -> None:
+        self.state = state
+        self.mark = "made-up"
+
+    def held(self) -> Sequence[Held]:
+        problems: dict[str, HubError] = {
+            "expired": AuthExpired("made up", action="Make one."),
+            "missing": AuthMissing("made up", action="Make one."),
+            "misconfigured": Misconfigured("made up", action="Mend it."),
+        }
+        credential = None if self.state == "missing" else Credential(kind="login", source="file")
+        problem = problems.get(self.state)
+        return [
+            Held("The login", credential, "made up", "Make one.", mark="" if problem else self.mark, problem=problem)
+        ]
+
+
+def login(store: Store, reader: ScriptedReader | None = None, name: str = "one") -> Monitor:
+    """What watches over a scripted provider's login."""
+    return Monitor(reader or ScriptedReader(), Ledger(store, name), alert=timedelta(days=3))

@@ -259,7 +259,9 @@ def test_the_windows_of_the_subscription_ride_on_the_answer() -> None:
         "seven_day": {"utilization": 0.05},
     }
 
-    five_hour, seven_day = ended([limits(unifiedWindows=windows), start(), piece("x"), result("x")]).quota
+    turn = Turn(ask())
+    play(turn, [limits(unifiedWindows=windows), start(), piece("x"), result("x")])
+    five_hour, seven_day = turn.quota
 
     assert (five_hour.window, five_hour.used_fraction, five_hour.resets_at) == (
         "five_hour",
@@ -495,7 +497,8 @@ ANY_MESSAGES = st.lists(st.one_of(RAW_EVENTS.map(raw_event), any_block(), any_li
 def test_any_turn_ends_in_an_answer_or_a_coded_error(messages: list[Message], end: ResultMessage) -> None:
     """Whatever a CLI gone wrong says: pieces are text, and the end is one of the two, fit for JSON."""
     try:
-        *events, last = play(Turn(ask()), [*messages, end])
+        turn = Turn(ask())
+        *events, last = play(turn, [*messages, end])
     except HubError as error:
         shown: object = error.details()
     else:
@@ -503,6 +506,6 @@ def test_any_turn_ends_in_an_answer_or_a_coded_error(messages: list[Message], en
         assert isinstance(last, Finished)
         assert last.text.strip()
         assert last.usage.input_tokens >= 0
-        shown = [last.usage.model_dump(), *[window.model_dump() for window in last.quota]]
+        shown = [last.usage.model_dump(), *[window.model_dump() for window in turn.quota]]
 
     json.dumps(shown, allow_nan=False)

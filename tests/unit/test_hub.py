@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Generator, Sequence
+from collections.abc import Awaitable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from llm_mcp_hub import hub as hub_module
 from llm_mcp_hub.conversation import PROMPT_LIMIT, Answer, Ask, Usage
-from llm_mcp_hub.credentials.status import State
+from llm_mcp_hub.credentials.status import TokenStatus
 from llm_mcp_hub.errors import (
     AuthRejected,
     BillingBlocked,
@@ -34,7 +34,7 @@ from llm_mcp_hub.hub import Deadlines, Entry, Hub, Watch
 from llm_mcp_hub.providers.base import Alive, Event, Finished, Restarted, Text
 from llm_mcp_hub.store.base import PLACES, RUNNING, Put
 from llm_mcp_hub.store.sqlite import SqliteStore
-from tests.unit.scripted import SUBSCRIPTION, Pause, ScriptedProvider, Step, done, login
+from tests.unit.scripted import SUBSCRIPTION, Login, Pause, ScriptedProvider, ScriptedReader, Step, done, login
 from tests.unit.strategies import ANY_TEXT
 
 pytestmark = pytest.mark.anyio
@@ -80,15 +80,17 @@ def make_hub(
     whole: float = LONG,
     first_text: float = LONG,
     idle: float = LONG,
-    states: dict[str, State] | None = None,
+    states: dict[str, Login] | None = None,
 ) -> Hub:
+    store = make_store()
+
     def entry(provider: ScriptedProvider) -> Entry:
-        state: State = (states or {}).get(provider.traits.name, "valid")
-        return Entry(provider, lambda: login(state), places)
+        name = provider.traits.name
+        return Entry(provider, login(store, ScriptedReader((states or {}).get(name, "valid")), name), places)
 
     return Hub(
         {provider.traits.name: entry(provider) for provider in providers},
-        store=make_store(),
+        store=store,
         deadlines=Deadlines(whole=whole, first_text=first_text, idle=idle),
         queue_limit=queue,
     )
@@ -106,7 +108,7 @@ async def failure(hub: Hub, ask: Ask, watch: Watch | None = None) -> HubError:
 async def test_an_answer_is_the_providers_end_in_the_contracts_shape() -> None:
     """Every field of `Answer` comes from the ask, the provider's end, or the clock."""
     end = Finished(
-        "Hello.", "one-7", "served", "max_tokens", Usage(input_tokens=3, output_tokens=4), SUBSCRIPTION, (), ("mind",)
+        "Hello.", "one-7", "served", "max_tokens", Usage(input_tokens=3, output_tokens=4), SUBSCRIPTION, ("mind",)
     )
     hub = make_hub(ScriptedProvider("one", [Alive(), Text("Hel"), Text("lo."), end]))
     ask = hub.new_ask("one", "hi", model="one-1")
@@ -485,8 +487,8 @@ async def test_the_next_step_names_the_other_provider_where_it_helps(told: HubEr
     assert (await failure(hub, hub.new_ask("one", "hi"))).action.endswith(" Or use ask_two.")
 
 
-@pytest.mark.parametrize("state", ["expired", "rejected", "missing", "ineligible", "misconfigured"])
-async def test_a_provider_whose_login_is_not_usable_is_no_way_out(state: State) -> None:
+@pytest.mark.parametrize("state", ["expired", "missing", "misconfigured"])
+async def test_a_provider_whose_login_is_not_usable_is_no_way_out(state: Login) -> None:
     """Sending a caller from one dead login to the next helps nobody."""
     hub = make_hub(
         ScriptedProvider("one", [UpstreamError("It broke.", action="Again.")]),
@@ -572,23 +574,159 @@ def test_an_asks_id_cannot_be_guessed() -> None:
     assert min(len(name) for name in ids) >= 20
 
 
-def test_a_provider_that_is_not_there_is_not_found() -> None:
+async def test_a_provider_that_is_not_there_is_not_found() -> None:
     """With the names of those that are."""
     hub = make_hub(ScriptedProvider("one"), ScriptedProvider("two"))
 
-    for ask in (lambda: hub.new_ask("three", "hi"), lambda: hub.token_status("three")):
-        with pytest.raises(NotFound) as raised:
-            ask()
+    with pytest.raises(NotFound) as asked:
+        hub.new_ask("three", "hi")
+    with pytest.raises(NotFound) as looked:
+        await hub.token_status("three")
+
+    for raised in (asked, looked):
         assert "one" in raised.value.action
         assert "two" in raised.value.action
 
 
-def test_a_login_can_be_asked_for_alone_or_with_all() -> None:
+async def test_a_login_can_be_asked_for_alone_or_with_all() -> None:
     """`token_status(provider?)`."""
     hub = make_hub(ScriptedProvider("one"), ScriptedProvider("two"), states={"two": "expired"})
 
-    assert {name: status.status for name, status in hub.token_status().items()} == {"one": "valid", "two": "expired"}
-    assert list(hub.token_status("two")) == ["two"]
+    known = await hub.token_status()
+
+    assert {name: status.status for name, status in known.items()} == {"one": "valid", "two": "expired"}
+    assert list(await hub.token_status("two")) == ["two"]
+
+
+REFUSED = AuthRejected("Not this one.", action="Make another.")
+
+
+async def test_what_an_ask_shows_of_a_login_is_known_for_free() -> None:
+    """An answer proves it, a refusal ends it, and every other hub on the store knows."""
+    hub = make_hub(ScriptedProvider("one", [done()], [REFUSED], [done()]))
+    another = make_hub(ScriptedProvider("one"))
+    seen: list[tuple[str, str | None]] = []
+    for expected in (None, "auth_rejected", None):
+        if expected is None:
+            await within(hub.ask(hub.new_ask("one", "hi")))
+        else:
+            await failure(hub, hub.new_ask("one", "hi"))
+        (status,) = (await another.token_status()).values()
+        assert status.evidence is not None
+        seen.append((status.status, status.evidence.level))
+
+    assert seen == [("valid", "proven"), ("rejected", "proven"), ("valid", "proven")]
+
+
+async def test_a_login_that_was_refused_is_no_way_out() -> None:
+    """What is known to fail is not offered."""
+    hub = make_hub(
+        ScriptedProvider("one", [UpstreamError("It broke.", action="Again.")]), ScriptedProvider("two", [REFUSED])
+    )
+    await failure(hub, hub.new_ask("two", "hi"))
+
+    assert "two" not in (await failure(hub, hub.new_ask("one", "hi"))).action
+
+
+async def test_text_proves_a_login_though_the_ask_is_cancelled() -> None:
+    """What came of it came from the provider."""
+    never = asyncio.Event()
+    provider = ScriptedProvider("one", [Text("Hel"), never])
+    hub = make_hub(provider)
+    watch = Watch()
+    running = await within(hub.begin(hub.new_ask("one", "hi"), watch))
+    await within(provider.until_asked(1))
+    async with asyncio.timeout(DEADLINE_S):
+        while not watch.characters:
+            await asyncio.sleep(0)
+
+    await within(hub.stop(running))
+
+    (status,) = (await hub.token_status()).values()
+    assert (status.evidence and status.evidence.level, status.last_success_at is not None) == ("proven", True)
+
+
+async def test_evidence_is_of_the_login_that_the_ask_had() -> None:
+    """A login that is changed while an ask runs is not blamed for what the one before met."""
+    go_on = asyncio.Event()
+    store, reader = make_store(), ScriptedReader()
+    provider = ScriptedProvider("one", [go_on, REFUSED])
+    hub = Hub(
+        {"one": Entry(provider, login(store, reader), 1)},
+        store=store,
+        deadlines=Deadlines(LONG, LONG, LONG),
+        queue_limit=0,
+    )
+    running = await within(hub.begin(hub.new_ask("one", "hi")))
+    await within(provider.until_asked(1))
+
+    reader.mark = "another"
+    go_on.set()
+    await within(running.ended(None))
+
+    assert (await hub.token_status())["one"].status == "valid"
+    reader.mark = "made-up"
+    assert (await hub.token_status())["one"].status == "rejected"
+
+
+async def test_what_stops_a_hub_from_getting_warm_is_known_before_the_first_ask() -> None:
+    """A dead login is told at the start, not when somebody needs it."""
+    provider = ScriptedProvider("one")
+    provider.stops_warming = REFUSED
+    hub = make_hub(provider)
+
+    await within(hub.warm())
+
+    assert (await hub.token_status())["one"].status == "rejected"
+
+
+async def test_to_verify_spends_one_tiny_ask_a_minute_over_all_hubs() -> None:
+    """And leaves no ask and no conversation behind."""
+    provider = ScriptedProvider("one", [done()])
+    hub, another = make_hub(provider), make_hub(ScriptedProvider("one"))
+    assert (await hub.token_status(verify=False))["one"].last_success_at is None
+
+    statuses = await asyncio.gather(*(within(one.token_status(verify=True)) for one in [hub, another] * 5))
+    after = await another.token_status()
+
+    assert len(provider.asked) == 1
+    assert all(status["one"].usable for status in statuses)
+    assert after["one"].evidence is not None
+    assert after["one"].evidence.level == "proven"
+    for principal in ("owner", "hub"):
+        assert await hub.recent(principal) == []
+        assert await hub.transcripts.newest(principal, 10) == []
+
+
+async def test_there_is_nothing_to_verify_without_a_login() -> None:
+    """No ask is spent on what is known to be missing."""
+    provider = ScriptedProvider("one")
+    hub = make_hub(provider, states={"one": "missing"})
+
+    assert (await hub.token_status(verify=True))["one"].status == "missing"
+    assert provider.asked == []
+
+
+async def test_whoever_watches_is_told_at_once_what_an_ask_has_shown() -> None:
+    """Alerts and subscribers do not wait for the next look; a watcher that fails takes nothing from the others."""
+    hub = make_hub(ScriptedProvider("one", [REFUSED]))
+    told: asyncio.Queue[str] = asyncio.Queue()
+
+    async def fails(_known: object) -> None:
+        raise OSError("made up")
+
+    async def listens(known: Mapping[str, TokenStatus]) -> None:
+        told.put_nowait(known["one"].status)
+
+    hub.logins.watchers += [fails, listens]
+    watching = asyncio.ensure_future(hub.logins.watch())
+    assert await within(told.get()) == "valid"
+
+    await failure(hub, hub.new_ask("one", "hi"))
+
+    assert await within(told.get()) == "rejected"
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)
 
 
 # -- the life of a hub -------------------------------------------------------------------------------------------------
@@ -605,10 +743,10 @@ async def test_only_providers_with_a_login_are_warmed() -> None:
 
 async def test_leaving_the_hub_closes_kills_and_releases_in_this_order() -> None:
     """First the gentle way, then the certain one, then what the children lived in."""
-    one = ScriptedProvider("one")
+    one, store = ScriptedProvider("one"), make_store()
     hub = Hub(
-        {"one": Entry(one, login, 1)},
-        store=make_store(),
+        {"one": Entry(one, login(store), 1)},
+        store=store,
         deadlines=Deadlines(LONG, LONG, LONG),
         queue_limit=1,
         release=lambda: one.told.append("released"),
@@ -723,9 +861,10 @@ class Torn(SqliteStore):
 
 async def test_an_answer_and_its_turn_are_written_as_one() -> None:
     """Whatever becomes of the hub: no conversation goes on from an answer whose ask is told as failed."""
+    store = Torn(_Made.folder)
     hub = Hub(
-        {"one": Entry(ScriptedProvider("one", [done("Whole.")]), lambda: login("valid"), 8)},
-        store=Torn(_Made.folder),
+        {"one": Entry(ScriptedProvider("one", [done("Whole.")]), login(store), 8)},
+        store=store,
         deadlines=Deadlines(LONG, LONG, LONG),
         queue_limit=8,
     )
@@ -761,7 +900,7 @@ async def test_a_cancel_that_comes_while_a_failure_is_written_down_changes_nothi
     """Or the ask would stay on the floor for ever, with its place and its conversation."""
     store = Held(_Made.folder)
     hub = Hub(
-        {"one": Entry(ScriptedProvider("one", [Refused("No.", action="Ask otherwise.")]), login, 1)},
+        {"one": Entry(ScriptedProvider("one", [Refused("No.", action="Ask otherwise.")]), login(store), 1)},
         store=store,
         deadlines=Deadlines(LONG, LONG, LONG),
         queue_limit=0,
@@ -789,12 +928,12 @@ async def test_what_an_answer_has_shown_to_be_paid_extra_stops_the_next_hub_unle
     first = make_hub(ScriptedProvider("one", [end]))
     careful, generous = (
         Hub(
-            {"one": Entry(ScriptedProvider("one", [done()]), lambda: login("valid"), 8, pays_extra=pays)},
-            store=make_store(),
+            {"one": Entry(ScriptedProvider("one", [done()]), login(store), 8, pays_extra=pays)},
+            store=store,
             deadlines=Deadlines(LONG, LONG, LONG),
             queue_limit=8,
         )
-        for pays in (False, True)
+        for pays, store in ((False, make_store()), (True, make_store()))
     )
 
     await within(first.ask(first.new_ask("one", "hi")))

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families as plain_tex
 from llm_mcp_hub.conversation import QuotaWindow
 from llm_mcp_hub.credentials.status import USABLE, Evidence, State, TokenStatus
 from llm_mcp_hub.observe.metrics import WINDOWS, Metrics
-from tests.unit.scripted import login
+from tests.unit.statuses import status as login
 
 STATES: tuple[State, ...] = get_args(State)
 SECONDS = 1_795_737_600.0

@@ -24,7 +24,7 @@ from llm_mcp_hub.credentials.webhook import Webhook, key_of, signed
 from llm_mcp_hub.errors import Misconfigured
 from llm_mcp_hub.observe import logs
 from llm_mcp_hub.store.sqlite import SqliteStore
-from tests.unit.scripted import login
+from tests.unit.statuses import status as login
 from tests.upstreams.loopback import LoopbackServer, Received
 from tests.upstreams.redis import free_port
 
@@ -36,7 +36,7 @@ PATH = f"/services/{CANARY}"
 NOON = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)
 AT_ONCE = (0.0, 0.0)
 """Between three tries no time has to go by here."""
-found = alert_of("one", login("rejected").model_copy(update={"message": "한국어 & <b>"}), NOON, "valid")
+found = alert_of("one", login("rejected", message="한국어 & <b>"), NOON, "valid")
 assert found is not None
 ALERT: Alert = found
 

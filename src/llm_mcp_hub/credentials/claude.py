@@ -8,54 +8,49 @@ race would log the owner out.
 from __future__ import annotations
 
 import json
+import platform
 import re
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
-from llm_mcp_hub.credentials.status import (
-    USABLE,
-    Credential,
-    Evidence,
-    TokenStatus,
-    by_clock,
-    days_between,
-    local,
-    mark,
-    utc,
-)
+from llm_mcp_hub.credentials.known import Held
+from llm_mcp_hub.credentials.saved import SavedLogins
+from llm_mcp_hub.credentials.status import Credential, local, mark, utc
 from llm_mcp_hub.errors import AuthMissing, BillingBlocked, HubError, Misconfigured
 
 NAME = "claude"
 LIFETIME = timedelta(days=365)
+"""What `claude setup-token` asks for: 31,536,000 s."""
 PREFIX = "sk-ant-oat01-"
 SHORTEST = 85
 """Characters. A token copied from a terminal of 80 columns is cut to 79 or 80; a whole one has more than 90."""
-GET_ONE = "Run `claude setup-token` and set CLAUDE_CODE_OAUTH_TOKEN to the token it prints."
+GET_ONE = "Run `llm-mcp-hub login claude`, or set CLAUDE_CODE_OAUTH_TOKEN to what `claude setup-token` prints."
+A_DAY = timedelta(hours=36)
+"""How much later than midnight UTC of a day something of that day may be, wherever on earth it was."""
+KEYCHAIN_ITEM = "Claude Code-credentials"
+KEYCHAIN_S = 2.0
 
 _FORM = re.compile(r"[A-Za-z0-9_-]+")
 _SPACE = re.compile(r"\s+")
 
 
-def checked(raw: str) -> str:
+def checked(raw: str, where: str = "CLAUDE_CODE_OAUTH_TOKEN") -> str:
     """The token without the white space that terminals and editors put inside. Raises HubError when it is none."""
     token = _SPACE.sub("", raw).strip("\"'")
     if "sk-ant-api" in token:  # also behind a token: a file may hold both
         raise BillingBlocked(
-            "CLAUDE_CODE_OAUTH_TOKEN holds an API key; API keys bill by use, so nothing was sent.",
-            action=GET_ONE,
-            provider=NAME,
+            f"{where} holds an API key; API keys bill by use, so nothing was sent.", action=GET_ONE, provider=NAME
         )
     if not token.startswith(PREFIX) or not _FORM.fullmatch(token):
         raise Misconfigured(
-            f"CLAUDE_CODE_OAUTH_TOKEN does not hold a setup-token (those begin with {PREFIX}).",
-            action=GET_ONE,
-            provider=NAME,
+            f"{where} does not hold a setup-token (those begin with {PREFIX}).", action=GET_ONE, provider=NAME
         )
     if len(token) < SHORTEST:
         raise Misconfigured(
-            f"The token in CLAUDE_CODE_OAUTH_TOKEN is cut off ({len(token)} characters): terminals wrap it.",
+            f"The token in {where} is cut off ({len(token)} characters): terminals wrap it.",
             action="Copy the whole token again, over all its lines.",
             provider=NAME,
         )
@@ -65,113 +60,134 @@ def checked(raw: str) -> str:
 class ClaudeCredentials:
     """Reads what there is, at every question anew."""
 
+    newest_first = False
+
     def __init__(
         self,
         *,
-        token: str | None,
+        token: Callable[[], str | None],
+        where: str = "CLAUDE_CODE_OAUTH_TOKEN",
         issued_at: datetime | None,
-        alert: timedelta,
         own_login: Path,
+        saved: SavedLogins,
         now: Callable[[], datetime],
+        system: str | None = None,
     ) -> None:
         """
         Args:
-            token: the variable's value as it is, None when unset.
-            issued_at: when the operator says the token was made.
-            alert: how long before the deadline to warn.
+            token: the variable's value as it is now, None when unset. Raises HubError where its file cannot be read.
+            where: the variable's name, the one of its file if it has one.
+            issued_at: when the operator says that token was made; at midnight for a day without an hour.
             own_login: Claude Code's own credentials file, only reported.
+            saved: the hub's own copies; the one called `claude` holds a token that `login` has made.
             now: the clock.
+            system: the platform's name; this machine's by default.
         """
-        self._raw = token
+        self._token = token
+        self._where = where
         self._issued_at = issued_at
-        self._alert = alert
         self._own_login = own_login
+        self._saved = saved
         self._now = now
+        self._system = system or platform.system()
 
-    def token(self) -> str:
-        """The token for an ask. Raises AuthMissing, BillingBlocked or Misconfigured."""
-        if not self._raw:
-            raise AuthMissing("There is no Claude token for the hub.", action=GET_ONE, provider=NAME)
-        return checked(self._raw)
-
-    def mark(self) -> str:
-        """The token's name in the store; empty where there is none."""
-        return mark(self._raw) if self._raw else ""
-
-    def status(self) -> TokenStatus:
-        """What is known of the token without using it."""
-        now = self._now()
-        if not self._raw:
-            return self._without_token(now)
-        setup_token = Credential(kind="setup_token", source="env")
+    def held(self) -> Sequence[Held]:
+        """The variable's token, the saved one, or what says that there is none."""
+        found: list[Held] = []
+        source: Literal["env", "file"] = "file" if self._where.endswith("_FILE") else "env"
         try:
-            checked(self._raw)
+            raw = self._token()
         except HubError as error:
-            return TokenStatus(
-                status="misconfigured",
-                usable=False,
-                expires_at=None,
-                days_remaining=None,
-                message=error.message,
-                action=error.action,
-                expires_source="none",
-                credential=setup_token,
-                evidence=Evidence(level="present", source="CLAUDE_CODE_OAUTH_TOKEN", observed_at=utc(now)),
-            )
-        if self._issued_at is None:
-            return TokenStatus(
-                status="valid",
-                usable=True,
-                expires_at=None,
-                days_remaining=None,
-                message="A setup-token is set and well-formed; it lives one year from its making, and the token does "
-                "not tell when that was.",
-                action="Set CLAUDE_TOKEN_ISSUED_AT to the day it was made, for a warning before it ends.",
-                expires_source="none",
-                credential=setup_token,
-                evidence=Evidence(level="well_formed", source="CLAUDE_CODE_OAUTH_TOKEN", observed_at=utc(now)),
-            )
-        expires = self._issued_at + LIFETIME
-        state = by_clock(now, expires, self._alert)
-        said = {"expired": "The setup-token has ended", "warning": "The setup-token ends soon"}
-        return TokenStatus(
-            status=state,
-            usable=state in USABLE,
-            expires_at=utc(expires),
-            days_remaining=days_between(now, expires),
-            message=f"{said.get(state, 'The setup-token is set')}: {local(now, expires)} (by CLAUDE_TOKEN_ISSUED_AT).",
-            action="" if state == "valid" else GET_ONE,
-            expires_source="operator",
-            credential=setup_token,
-            evidence=Evidence(level="clock", source="CLAUDE_TOKEN_ISSUED_AT", observed_at=utc(now)),
+            found.append(self._broken(error, Credential(kind="setup_token", source=source), self._where))
+        else:
+            if raw:
+                slack = A_DAY if self._issued_at and _is_midnight(self._issued_at) else timedelta(0)
+                issued = None if self._issued_at is None else (self._issued_at, slack)
+                found.append(self._read(raw, Credential(kind="setup_token", source=source), self._where, issued))
+        saved = self._saved.get(NAME)
+        if saved is not None:
+            issued = None if saved.issued_at is None else (saved.issued_at, timedelta(0))
+            place = str(self._saved.path(NAME))
+            found.append(self._read(saved.content, Credential(kind="setup_token", source="saved"), place, issued))
+        return found or [self._missing()]
+
+    def _read(self, raw: str, credential: Credential, source: str, issued: tuple[datetime, timedelta] | None) -> Held:
+        try:
+            token = checked(raw, self._where if credential.source != "saved" else "The saved login")
+        except HubError as error:
+            return self._broken(error, credential, source)
+        return Held(
+            name="The setup-token",
+            credential=credential,
+            source=source,
+            renew=GET_ONE,
+            secret=token,
+            mark=mark(token),
+            lifetime=LIFETIME,
+            issued=issued,
+            issued_by="CLAUDE_TOKEN_ISSUED_AT" if credential.source != "saved" else "ledger",
+            undated=(
+                "A setup-token is there. It lives one year, and does not tell from when.",
+                "Set CLAUDE_TOKEN_ISSUED_AT to the day it was made, for a warning before it ends.",
+            ),
         )
 
-    def _without_token(self, now: datetime) -> TokenStatus:
-        found = self._own()
-        message = "There is no Claude token for the hub."
-        if found is not None:
+    def _broken(self, error: HubError, credential: Credential, source: str) -> Held:
+        # Firm where the operator has set it: a setting that is passed over in silence would never be mended.
+        firm = credential.source != "saved"
+        return Held("The setup-token", credential, source, GET_ONE, problem=error, level="present", firm=firm)
+
+    def _missing(self) -> Held:
+        own = self._own()
+        message, credential = "There is no Claude token for the hub.", None
+        if own is not None:
+            credential, ends = own
             message += " Claude Code's own login is on this machine; the hub reports it and never uses it, because a "
             message += "second user of its single-use refresh token would log its owner out."
-        return TokenStatus(
-            status="missing",
-            usable=False,
-            expires_at=None,
-            days_remaining=None,
-            message=message,
-            action=GET_ONE,
-            expires_source="none",
-            credential=found,
-            evidence=Evidence(level="present", source=str(self._own_login), observed_at=utc(now)) if found else None,
-        )
+            if ends is not None:
+                message += f" That login ends {local(self._now(), ends)}."
+        source = str(self._own_login) if credential and credential.source == "file" else "keychain"
+        problem = AuthMissing(message, action=GET_ONE, provider=NAME)
+        return Held("The setup-token", credential, source, GET_ONE, problem=problem, level="present")
 
-    def _own(self) -> Credential | None:
+    def _own(self) -> tuple[Credential, datetime | None] | None:
+        """Claude Code's own login, and when it ends; None where there is none."""
         try:
             held = json.loads(self._own_login.read_text("utf-8"))
             login = cast("dict[str, Any]", held["claudeAiOauth"])
-            if not login.get("accessToken"):
-                return None  # blanked by the CLI after a refused refresh
-            ends = login.get("expiresAt")
-            access = utc(datetime.fromtimestamp(ends / 1000, UTC)) if isinstance(ends, int | float) and ends else None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
-            return None
-        return Credential(kind="login", source="file", access_expires_at=access)
+            if login.get("accessToken"):  # else it was blanked by the CLI after a refused refresh
+                access, ends = _moment(login.get("expiresAt")), _moment(login.get("refreshTokenExpiresAt"))
+                shown = utc(access) if access is not None else None
+                return Credential(kind="login", source="file", access_expires_at=shown), ends
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            pass
+        return (Credential(kind="login", source="keychain"), None) if self._in_keychain() else None
+
+    def _in_keychain(self) -> bool:
+        """Whether macOS keeps Claude Code's login. To read it would make the system ask the user, so it stays there."""
+        if self._system != "Darwin":
+            return False
+        try:
+            found = subprocess.run(
+                ["security", "find-generic-password", "-s", KEYCHAIN_ITEM],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=KEYCHAIN_S,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return False
+        return found.returncode == 0
+
+
+def _moment(milliseconds: object) -> datetime | None:
+    """A moment of Claude Code's file, which counts in milliseconds."""
+    try:
+        number = milliseconds if isinstance(milliseconds, int | float) and milliseconds else None
+        return None if number is None else datetime.fromtimestamp(number / 1000, UTC)
+    except (OverflowError, ValueError, OSError):
+        return None
+
+
+def _is_midnight(moment: datetime) -> bool:
+    return (moment.hour, moment.minute, moment.second, moment.microsecond) == (0, 0, 0, 0)

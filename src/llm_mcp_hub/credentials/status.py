@@ -1,4 +1,4 @@
-"""What a login's status is, as values: pure, clocks passed in, no file and no provider known.
+"""What a login's status is, and how it is said: nouns and words. Pure, clocks passed in, no provider known.
 
 A status counts to the moment when a person must act, never to the end of an access token that renews itself.
 """
@@ -6,13 +6,14 @@ A status counts to the moment when a person must act, never to the end of an acc
 from __future__ import annotations
 
 import hashlib
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from llm_mcp_hub.conversation import Noun, QuotaWindow
 
 State = Literal["valid", "warning", "expired", "rejected", "missing", "ineligible", "misconfigured", "unknown"]
 ExpiresSource = Literal["ledger", "operator", "file", "first_seen", "none"]
+Level = Literal["present", "well_formed", "clock", "proven"]
 USABLE: frozenset[State] = frozenset({"valid", "warning", "unknown"})
 
 
@@ -27,7 +28,7 @@ class Credential(Noun):
 class Evidence(Noun):
     """How the status is known, and since when."""
 
-    level: Literal["present", "well_formed", "clock", "proven"]
+    level: Level
     source: str
     observed_at: str
 
@@ -58,8 +59,6 @@ class TokenStatus(Noun):
 
 def utc(moment: datetime) -> str:
     """ISO 8601 in UTC, to the second. `moment` must know its zone."""
-    from datetime import UTC
-
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -70,15 +69,28 @@ def days_between(now: datetime, then: datetime) -> int:
 
 def local(now: datetime, then: datetime) -> str:
     """A deadline as a person reads it: `Sunday 29 Nov 2026 14:03 KST, 2 days`, in this machine's zone."""
-    shown = then.astimezone()
     days = days_between(now, then)
     left = f"{days} day{'' if days == 1 else 's'}" if then > now else "past"
-    return f"{shown:%A %-d %b %Y %H:%M %Z}, {left}"
+    return f"{local_moment(then)}, {left}"
 
 
-def by_clock(now: datetime, expires: datetime, alert: timedelta) -> State:
-    """What a known deadline alone says."""
-    if expires <= now:
+def local_moment(then: datetime) -> str:
+    """A moment as a person reads it, in this machine's zone."""
+    return f"{then.astimezone():%A %-d %b %Y %H:%M %Z}"
+
+
+def spoken(seconds: float) -> str:
+    """A length of time as a person says it: `7 days`, `16 hours`."""
+    for unit, size in (("day", 86_400), ("hour", 3600)):
+        count = round(seconds / size)
+        if seconds >= 1.5 * size:
+            return f"{count} {unit}s"
+    return "an hour" if seconds >= 3600 else "less than an hour"
+
+
+def by_clock(now: datetime, expires: datetime, alert: timedelta, slack: timedelta = timedelta(0)) -> State:
+    """What a known deadline alone says. `slack`: how much later than `expires` it may really be."""
+    if expires + slack <= now:
         return "expired"
     return "warning" if expires - now <= alert else "valid"
 

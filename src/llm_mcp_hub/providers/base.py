@@ -37,6 +37,13 @@ class Restarted:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """What the provider says is used of the subscription's windows. It may come before an error, too."""
+
+    windows: tuple[QuotaWindow, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """The whole answer as the provider ended it; `text` is final, whatever was streamed."""
 
@@ -46,13 +53,12 @@ class Finished:
     stop_reason: StopReason
     usage: Usage
     billing: Billing
-    quota: tuple[QuotaWindow, ...] = ()
     warnings: tuple[str, ...] = field(default=())
     blocks: HubError | None = None
     """What further asks meet until its `retry_after_s` has passed: this answer has shown a limit."""
 
 
-Event = Alive | Text | Restarted | Finished
+Event = Alive | Text | Restarted | Limits | Finished
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +104,8 @@ class Provider(Protocol):
         """Put one question. Yields events, the last is `Finished`. Raises HubError."""
         ...
 
-    async def warm(self) -> None:
-        """Start what makes the next ask fast. Raises nothing: what fails here is told at the ask."""
+    async def warm(self) -> HubError | None:
+        """Start what makes the next ask fast. Raises nothing: what stopped it is returned, and told at the ask."""
         ...
 
     async def close(self) -> None:

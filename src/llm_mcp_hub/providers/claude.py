@@ -31,7 +31,7 @@ import anyio
 from llm_mcp_hub.children.supervision import RunFolder
 from llm_mcp_hub.conversation import Ask
 from llm_mcp_hub.errors import BillingBlocked, HubError, UpstreamError
-from llm_mcp_hub.providers.base import Alive, Event, Finished, Traits
+from llm_mcp_hub.providers.base import Alive, Event, Finished, Limits, Traits
 from llm_mcp_hub.providers.claude_child import bundled_cli
 from llm_mcp_hub.providers.claude_guard import MANAGED_FOLDERS, check_managed_settings
 from llm_mcp_hub.providers.claude_history import blocks
@@ -121,18 +121,25 @@ class ClaudeProvider:
                 self._pool.keep(connected, ask)
             else:  # what it has seen is not what the transcript will say
                 self._pool.drop_later(connected)
-            self._pool.later(self._refill())
+            self._pool.later(self._refill_quietly())
 
-    async def warm(self) -> None:
+    async def warm(self) -> HubError | None:
         """Connect clients ahead, up to the number wanted."""
         self._pool.closed = False
-        await self._refill()
+        try:
+            await self._refill()
+        except HubError as error:
+            return error
+        return None
 
     async def _refill(self) -> None:
+        token = self._token()
+        check_managed_settings(self._managed)
+        await self._pool.refill(token)
+
+    async def _refill_quietly(self) -> None:
         with contextlib.suppress(HubError):  # the next ask meets the same and tells it
-            token = self._token()
-            check_managed_settings(self._managed)
-            await self._pool.refill(token)
+            await self._refill()
 
     async def close(self) -> None:
         await self._pool.close()
@@ -166,7 +173,7 @@ class ClaudeProvider:
                 elif isinstance(message, RateLimitEvent):
                     turn.limited(message)
                     self._note_overage(turn)
-                    yield Alive()
+                    yield Limits(turn.quota)
                 elif isinstance(message, ResultMessage):
                     connected.busy = False
                     finished = turn.result(message)

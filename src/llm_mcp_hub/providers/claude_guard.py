@@ -59,6 +59,7 @@ def check_managed_settings(folder: Path | None) -> None:
             "known who would pay; nothing was sent.",
             action=f"Make the files in {folder} readable and valid JSON, or remove them.",
             provider=NAME,
+            shows="refused",
         ) from error
 
 
@@ -91,6 +92,7 @@ def _could_pay(where: str, found: Sequence[str], *, whom: str) -> BillingBlocked
         "sent.",
         action=f"Ask the administrator of {whom}.",
         provider=NAME,
+        shows="refused",
     )
 
 
@@ -100,6 +102,7 @@ def _would_run(where: str, what: str, *, whom: str) -> Misconfigured:
         "sent.",
         action=f"Ask the administrator of {whom}.",
         provider=NAME,
+        shows="refused",
     )
 
 
@@ -117,4 +120,5 @@ def check_account(account: Mapping[str, Any]) -> None:
         "sent.",
         action="Remove API keys and cloud settings for Claude from this machine, then ask again.",
         provider=NAME,
+        shows="refused",
     )

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 NAME = "claude"
 ALIASES = ("sonnet", "opus", "haiku", "fable")
-LOGIN_ACTION = "Run `claude setup-token` and set CLAUDE_CODE_OAUTH_TOKEN to the token it prints."
+LOGIN_ACTION = "Run `llm-mcp-hub login claude`, or set CLAUDE_CODE_OAUTH_TOKEN to what `claude setup-token` prints."
 
 
 def iso(seconds: float) -> str:
@@ -152,7 +152,6 @@ class Turn:
             billing=Billing(source="overage", evidence="event")
             if self.overage
             else Billing(source="subscription", evidence="handshake"),
-            quota=self.quota,
             warnings=tuple(warnings),
         )
 
@@ -199,9 +198,9 @@ class Turn:
             return BillingBlocked(
                 "Claude answered that a credit balance is too low: this account would pay by credit, not by a "
                 "subscription.",
-                action="Log in to an account with a Claude subscription, run `claude setup-token` and set "
-                "CLAUDE_CODE_OAUTH_TOKEN to the token it prints.",
+                action="Run `llm-mcp-hub login claude` with an account that has a Claude subscription.",
                 provider=NAME,
+                shows="refused",
             )
         if kind == "rate_limit" or status == 429:
             return RateLimited(
@@ -252,6 +251,7 @@ class Turn:
             provider=NAME,
             partial_text=partial,
             transient=status is not None or kind == "server_error",
+            shows="unreachable" if status is None and kind == "server_error" else None,
         )
 
 

@@ -35,10 +35,10 @@ import anyio
 from llm_mcp_hub.children.environment import child_environment
 from llm_mcp_hub.children.supervision import RunFolder
 from llm_mcp_hub.conversation import Ask
-from llm_mcp_hub.errors import CliMissing, HubError, Misconfigured, UpstreamError
+from llm_mcp_hub.errors import AuthExpired, AuthRejected, CliMissing, HubError, Misconfigured, UpstreamError
 from llm_mcp_hub.providers.base import Alive, Event, Finished, Traits
 from llm_mcp_hub.providers.gemini_process import INSTALL_ACTION, Process, Session
-from llm_mcp_hub.providers.gemini_turn import NAME, PROJECT_ACTION
+from llm_mcp_hub.providers.gemini_turn import NAME, PROJECT_ACTION, to_be_renewed
 
 MODEL_PATTERN = re.compile(r"gemini-[a-z0-9][a-z0-9.-]{0,80}")
 BACKOFF_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
@@ -113,6 +113,7 @@ class GeminiProvider:
         command: str = "gemini",
         project: str | None = None,
         upstream: str | None = None,
+        renewed: Callable[[str, str], None] = lambda mark, content: None,
     ) -> None:
         """
         Args:
@@ -123,6 +124,7 @@ class GeminiProvider:
             command: the CLI's program, a name in PATH or a path.
             project: id of the Google Cloud project that a licence hangs on.
             upstream: address of a stand-in for Code Assist, for tests.
+            renewed: is told what the CLI has made of the login of a mark: its file's content.
         """
         self.traits = Traits(
             name=NAME,
@@ -140,10 +142,14 @@ class GeminiProvider:
         self._command = command
         self._project = project
         self._upstream = upstream
+        self._renewed = renewed
         self._current: Process | None = None
         self._processes: set[Process] = set()
         self._starting: asyncio.Task[Process] | None = None
-        self._background: set[asyncio.Task[None]] = set()
+        self._starting_with = ""
+        self._to_renew = ""
+        """The mark of a login whose access token was refused while the CLI thought it good."""
+        self._background: set[asyncio.Task[Any]] = set()
         self._failures = 0
         self._failed_with = ""
         self._not_before = 0.0
@@ -153,6 +159,24 @@ class GeminiProvider:
     async def ask(self, ask: Ask) -> AsyncGenerator[Event]:
         """One question in a session of its own. See `Provider.ask`."""
         process = await self._process()
+        try:
+            async with contextlib.aclosing(self._ask(process, ask)) as events:
+                async for event in events:
+                    yield event
+        except AuthRejected as error:
+            # The CLI renews a token by its clock alone. So one that is refused before its time is shown to a new CLI as
+            # over: what is refused then is the login itself. No text has come; the token is the first thing looked at.
+            if process.has_renewed or error.partial_text or to_be_renewed(self._login().content, time.time()) is None:
+                raise
+        else:
+            return
+        self._to_renew = process.mark
+        self._retire(process)
+        async with contextlib.aclosing(self._ask(await self._process(), ask)) as events:
+            async for event in events:
+                yield event
+
+    async def _ask(self, process: Process, ask: Ask) -> AsyncGenerator[Event]:
         process.active += 1
         session: Session | None = None
         answered = False
@@ -165,6 +189,7 @@ class GeminiProvider:
                     yield event
         finally:
             process.active -= 1
+            self._keep_renewal(process)
             if session is not None and answered:
                 process.keep(session, ask)
             elif session is not None:
@@ -172,12 +197,19 @@ class GeminiProvider:
             if process.worn_out:
                 self._retire(process)
             elif session is not None:  # else Google would only be asked at once what it has just refused
-                self._later(process.prepare())
+                self._later(self._prepare(process))
 
-    async def warm(self) -> None:
+    async def warm(self) -> HubError | None:
         """Start the process and a session ahead."""
-        with contextlib.suppress(HubError):  # the next ask meets the same and tells it
+        try:
             process = await self._process()
+            await process.prepare()
+        except HubError as error:
+            return error
+        return None
+
+    async def _prepare(self, process: Process) -> None:
+        with contextlib.suppress(HubError):  # the next ask meets the same and tells it
             await process.prepare()
 
     async def close(self) -> None:
@@ -212,6 +244,11 @@ class GeminiProvider:
             current = self._current = None
         if current is not None:
             return current
+        if self._starting is not None and self._starting_with != login.mark:
+            # Whoever waits for it has come with the login of then. The next ask retires what becomes of it.
+            self._background.add(self._starting)
+            self._starting.add_done_callback(self._background.discard)
+            self._starting = None
         if self._starting is None:
             wait = self._not_before - time.monotonic()
             if wait > 0:
@@ -222,6 +259,7 @@ class GeminiProvider:
                     retry_after_s=max(1, round(wait)),
                 )
             self._starting = asyncio.get_running_loop().create_task(self._start(login))
+            self._starting_with = login.mark
             self._starting.add_done_callback(self._started)
         return await asyncio.shield(self._starting)
 
@@ -233,11 +271,24 @@ class GeminiProvider:
             starting.exception()  # seen: those who wait tell it
 
     async def _start(self, login: Login) -> Process:
+        """A process with this login. Raises HubError."""
+        aged = to_be_renewed(login.content, time.time())
+        if self._to_renew == login.mark and aged is not None:
+            return await self._start_with(Login(aged, login.mark), renews=True)
+        try:
+            return await self._start_with(login)
+        except AuthExpired:
+            if aged is None:
+                raise
+        # Refused though its time is not over: the access token alone may have been taken back.
+        return await self._start_with(Login(aged, login.mark), renews=True)
+
+    async def _start_with(self, login: Login, *, renews: bool = False) -> Process:
         try:
             home = self._run.new_home(NAME)
         except OSError as error:
             raise _state_unwritable(error) from error
-        process = Process(self._run, home, login.mark, self.traits.default_model)
+        process = Process(self._run, home, login.mark, self.traits.default_model, renews=renews)
         self._processes.add(process)
         try:
             await process.start(self._argv(home), self._environment(home, login), home / "empty")
@@ -251,6 +302,8 @@ class GeminiProvider:
             self._retire(process)
             raise
         self._failures = 0
+        self._to_renew = ""
+        self._keep_renewal(process)
         self._current = process
         return process
 
@@ -314,7 +367,14 @@ class GeminiProvider:
         if process.active == 0:
             self._later(self._close(process))
 
+    def _keep_renewal(self, process: Process) -> None:
+        """Tell what the CLI has made of its login, if it has renewed it."""
+        content = process.new_login()
+        if content is not None:
+            self._renewed(process.mark, content)
+
     async def _close(self, process: Process) -> None:
+        self._keep_renewal(process)
         await process.close()
         self._processes.discard(process)
 

@@ -13,6 +13,7 @@ import shutil
 import time
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import anyio
 from llm_mcp_hub.children.supervision import Child, RunFolder
 from llm_mcp_hub.children.terminal import Terminal, TerminalError
 from llm_mcp_hub.conversation import Ask, Billing
-from llm_mcp_hub.errors import CliMissing, HubError, Misconfigured, UpstreamError
+from llm_mcp_hub.errors import CliMissing, HubError, Misconfigured, QuotaExhausted, UpstreamError
 from llm_mcp_hub.providers import acp
 from llm_mcp_hub.providers.base import Alive, Event, Finished, Text
 from llm_mcp_hub.providers.gemini_turn import (
@@ -35,6 +36,7 @@ from llm_mcp_hub.providers.gemini_turn import (
     prompt_error,
     start_error,
     unknown_model,
+    used_up,
 )
 
 OLDEST = (0, 61)
@@ -42,6 +44,7 @@ OLDEST = (0, 61)
 START_TIMEOUT_S = 30.0
 CONTROL_TIMEOUT_S = 20.0
 CANCEL_S = 1.0
+JUST_RENEWED_S = 120.0
 DEBUG_LOG_S = 2.0
 SPARE_SESSIONS = range(2, 33)
 """How many sessions are made ahead: as many as asks ran at once, within these bounds."""
@@ -81,8 +84,11 @@ class Session:
 class Process:
     """A child that is started once, serves sessions, and is closed."""
 
-    def __init__(self, run: RunFolder, home: Path, mark: str, model: str) -> None:
+    def __init__(self, run: RunFolder, home: Path, mark: str, model: str, *, renews: bool = False) -> None:
+        """`mark`: the login that it has; `renews`: it begins by renewing it."""
         self.mark = mark
+        self._renews = renews
+        self._began = time.monotonic()
         self.active = 0
         self.retired = False
         self._run = run
@@ -102,11 +108,17 @@ class Process:
         self._preparing = asyncio.Lock()
         self._opening = asyncio.Semaphore(OPENING_AT_ONCE)
         self._most_at_once = SPARE_SESSIONS.start
+        self._login_written = 0
         self.models: tuple[str, ...] = ()
 
     @property
     def ended(self) -> bool:
         return self._terminal is None or self._terminal.ended
+
+    @property
+    def has_renewed(self) -> bool:
+        """Whether it has just renewed its login: what is refused now is not an old access token."""
+        return self._renews and time.monotonic() - self._began < JUST_RENEWED_S
 
     @property
     def worn_out(self) -> bool:
@@ -123,6 +135,7 @@ class Process:
     async def start(self, argv: list[str], environment: Mapping[str, str], cwd: Path) -> None:
         """Spawn, and wait until `initialize` is answered; sessions are in `cwd` too. Raises HubError."""
         self._cwd = cwd
+        self.new_login()  # the one that it begins with
         try:
             self._terminal = Terminal.spawn(
                 argv, environment=environment, cwd=cwd, stderr=self._home / "stderr", columns=2000
@@ -145,6 +158,7 @@ class Process:
                 f"Gemini's CLI was not ready after {START_TIMEOUT_S:.0f} s; Google's login service may be unreachable.",
                 action="Check the network and HTTPS_PROXY, then try again.",
                 provider=NAME,
+                shows="unreachable",
             ) from error
         except TerminalError as error:
             raise self._died_at_start() from error
@@ -243,6 +257,19 @@ class Process:
         if self._terminal is not None:
             self._terminal.kill()
 
+    def new_login(self) -> str | None:
+        """The login file, if the CLI has written it since it was last asked for: it renews the login as it needs to."""
+        file = self._home / ".gemini" / "oauth_creds.json"
+        try:
+            written = file.stat().st_mtime_ns
+            if self._login_written in (0, written):
+                self._login_written = written
+                return None
+            self._login_written = written
+            return file.read_text("utf-8")
+        except (OSError, UnicodeError):
+            return None
+
     @property
     def _logged(self) -> int:
         """How long the CLI's debug log is now."""
@@ -326,6 +353,7 @@ class Process:
                 f"Gemini's CLI did not answer within {CONTROL_TIMEOUT_S:.0f} s.",
                 action="Check the network and try again.",
                 provider=NAME,
+                shows="unreachable",
             ) from error
         finally:
             self._replies.pop(number, None)
@@ -372,11 +400,10 @@ class Process:
             self.forget(self._kept.pop(conversation))
 
     async def prepare(self) -> None:
-        """Make sessions ahead. Raises nothing."""
+        """Make sessions ahead. Raises HubError."""
         async with self._preparing:
-            with contextlib.suppress(HubError):
-                while len(self._spare) < self._most_at_once and not self.worn_out:
-                    self._spare.append(await self._new_session())
+            while len(self._spare) < self._most_at_once and not self.worn_out:
+                self._spare.append(await self._new_session())
 
     async def _new_session(self) -> Session:
         self._sessions += 1
@@ -432,7 +459,12 @@ class Process:
                     with anyio.CancelScope(shield=True):
                         await self._cancel(session.id, waiting)
                 self._replies.pop(number, None)
-            yield self._finish(session.id, ask, reply, "".join(text))
+            if reply.result is None:
+                error = prompt_error(reply, model=ask.model, partial="".join(text) or None, known=self.models)
+                if isinstance(error, QuotaExhausted):
+                    yield used_up(ask.model, error, datetime.now(UTC))
+                raise error
+            yield self._finish(session.id, ask, reply.result, "".join(text))
         finally:
             self._updates.pop(session.id, None)
 
@@ -447,10 +479,8 @@ class Process:
             if self.active <= 1:
                 self.kill()
 
-    def _finish(self, session: str, ask: Ask, reply: acp.Reply, text: str) -> Finished:
-        if reply.result is None:
-            raise prompt_error(reply, model=ask.model, partial=text or None, known=self.models)
-        stop_reason, usage = finished(reply.result, text)
+    def _finish(self, session: str, ask: Ask, result: Mapping[str, Any], text: str) -> Finished:
+        stop_reason, usage = finished(result, text)
         tokens = self._counted(session)
         if tokens:
             usage = usage.model_copy(

@@ -10,9 +10,10 @@ import contextlib
 import json
 import re
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from typing import Any, cast
 
-from llm_mcp_hub.conversation import Ask, Part, StopReason, Usage
+from llm_mcp_hub.conversation import Ask, Part, QuotaWindow, StopReason, Usage
 from llm_mcp_hub.errors import (
     AccountIneligible,
     AuthExpired,
@@ -28,10 +29,12 @@ from llm_mcp_hub.errors import (
     UpstreamError,
 )
 from llm_mcp_hub.providers import acp
+from llm_mcp_hub.providers.base import Limits
 
 NAME = "gemini"
-LOGIN_ACTION = "Run `gemini` and choose Login with Google; the hub takes the new login up."
+LOGIN_ACTION = "Run `llm-mcp-hub login gemini`, or `gemini` and choose Login with Google."
 PROJECT_ACTION = "Set GEMINI_PROJECT to the id of the Google Cloud project that your Code Assist licence hangs on."
+RENEWED_WITHIN_S = 300.0
 QUOTA_FROM_S = 300.0
 """A 429 that asks for a longer wait than this is a used-up quota, a shorter one is a passing limit."""
 LONGEST_WAIT_S = 366 * 86_400.0
@@ -120,9 +123,14 @@ def start_error(*, debug_log: str) -> HubError:
             "known against the login itself.",
             action="Check the network and HTTPS_PROXY, then try again.",
             provider=NAME,
+            shows="unreachable",
         )
+    # Why, the CLI did not say in time: so nobody knows whether the login is dead.
     return AuthExpired(
-        "Gemini's CLI does not accept this login and asks for a new one.", action=LOGIN_ACTION, provider=NAME
+        "Gemini's CLI does not accept this login and asks for a new one.",
+        action=LOGIN_ACTION,
+        provider=NAME,
+        shows="unreachable",
     )
 
 
@@ -142,11 +150,17 @@ def account_error(reply: acp.Reply, *, debug_log: str) -> HubError:
         )
     if "InvalidNumericProjectIdError" in debug_log or "project number" in low:
         return Misconfigured(
-            "GEMINI_PROJECT is a number; Google wants the project's id.", action=PROJECT_ACTION, provider=NAME
+            "GEMINI_PROJECT is a number; Google wants the project's id.",
+            action=PROJECT_ACTION,
+            provider=NAME,
+            shows="refused",
         )
     if "ProjectIdRequiredError" in debug_log or "google_cloud_project" in low:
         return Misconfigured(
-            "This account's licence needs a Google Cloud project.", action=PROJECT_ACTION, provider=NAME
+            "This account's licence needs a Google Cloud project.",
+            action=PROJECT_ACTION,
+            provider=NAME,
+            shows="refused",
         )
     if "ValidationRequiredError" in debug_log or "validation required" in low:
         return _unverified()
@@ -232,13 +246,21 @@ def prompt_error(
         return InvalidRequest(
             "Gemini refused the request as it is.", action="Change the prompt or the model.", provider=NAME
         )
-    if _BROKEN.search(said):  # the CLI gives this the code 500, which nobody had sent
+    broken = _BROKEN.search(said) is not None
+    if broken:  # the CLI gives this the code 500, which nobody had sent
         message = "The connection to Gemini broke."
     elif account:
         message = f"Google's Code Assist failed: {quoted(said)}"
     else:
         message = f"Gemini failed{f' (HTTP {code})' if code and 500 <= code < 600 else ''}."
-    return UpstreamError(message, action="Try again.", provider=NAME, partial_text=partial, transient=True)
+    return UpstreamError(
+        message,
+        action="Try again.",
+        provider=NAME,
+        partial_text=partial,
+        transient=True,
+        shows="unreachable" if broken else None,
+    )
 
 
 def _unverified() -> AccountIneligible:
@@ -247,6 +269,34 @@ def _unverified() -> AccountIneligible:
         action="Run `gemini` once in a terminal and follow the link it shows.",
         provider=NAME,
     )
+
+
+def used_up(model: str, error: HubError, now: datetime) -> Limits:
+    """What a used-up quota says of the account's windows: Google has one for each model."""
+    at = now + timedelta(seconds=error.retry_after_s or 0)
+    window = QuotaWindow(
+        window=model,
+        used_fraction=1.0,
+        resets_at=at.strftime("%Y-%m-%dT%H:%M:%SZ") if error.retry_after_s else None,
+        observed_at=now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+    )
+    return Limits((window,))
+
+
+def to_be_renewed(login: bytes, now: float) -> bytes | None:
+    """The login with an access token that the CLI takes for over, so that it renews it at its start.
+
+    None where that would change nothing: nothing to renew it with, or over already (the CLI renews within 5 minutes of
+    the end, measured).
+    """
+    try:
+        held: dict[str, Any] = json.loads(login)
+        ends = float(held.get("expiry_date") or 0) / 1000
+    except (ValueError, TypeError, AttributeError):
+        return None
+    if not held.get("refresh_token") or 0 < ends < now + RENEWED_WITHIN_S:
+        return None
+    return json.dumps({**held, "expiry_date": 1}).encode()
 
 
 def unknown_model(model: str, known: tuple[str, ...]) -> ModelUnavailable:

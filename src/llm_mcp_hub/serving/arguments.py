@@ -145,6 +145,14 @@ def status_arguments(providers: tuple[str, ...]) -> type[Strict]:
             Literal[providers] | None,  # type: ignore[valid-type]  # pyright: ignore[reportInvalidTypeForm]
             Field(default=None, description="One provider; all of them if left out."),
         ]
+        verify: Annotated[
+            bool,
+            Field(
+                default=False,
+                description="Prove the logins by one tiny real ask each, which spends a little of the subscription; at "
+                "most once a minute.",
+            ),
+        ]
 
     return StatusArguments
 

@@ -127,11 +127,16 @@ def build_app(
     async def live(_request: Request) -> Response:
         return JSONResponse({"status": "alive"})
 
-    async def tokens(_request: Request) -> Response:
-        return JSONResponse({n: s.model_dump(mode="json") for n, s in held[0].token_status().items()})
+    async def tokens(request: Request) -> Response:
+        known = await held[0].token_status()
+        # A provider that nobody has set up is no outage.
+        down = [status for status in known.values() if not status.usable and status.status != "missing"]
+        strict = request.query_params.get("strict") in {"1", "true", "yes"}
+        code = 503 if strict and (down or not any(status.usable for status in known.values())) else 200
+        return JSONResponse({name: status.model_dump(mode="json") for name, status in known.items()}, code)
 
     async def metrics(request: Request) -> Response:
-        text, content_type = scrape(held[0].token_status(), request.headers.get("accept", ""))
+        text, content_type = scrape(await held[0].token_status(), request.headers.get("accept", ""))
         return Response(text, headers={"content-type": content_type})
 
     @contextlib.asynccontextmanager
@@ -145,7 +150,7 @@ def build_app(
             transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
         )
         app.router.routes[:] = [*plain, *inner.router.routes]
-        warming = asyncio.get_running_loop().create_task(hub.warm())
+        beside = [asyncio.get_running_loop().create_task(work) for work in (hub.warm(), hub.logins.watch())]
         try:
             async with inner.router.lifespan_context(inner):
                 yield
@@ -156,8 +161,9 @@ def build_app(
                 while hub.is_asked and time.monotonic() < getattr(app.state, "stop_by", stop_by):  # noqa: ASYNC110
                     await asyncio.sleep(DRAIN_POLL_S)
         finally:
-            warming.cancel()
-            await asyncio.gather(warming, return_exceptions=True)
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
             await hub.close()
 
     plain = [

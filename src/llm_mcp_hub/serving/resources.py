@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import mcp_types as types
@@ -21,6 +22,7 @@ from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler, Res
 from mcp.shared.exceptions import MCPError
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
+from llm_mcp_hub.credentials.status import TokenStatus
 from llm_mcp_hub.errors import HubError
 from llm_mcp_hub.hub import Hub
 from llm_mcp_hub.transcripts import markdown
@@ -71,7 +73,7 @@ def templates() -> list[types.ResourceTemplate]:
 async def read(hub: Hub, principal: str, uri: str) -> types.ReadResourceResult:
     """One resource. Raises MCPError: -32602 for one that is not there, -32603 when it cannot be read now."""
     if uri == TOKENS:
-        status = {name: known.model_dump(mode="json") for name, known in hub.token_status().items()}
+        status = {name: known.model_dump(mode="json") for name, known in (await hub.token_status()).items()}
         return _contents(uri, "application/json", json.dumps(status, indent=2))
     named = _CONVERSATION.fullmatch(uri)
     if named is None:
@@ -92,6 +94,14 @@ class Updates:
         self._bus = InMemorySubscriptionBus()
         self._streams = ListenHandler(self._bus, max_subscriptions=WATCHERS)
         self._connections: set[Connection] = set()
+        self._seen: Mapping[str, tuple[object, ...]] = {}
+
+    async def look(self, statuses: Mapping[str, TokenStatus]) -> None:
+        """Tell of it if these are not the statuses that were seen last. Each ask is new evidence, and no news."""
+        seen = {name: (s.status, s.usable, s.expires_at, s.days_remaining) for name, s in statuses.items()}
+        if seen != self._seen:  # so the first look tells too: somebody may have read what was before it
+            self._seen = seen
+            await self.changed()
 
     async def changed(self) -> None:
         """Tell everyone who watches that the status of the logins is another one. Never raises."""

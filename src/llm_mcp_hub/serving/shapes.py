@@ -13,6 +13,7 @@ from typing import Any
 import mcp_types as types
 
 from llm_mcp_hub.conversation import Answer, Billing, QuotaWindow, Usage
+from llm_mcp_hub.credentials.status import TokenStatus
 from llm_mcp_hub.errors import HubError
 from llm_mcp_hub.journal import Record
 
@@ -107,6 +108,14 @@ def failure(error: HubError, *, offset: int = 0) -> types.CallToolResult:
             meta[PAGE_META] = {"offset": offset, "next_offset": end, "characters": len(error.partial_text)}
         content.append(_text(page))
     return types.CallToolResult(content=content, is_error=True, _meta=meta)
+
+
+def how(status: TokenStatus) -> str:
+    """How a status is known, and since when."""
+    evidence = status.evidence
+    if evidence is None:
+        return "nothing found"
+    return f"{evidence.level.replace('_', '-')} by {evidence.source}, {evidence.observed_at}"
 
 
 def data(held: dict[str, Any], text: str) -> types.CallToolResult:

@@ -31,6 +31,8 @@ from llm_mcp_hub.serving.front import Front
 from llm_mcp_hub.serving.unreadable import answer_to_half_a_character
 
 CLOSE_S = 5.0
+WATCH_AFTER_S = 5.0
+"""Nothing may stand in the way of a client's first calls, and many a hub lives no longer."""
 
 
 def run(hub_maker: Callable[[], Hub], server_maker: Callable[[Hub], Server[Any]], front: Front) -> int:
@@ -51,6 +53,7 @@ async def _run(hub_maker: Callable[[], Hub], server_maker: Callable[[Hub], Serve
     loop = asyncio.get_running_loop()
     stopped, told = asyncio.Event(), asyncio.Event()
     serving = loop.create_task(_serve(server_maker(hub), stopped))
+    watching = loop.create_task(hub.logins.watch(first_after_s=WATCH_AFTER_S))
 
     def leave() -> None:
         loop.remove_reader(front.gone)
@@ -69,8 +72,10 @@ async def _run(hub_maker: Callable[[], Hub], server_maker: Callable[[Hub], Serve
             rest = [loop.create_task(hub.left_to_themselves()), loop.create_task(told.wait())]
             await asyncio.wait(rest, return_when=asyncio.FIRST_COMPLETED)
     finally:
+        watching.cancel()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_S):
+                await asyncio.gather(watching, return_exceptions=True)
                 await hub.close()
         hub.kill()
         with contextlib.suppress(OSError):  # a client that has died reads neither

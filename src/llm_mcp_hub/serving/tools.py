@@ -30,7 +30,7 @@ from llm_mcp_hub.serving.arguments import (
     status_arguments,
     validated,
 )
-from llm_mcp_hub.serving.shapes import cancellation, data, failure, listing, outcome, success, ticket
+from llm_mcp_hub.serving.shapes import cancellation, data, failure, how, listing, outcome, success, ticket
 
 PROGRESS_EVERY_S = 4.0
 """Promised are 5 s; a busy machine is late."""
@@ -61,9 +61,10 @@ def build_server(
         hub: what answers.
         version: the hub's own.
         wait_s: how long calls wait, whichever client makes them.
-        updates: who watches the logins; whoever hands it in calls its `changed`.
+        updates: who watches the logins, for whoever has to end it.
     """
     updates = updates or resources.Updates()
+    hub.logins.watchers.append(updates.look)
     tools = _tools(hub)
     asks = {f"ask_{traits.name}": traits for traits in hub.traits}
     of_status = status_arguments(tuple(traits.name for traits in hub.traits))
@@ -88,7 +89,7 @@ def build_server(
                 unwanted = validated(CancelArguments, given, None)
                 return cancellation(await hub.cancel(_principal(context), unwanted.ask_id))
             if params.name == "token_status":
-                return _token_status(hub, validated(of_status, given, None))
+                return await _token_status(hub, validated(of_status, given, None))
         except HubError as error:
             return failure(error)
         known = ", ".join(tool.name for tool in tools)
@@ -180,7 +181,7 @@ async def _ask(
     if not ended:
         running.handed_back = True
         return ticket(running.snapshot())
-    return success(running.outcome(), quota=hub.quota.get(traits.name, ()))
+    return success(running.outcome(), quota=hub.logins.quota(traits.name))
 
 
 def _diff(given: AskArguments) -> GitDiff | None:
@@ -200,15 +201,14 @@ async def _result(hub: Hub, context: Context, given: ResultArguments, wait_s: fl
     # A caller that leaves takes nothing with it: whoever comes back for an ask does not own its life.
     async with _progress(context, f"{given.ask_id} · {{}} · {{}} s", lambda: "waiting"):
         record = await hub.result(principal, given.ask_id, wait_s)
-    return outcome(record, offset=given.offset or 0, quota=hub.quota.get(record.provider, ()))
+    return outcome(record, offset=given.offset or 0, quota=hub.logins.quota(record.provider))
 
 
-def _token_status(hub: Hub, arguments: Strict) -> types.CallToolResult:
+async def _token_status(hub: Hub, arguments: Strict) -> types.CallToolResult:
     provider: str | None = getattr(arguments, "provider", None)
-    status = {name: known.model_dump(mode="json") for name, known in hub.token_status(provider).items()}
-    lines = [
-        f"{name}: {known['status']}. {known['message']} {known['action']}".strip() for name, known in status.items()
-    ]
+    known = await hub.token_status(provider, verify=bool(getattr(arguments, "verify", False)))
+    status = {name: one.model_dump(mode="json") for name, one in known.items()}
+    lines = [f"{name}: {one.status} ({how(one)}). {one.message} {one.action}".strip() for name, one in known.items()]
     return data(status, "\n".join(lines))
 
 
@@ -268,7 +268,8 @@ def _tools(hub: Hub) -> list[types.Tool]:
             name="token_status",
             title="Status of the logins",
             description="Tells whether the logins that the ask tools use are there and working, until when, and what "
-            "to do next. Costs nothing. Use it when an ask failed with an auth_* code, or before a long piece of work.",
+            "to do next, and how that is known. Costs nothing unless verify is set. Use it when an ask failed with an "
+            "auth_* code, or before a long piece of work.",
             input_schema=schema_of(status_arguments(tuple(traits.name for traits in hub.traits))),
             annotations=reads,
         ),

@@ -1,0 +1,75 @@
+"""All logins at once: their status for whoever asks, and for those who want to be told. Knows no provider, and no ask.
+
+What one login is, and what asks show of it, is `credentials/monitor.py`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+import structlog
+
+from llm_mcp_hub.conversation import QuotaWindow
+from llm_mcp_hub.credentials.monitor import Monitor
+from llm_mcp_hub.credentials.status import TokenStatus
+
+WATCH_S = 30.0
+"""How soon a login that was changed by hand, or another hub's evidence, is noticed where nobody asks."""
+Watcher = Callable[[Mapping[str, TokenStatus]], Awaitable[None]]
+log = structlog.stdlib.get_logger("llm_mcp_hub.logins")
+
+
+class Logins:
+    """The logins of a hub, by provider."""
+
+    def __init__(self, table: Mapping[str, Monitor], prove: Callable[[str], Awaitable[None]]) -> None:
+        """`prove` spends one tiny real ask on a provider, and raises nothing: what it shows is learned on the way."""
+        self._table = dict(table)
+        self._prove = prove
+        self._shown = asyncio.Event()
+        self.watchers: list[Watcher] = []
+        """Who is told the status of all logins when `watch` has looked at them."""
+
+    async def status(self, names: Sequence[str], *, verify: bool = False) -> dict[str, TokenStatus]:
+        """What all hubs know of these logins.
+
+        `verify` spends one tiny real ask for each, at most once a minute over all hubs on the store.
+        """
+        if verify:
+            await asyncio.gather(*(self._verify(name) for name in names))
+        found = await asyncio.gather(*(self._table[name].look() for name in names))
+        return dict(zip(names, found, strict=True))
+
+    def quota(self, name: str) -> tuple[QuotaWindow, ...]:
+        """What the last ask has shown of the subscription's windows."""
+        return self._table[name].quota()
+
+    def shown(self) -> None:
+        """An ask has shown something of a login: `watch` looks at once."""
+        self._shown.set()
+
+    async def watch(self, *, first_after_s: float = 0.0) -> None:
+        """Look at the logins again and again until cancelled, and at once when an ask has shown something of one.
+
+        An error of a watcher is logged, and ends nothing.
+        """
+        await asyncio.sleep(first_after_s)
+        while True:
+            self._shown.clear()
+            known = await self.status(list(self._table))
+            for watcher in self.watchers:
+                try:
+                    await watcher(known)
+                except Exception:
+                    log.exception("telling the status of the logins failed")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(WATCH_S):
+                    await self._shown.wait()
+
+    async def _verify(self, name: str) -> None:
+        login = self._table[name]
+        await login.look()
+        if login.mark() and await login.may_verify():  # else there is nothing to verify, or somebody just has
+            await self._prove(name)

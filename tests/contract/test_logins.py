@@ -1,0 +1,302 @@
+"""What hubs know of logins together, on each store: a SQLite file, and a real Redis server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Generator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from llm_mcp_hub.conversation import QuotaWindow
+from llm_mcp_hub.credentials.known import Held
+from llm_mcp_hub.credentials.ledger import REMEMBERED, VERIFY_S, Ledger
+from llm_mcp_hub.credentials.monitor import Monitor
+from llm_mcp_hub.credentials.status import Credential, TokenStatus
+from llm_mcp_hub.errors import AuthExpired, AuthRejected, HubError, Timeout, UpstreamError
+from llm_mcp_hub.store.base import LEDGER, SALT, Store, key
+from llm_mcp_hub.store.sqlite import SqliteStore
+from tests.contract.stores import LONG_S, RedisShelf, Shelf, SqliteShelf, opened
+from tests.upstreams.redis import RedisServer
+
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
+REFUSED = AuthRejected("The provider refuses it.", action="Make another.")
+DEAD = AuthExpired("It was revoked.", action="Make another.")
+AWAY = UpstreamError("It could not be reached.", action="Check the network.", shows="unreachable")
+SECRET = "made-up-secret-that-nobody-may-see"
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Generator[RedisServer]:
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+async def shelf(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Shelf]:
+    if request.param == "sqlite":
+        made: SqliteShelf | RedisShelf = SqliteShelf(tmp_path / "state")
+    else:
+        server: RedisServer = request.getfixturevalue("redis_server")
+        with server.client() as client:
+            client.flushall()
+        made = RedisShelf(server)
+    async with opened(made):
+        yield made
+
+
+class Clock:
+    """A hub's own clock."""
+
+    def __init__(self, now: datetime | None = None) -> None:
+        self.now = now or datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def go(self, **of_time: float) -> None:
+        self.now += timedelta(**of_time)
+
+
+class OneLogin:
+    """A reader that holds one login, or those of a test."""
+
+    newest_first = False
+
+    def __init__(self, *marks: str, account: str = "", lifetime: timedelta | None = None) -> None:
+        self.marks = list(marks or ("made-up",))
+        self.account = account
+        self.lifetime = lifetime
+        self.made: datetime | None = None
+
+    def held(self) -> list[Held]:
+        credential = Credential(kind="login", source="file")
+        return [
+            Held(
+                "The login",
+                credential,
+                "made up",
+                "Make one.",
+                secret=SECRET,
+                mark=mark,
+                account=self.account,
+                lifetime=self.lifetime,
+                issued=None if self.made is None else (self.made, timedelta(0)),
+                issued_by="ledger",
+            )
+            for mark in self.marks
+        ]
+
+
+def hub(store: Store, clock: Clock | None = None, reader: OneLogin | None = None, provider: str = "one") -> Monitor:
+    """What one hub knows of a login."""
+    return Monitor(reader or OneLogin(), Ledger(store, provider), alert=timedelta(days=3), clock=clock or Clock())
+
+
+def level(status: TokenStatus) -> str | None:
+    return status.evidence.level if status.evidence else None
+
+
+async def test_what_one_hub_learns_every_hub_knows(shelf: Shelf) -> None:
+    """An answer, a refusal, trouble, and what is used of the windows."""
+    clock = Clock()
+    one, other = hub(shelf.open(), clock), hub(shelf.open(), clock)
+    window = QuotaWindow(window="week", used_fraction=0.5, resets_at=None, observed_at="2026-11-23T12:00:00Z")
+    seen: list[str] = []
+
+    async def look() -> None:
+        clock.go(seconds=1)
+        seen.append((await other.look()).status)
+
+    await one.worked("made-up", [window])
+    await look()
+    await one.failed("made-up", AWAY)
+    await look()
+    await one.failed("made-up", REFUSED)
+    await look()
+    await one.failed("made-up", Timeout("Nothing to do with it.", action="Again."))
+    await look()
+    await one.worked("made-up")
+    await look()
+
+    assert seen == ["valid", "unknown", "rejected", "rejected", "valid"]
+    assert other.status().quota == (window,)
+
+
+async def test_a_new_login_begins_clean_and_an_old_one_is_remembered(shelf: Shelf) -> None:
+    """A refusal counts for the very login that was refused, also after a restart and a change back."""
+    clock, reader = Clock(), OneLogin()
+    one = hub(shelf.open(), clock, reader)
+    await one.look()
+    await one.failed("made-up", REFUSED)
+
+    reader.marks = ["another"]
+    clock.go(days=1)
+    another = (await one.look()).status
+    reader.marks = ["made-up"]
+
+    assert another == "valid"
+    assert (await hub(shelf.open(), clock, reader).look()).status == "rejected"
+
+
+async def test_a_dead_login_is_passed_over_by_every_hub(shelf: Shelf) -> None:
+    """DESIGN 3.5. The next one is used, and the first again when both are refused."""
+    reader = OneLogin("first", "second")
+    one, other = hub(shelf.open(), reader=reader), hub(shelf.open(), reader=reader)
+    used: list[str] = []
+    for refused in ("first", "second"):
+        await other.look()
+        used.append(other.secret().mark)
+        await one.failed(refused, REFUSED)
+    await other.look()
+
+    assert [*used, other.secret().mark] == ["first", "second", "first"]
+
+
+async def test_a_clock_that_was_set_back_cannot_bring_an_old_refusal_to_power(shelf: Shelf) -> None:
+    """A hub two days ahead saw it refused; then it was mended and answers: that came later, whatever clocks say."""
+    ahead, right = Clock(), Clock()
+    ahead.go(days=2)
+    await hub(shelf.open(), ahead).failed("made-up", REFUSED)
+    one = hub(shelf.open(), right)
+    assert (await one.look()).status == "rejected"
+
+    await one.worked("made-up")
+
+    assert (await hub(shelf.open(), right).look()).status == "valid"
+    assert (await hub(shelf.open(), ahead).look()).status == "valid"
+
+
+async def test_the_first_sight_counts_once(shelf: Shelf) -> None:
+    """Later hubs and later starts move no date."""
+    clock = Clock()
+    reader = OneLogin(lifetime=timedelta(days=365))
+    await hub(shelf.open(), clock, reader).look()
+    clock.go(days=100)
+
+    status = await hub(shelf.open(), clock, reader).look()
+
+    assert (status.expires_at, status.expires_source) == ("2027-11-23T12:00:00Z", "first_seen")
+    assert status.days_remaining is None
+
+
+async def test_the_day_that_a_login_was_made_is_known_to_all(shelf: Shelf) -> None:
+    """Also where the same token stands in a variable of another machine."""
+    clock = Clock()
+    here, there = OneLogin(lifetime=timedelta(days=365)), OneLogin(lifetime=timedelta(days=365))
+    here.made = clock.now - timedelta(days=364)
+    await hub(shelf.open(), clock, here).look()
+
+    status = await hub(shelf.open(), clock, there).look()
+
+    assert (status.status, status.days_remaining, status.expires_source) == ("warning", 1, "ledger")
+
+
+async def test_how_long_an_accounts_logins_lasted_is_counted_once_a_login(shelf: Shelf) -> None:
+    """Several hubs see the same end; asks go on failing. The next login of the account tells what to expect."""
+    clock, reader = Clock(), OneLogin("login-1", account="somebody")
+    hubs = [hub(shelf.open(), clock, reader) for _ in range(3)]
+    for one in hubs:
+        await one.look()
+    clock.go(days=7)
+    for _ in range(3):
+        for one in hubs:
+            await one.failed("login-1", DEAD)
+    ledger = Ledger(shelf.open(), "one")
+    lives = await ledger.lasted("somebody")
+    reader.marks = ["login-2"]
+
+    status = await hub(shelf.open(), clock, reader).look()
+
+    assert [(life.seconds, life.exact) for life in lives] == [(7 * 86_400.0, False)]
+    assert "lasted at least 7 days" in status.message
+    assert await ledger.lasted("somebody else") == await ledger.lasted("") == ()
+
+
+async def test_lives_that_are_remembered_are_bounded(shelf: Shelf) -> None:
+    """An account whose logins end every day must not fill a store."""
+    clock, reader = Clock(), OneLogin(account="somebody")
+    one = hub(shelf.open(), clock, reader)
+    for number in range(REMEMBERED + 5):
+        reader.marks = [f"login-{number}"]
+        await one.look()
+        clock.go(hours=1)
+        await one.failed(f"login-{number}", DEAD)
+
+    assert len(await Ledger(shelf.open(), "one").lasted("somebody")) == REMEMBERED
+
+
+async def test_one_hub_a_minute_may_verify(shelf: Shelf) -> None:
+    """Over all of them, for each provider."""
+    hubs = [hub(shelf.open()) for _ in range(5)]
+
+    first = await asyncio.gather(*(one.may_verify() for one in hubs))
+    other = await hub(shelf.open(), provider="two").may_verify()
+
+    assert sorted(first) == [False] * 4 + [True]
+    assert other
+    if isinstance(shelf, SqliteShelf):  # whose clock is ours to move
+        await shelf.wait(VERIFY_S + 1)
+        assert await hubs[0].may_verify()
+
+
+async def test_the_store_knows_no_login(shelf: Shelf) -> None:
+    """G7: keys hold salted fingerprints, values no secret; another store has another salt."""
+    store = shelf.open()
+    one = hub(store)
+    await one.look()
+    await one.worked("made-up")
+    (salt,) = await store.get(SALT)
+
+    assert salt is not None
+    assert len(salt) == 32
+    assert await store.get(key(LEDGER, provider="one", login="made-up", kind="success")) == [None]
+    if isinstance(shelf, SqliteShelf):
+        written = b"".join(path.read_bytes() for path in shelf.folder.rglob("*") if path.is_file())
+        assert SECRET.encode() not in written
+        assert b"ledger" in written
+        assert b":made-up:" not in written
+
+
+async def test_garbage_in_the_ledger_counts_as_nothing(shelf: Shelf) -> None:
+    """Others can write to a Redis."""
+    store = shelf.open()
+    one = hub(store)
+    await one.worked("made-up")
+    ledger = Ledger(store, "one")
+    fingerprinted = key(LEDGER, provider="one", login=await ledger._fingerprint("made-up"), kind="success")  # pyright: ignore[reportPrivateUsage]
+    await store.put(fingerprinted, b'{"at": "yesterday"}', ttl_s=LONG_S)
+
+    assert level(await hub(store).look()) == "well_formed"
+
+
+async def test_without_a_store_a_hub_knows_what_it_has_seen_itself(tmp_path: Path) -> None:
+    """And writes it down when the store is there."""
+    blocked = tmp_path / "state"
+    blocked.write_text("a file where the folder should be")
+    clock = Clock()
+    one = hub(SqliteStore(blocked), clock)
+    await one.worked("made-up")
+    alone = await one.look()
+    await one.failed("made-up", REFUSED)
+    refused = await one.look()
+    verified = [await one.may_verify() for _ in range(2)]
+    blocked.unlink()
+
+    clock.go(seconds=1)
+    await one.look()
+
+    store = SqliteStore(blocked)
+    assert (level(alone), refused.status, verified) == ("proven", "rejected", [True, False])
+    assert (await hub(store, clock).look()).status == "rejected"
+    await store.close()
+
+
+@pytest.mark.parametrize("error", [REFUSED, DEAD, AWAY], ids=lambda error: error.code)
+async def test_what_failed_without_a_login_says_nothing_of_one(shelf: Shelf, error: HubError) -> None:
+    """An ask that found no login has no mark."""
+    one = hub(shelf.open())
+    await one.failed("", error)
+
+    assert (await one.look()).status == "valid"
