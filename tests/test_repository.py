@@ -101,6 +101,8 @@ ONE_PLACE = {
     "dotenv": r"settings\.py",
     "platformdirs": r"settings\.py",
     "uvicorn": r"serving/\w+\.py",
+    "httpx2": r"credentials/webhook\.py",
+    "prometheus_client": r"observe/metrics\.py",
     "redis": r"store/redis\.py",
     "sqlite3": r"store/sqlite\.py",
 }

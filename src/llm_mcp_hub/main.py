@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from mcp.server.lowlevel import Server
     from starlette.applications import Starlette
 
+    from llm_mcp_hub.serving.resources import Updates
     from llm_mcp_hub.store.base import Store
 
 VERSION = version("llm-mcp-hub")
@@ -152,16 +153,18 @@ def editors_roots() -> tuple[Path, ...]:
     return default_roots(surroundings(), Path.cwd(), Path.home())
 
 
-def build_server(hub: Hub, settings: Settings) -> Server[Any]:
-    """The MCP server of a hub."""
+def build_server(hub: Hub, settings: Settings, updates: Updates | None = None) -> Server[Any]:
+    """The MCP server of a hub. `updates`: who watches its logins."""
     from llm_mcp_hub.serving.tools import build_server as build
 
-    return build(hub, VERSION, wait_s=settings.hub_wait_s)
+    return build(hub, VERSION, wait_s=settings.hub_wait_s, updates=updates)
 
 
 def build_app(settings: Settings) -> Starlette:
     """The ASGI app. Raises Misconfigured for an address that others could reach, and for what stops a hub."""
+    from llm_mcp_hub.observe.metrics import Metrics
     from llm_mcp_hub.serving.http import build_app as build
+    from llm_mcp_hub.serving.resources import Updates
 
     if not settings.loopback_only:
         raise Misconfigured(
@@ -171,9 +174,12 @@ def build_app(settings: Settings) -> Starlette:
         )
     first = build_hub(settings)  # what is wrong is told now, in one sentence: in a lifespan it would be a traceback
     first.kill()
+    updates = Updates()
     return build(
         lambda: build_hub(settings, dead=first.dead),
-        lambda hub: build_server(hub, settings),
+        lambda hub: build_server(hub, settings, updates),
+        scrape=Metrics().scrape,
+        updates=updates,
         drain_s=settings.hub_drain_s,
     )
 

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
-from tests.harness import DEADLINE_S, HttpHub, World, http_hub, run_command
-from tests.protocol.conftest import CANARY, Shared
+from tests.harness import DEADLINE_S, TOKEN, HttpHub, World, http_hub, run_command
+from tests.protocol.conftest import CANARY, MADE_UP, Shared
 
 MCP = {"Accept": "application/json, text/event-stream", "Content-Type": "application/json"}
 GREETING = {
@@ -21,7 +22,14 @@ GREETING = {
     "method": "initialize",
     "params": {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "raw", "version": "0"}},
 }
-ROUTES = [("POST", "/mcp"), ("GET", "/mcp"), ("GET", "/health/live"), ("GET", "/health/tokens"), ("GET", "/nowhere")]
+ROUTES = [
+    ("POST", "/mcp"),
+    ("GET", "/mcp"),
+    ("GET", "/health/live"),
+    ("GET", "/health/tokens"),
+    ("GET", "/metrics"),
+    ("GET", "/nowhere"),
+]
 
 
 def ask(
@@ -62,6 +70,18 @@ def test_the_health_of_the_logins_is_served(shared: Shared) -> None:
     assert {name: known["status"] for name, known in json.loads(body).items()} == {"claude": "valid", "gemini": "valid"}
 
 
+def test_prometheus_can_read_the_logins(shared: Shared) -> None:
+    """The text is what its own parser takes, and holds no credential."""
+    status, body = ask(shared.url, "GET", "/metrics", {"Accept": "text/plain"})
+
+    assert status == 200
+    families = {family.name: family.samples for family in text_string_to_metric_families(body.decode())}
+    ones = {(s.labels["provider"], s.labels["status"]) for s in families["llm_hub_credential_status"] if s.value}
+    assert ones == {("claude", "valid"), ("gemini", "valid")}
+    assert {sample.value for sample in families["llm_hub_credential_usable"]} == {1.0}
+    assert not any(secret.encode() in body for secret in (TOKEN, *MADE_UP))
+
+
 @pytest.mark.parametrize(
     ("method", "path", "expected"),
     [
@@ -69,6 +89,7 @@ def test_the_health_of_the_logins_is_served(shared: Shared) -> None:
         ("GET", "/nowhere", 404),
         ("POST", "/health/live", 405),
         ("DELETE", "/health/tokens", 405),
+        ("POST", "/metrics", 405),
         ("PUT", "/mcp", 405),
     ],
 )

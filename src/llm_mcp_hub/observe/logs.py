@@ -104,7 +104,7 @@ def configure(level: str, form: str | None) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level)
     # The libraries' own chatter is only wanted when looking for a fault; at DEBUG they may quote messages.
-    for noisy in ("mcp", "asyncio", "httpx", "httpx2", "sse_starlette", "uvicorn.access"):
+    for noisy in ("mcp", "asyncio", "httpx", "httpx2", "httpcore2", "sse_starlette", "uvicorn.access"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     # It calls an error what is either meant (the hub has ended the child) or told as a coded error.
     logging.getLogger("claude_agent_sdk").setLevel(logging.CRITICAL)

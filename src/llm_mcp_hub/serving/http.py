@@ -12,7 +12,7 @@ import contextlib
 import signal
 import socket
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from types import FrameType
 from typing import Any
 
@@ -26,14 +26,18 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from llm_mcp_hub.credentials.status import TokenStatus
 from llm_mcp_hub.errors import Misconfigured
 from llm_mcp_hub.hub import Hub
+from llm_mcp_hub.serving.resources import Updates
 from llm_mcp_hub.serving.unreadable import answer_to_half_a_character
 
 BODY_BYTES = 16 << 20
 """A prompt of 1,000,000 characters takes up to 12 MB as escaped JSON."""
 MAX_SESSIONS = 500
 DRAIN_POLL_S = 0.1
+Scrape = Callable[[Mapping[str, TokenStatus], str], tuple[bytes, str]]
+"""What Prometheus reads, of these logins and in a format of this `Accept` header: the text and its content type."""
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
 
 
@@ -102,13 +106,20 @@ def _name(host: str) -> str:
 
 
 def build_app(
-    hub_maker: Callable[[], Hub], server_maker: Callable[[Hub], Server[Any]], *, drain_s: float = 0.0
+    hub_maker: Callable[[], Hub],
+    server_maker: Callable[[Hub], Server[Any]],
+    *,
+    scrape: Scrape,
+    updates: Updates,
+    drain_s: float = 0.0,
 ) -> Starlette:
     """The ASGI app. The hub is made and closed with the app's lifespan.
 
     Args:
         hub_maker: makes the hub, called on the running loop.
         server_maker: makes the MCP server of that hub.
+        scrape: makes the text of `/metrics`.
+        updates: who watches the logins through the server of `server_maker`.
         drain_s: how long asks that were handed back as tickets may go on when the app is to end.
     """
     held: list[Hub] = []
@@ -123,6 +134,10 @@ def build_app(
         strict = request.query_params.get("strict") in {"1", "true", "yes"}
         code = 503 if strict and (down or not any(status.usable for status in known.values())) else 200
         return JSONResponse({name: status.model_dump(mode="json") for name, status in known.items()}, code)
+
+    async def metrics(request: Request) -> Response:
+        text, content_type = scrape(await held[0].token_status(), request.headers.get("accept", ""))
+        return Response(text, headers={"content-type": content_type})
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
@@ -154,10 +169,13 @@ def build_app(
     plain = [
         Route("/health/live", live, methods=["GET"]),
         Route("/health/tokens", tokens, methods=["GET"]),
+        Route("/metrics", metrics, methods=["GET"]),
     ]
-    return Starlette(
+    app = Starlette(
         routes=list(plain), middleware=[Middleware(LocalOnly), Middleware(WholeCharacters)], lifespan=lifespan
     )
+    app.state.end_streams = updates.close
+    return app
 
 
 class _Server(uvicorn.Server):
@@ -174,6 +192,7 @@ class _Server(uvicorn.Server):
             self._app.state.stop_by = 0.0
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._app.state.end_streams()
         self._app.state.stop_by = 0.0 if self.force_exit else time.monotonic() + self._drain_s
         await super().shutdown(sockets)
         if self.force_exit:

@@ -52,8 +52,19 @@ INSTRUCTIONS = (
 Context = ServerRequestContext[Any, Any]
 
 
-def build_server(hub: Hub, version: str, *, wait_s: float | None = None) -> Server[Any]:
-    """The MCP server of a hub, for any transport. `wait_s`: how long calls wait, whichever client makes them."""
+def build_server(
+    hub: Hub, version: str, *, wait_s: float | None = None, updates: resources.Updates | None = None
+) -> Server[Any]:
+    """The MCP server of a hub, for any transport.
+
+    Args:
+        hub: what answers.
+        version: the hub's own.
+        wait_s: how long calls wait, whichever client makes them.
+        updates: who watches the logins, for whoever has to end it.
+    """
+    updates = updates or resources.Updates()
+    hub.logins.watchers.append(updates.look)
     tools = _tools(hub)
     asks = {f"ask_{traits.name}": traits for traits in hub.traits}
     of_status = status_arguments(tuple(traits.name for traits in hub.traits))
@@ -103,7 +114,7 @@ def build_server(hub: Hub, version: str, *, wait_s: float | None = None) -> Serv
     async def read_resource(context: Context, params: types.ReadResourceRequestParams) -> types.ReadResourceResult:
         return await resources.read(hub, _principal(context), params.uri)
 
-    return Server(
+    server: Server[Any] = Server(
         "llm-mcp-hub",
         version=version,
         title="LLM hub: Claude and Gemini by subscription",
@@ -115,7 +126,12 @@ def build_server(hub: Hub, version: str, *, wait_s: float | None = None) -> Serv
         on_list_resources=list_resources,
         on_list_resource_templates=list_templates,
         on_read_resource=read_resource,
+        on_subscribe_resource=updates.subscribe,
+        on_unsubscribe_resource=updates.unsubscribe,
+        on_subscriptions_listen=updates.listen,
     )
+    resources.advertise(server)
+    return server
 
 
 def _principal(_context: Context) -> str:
