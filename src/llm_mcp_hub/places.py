@@ -1,7 +1,8 @@
 """How many asks of one provider run at once over all hubs of the store, and whose turn is next. Knows no provider.
 
-The limit is a lease that all hubs share. The queue is this hub's own: it is bounded, and fair between principals. Each
-one's first waiting ask comes before anybody's second, and what somebody has running counts as having had a turn.
+The limit is a lease that all hubs share. The queue is this hub's own: it is bounded, and fair between principals. Who
+has the fewest running is served first, of those who has waited longest for a turn: by the age of their asks alone, one
+who came early with many would be served until they are through.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ class Places:
         self._queue_limit = queue_limit
         self._queue: list[Seat] = []
         self._running: Counter[str] = Counter()
+        self._turns: dict[str, int] = {}
+        """When each principal was served last, counted in turns."""
         self._count = 0
         self._serving: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
@@ -92,11 +95,11 @@ class Places:
     def _order(self) -> list[Seat]:
         """Who is served in which order."""
         before = Counter(self._running)
-        ranked: list[tuple[int, int, Seat]] = []
+        ranked: list[tuple[int, int, int, Seat]] = []
         for seat in self._queue:
-            ranked.append((before[seat.principal], seat.number, seat))
+            ranked.append((before[seat.principal], self._turns.get(seat.principal, 0), seat.number, seat))
             before[seat.principal] += 1
-        return [seat for _rank, _number, seat in sorted(ranked, key=lambda found: found[:2])]
+        return [found[-1] for found in sorted(ranked, key=lambda found: found[:-1])]
 
     def _wake(self) -> None:
         self._changed.set()
@@ -123,6 +126,7 @@ class Places:
             elif seat in self._queue:
                 self._queue.remove(seat)
                 self._running[seat.principal] += 1
+                self._turns[seat.principal] = max(self._turns.values(), default=0) + 1
                 seat.granted.set_result(shared)
             elif shared:  # it left while the store was asked
                 with contextlib.suppress(StoreUnavailable):

@@ -301,6 +301,35 @@ async def test_the_queue_is_served_in_order() -> None:
     assert [watch.position for watch in watches] == [0, 0, 0, 0]
 
 
+@pytest.mark.parametrize("places", [1, 4, 16])
+async def test_the_queue_is_fair_between_principals(places: int) -> None:
+    """200 asks at once, most of one who came first: the others take turns with him, and do not wait for his crowd."""
+    hold = [asyncio.Event() for _ in range(200)]
+    one = ScriptedProvider("one", *([held, done()] for held in hold))
+    hub = make_hub(one, places=places, queue=200)
+    whose = ["anna"] * 120 + ["bob", "carl", "dora", "emil"] * 20
+    asks = [hub.new_ask("one", "hi", principal=f"client:{name}") for name in whose]
+    running = [asyncio.ensure_future(hub.ask(ask)) for ask in asks]
+    most = 0
+    for number, held in enumerate(hold):
+        await within(one.until_asked(min(200, number + places)))
+        most = max(most, len(one.open))
+        held.set()
+    await within(asyncio.gather(*running))
+
+    assert most == places
+    assert sorted(one.asked) == sorted(ask.ask_id for ask in asks)
+    names = dict(zip((ask.ask_id for ask in asks), whose, strict=True))
+    for name in ("bob", "carl", "dora", "emil"):
+        turns = [turn for turn, ask_id in enumerate(one.asked) if names[ask_id] == name]
+        # A round is a turn of each of the five; before the first, one had all places.
+        late = [turn - (places + 5 * nth + 4) for nth, turn in enumerate(turns)]
+        assert max(late) <= 0, (name, late)
+    for name in set(whose):  # and nobody is overtaken by himself
+        asked = [ask_id for ask_id in one.asked if names[ask_id] == name]
+        assert asked == [ask.ask_id for ask in asks if names[ask.ask_id] == name]
+
+
 async def test_a_full_queue_is_busy_and_nothing_is_started() -> None:
     """Better a coded error now than an ask that can only run out of time."""
     hold = asyncio.Event()
