@@ -262,16 +262,36 @@ def test_a_model_that_the_account_is_not_offered_is_refused_with_the_known_list(
 # Over every way -----------------------------------------------------------------------------------------------------
 
 
-def test_the_same_failures_read_the_same_over_every_way(line: Line, warm: World) -> None:
-    """Transport and protocol era change nothing of code, next step, hint and partial text."""
-    warm.claude.default = claude.Error.overloaded()
-    warm.gemini.script(google.Error.quota_exhausted(), google.NoFinish("So far"))
+def test_every_failure_of_gemini_reads_the_same_over_every_way(line: Line, warm: World) -> None:
+    """Transport and protocol era change nothing of code, next step, hint and partial text. All rows are asked at once,
+    but for used-up quotas: those are remembered, and told to whoever asks after them."""
+    limits = [row for row, (_, told) in GEMINI.items() if told.code == "quota_exhausted"]
+    others = [row for row in GEMINI if row not in limits]
 
-    check(line.call("ask_claude", {"prompt": PROMPT}), CLAUDE["529"][1], "claude")
-    check(line.call("ask_gemini", {"prompt": PROMPT}), GEMINI["429 for hours"][1], "gemini")
-    warm.forget_limits()
-    broken_off = Told("upstream_error", "broke off", "again", True, None, "So far")
-    check(line.call("ask_gemini", {"prompt": PROMPT}), broken_off, "gemini")
+    def scripted_by_prompt(received: Received) -> google.Reply:
+        [reply] = [GEMINI[row][0] for row in GEMINI if google.prompt_texts(received)[-1] == f"{row}: {PROMPT}"]
+        return reply(received) if callable(reply) else reply
+
+    warm.gemini.default = scripted_by_prompt
+    failed: dict[str, CallToolResult] = {}
+    for row in limits:
+        failed[row] = line.call("ask_gemini", {"prompt": f"{row}: {PROMPT}"})
+        warm.forget_limits()
+    begun = {row: line.begin("ask_gemini", {"prompt": f"{row}: {PROMPT}"}) for row in others}
+    failed |= {row: waiting.result(DEADLINE_S) for row, waiting in begun.items()}
+
+    for row, result in failed.items():
+        check(result, GEMINI[row][1], "gemini")
+
+
+def test_failures_of_claude_read_the_same_over_every_way(line: Line, warm: World) -> None:
+    """Those that its CLI does not try again by itself, which takes it long; the tests above have them all."""
+    rows = ("401", "403 revoked", "403 organisation", "404 model", "400 too long", "400 other", "413", "refusal")
+    warm.claude.default = _scripted_by_prompt
+    begun = {row: line.begin("ask_claude", {"prompt": f"{row}: {PROMPT}"}) for row in rows}
+
+    for row, waiting in begun.items():
+        check(waiting.result(DEADLINE_S), CLAUDE[row][1], "claude")
 
 
 # The hub's own deadlines and places ---------------------------------------------------------------------------------
