@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 WORKERS ?= 3
-DRILLS := tests/guarantees/test_g5_leftovers.py tests/guarantees/test_g4_nothing_lost.py
+DRILLS := tests/guarantees/test_g5_leftovers.py tests/guarantees/test_g4_nothing_lost.py tests/guarantees/test_g4_store_away.py
 BIN := .venv/bin
 export PYRIGHT_PYTHON_CACHE_DIR := $(CURDIR)/.tools/pyright
 export PYTHONPYCACHEPREFIX :=
