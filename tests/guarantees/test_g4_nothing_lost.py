@@ -358,6 +358,42 @@ def test_an_answer_outlives_its_client_and_every_hub(world: World, tmp_path: Pat
         print(f"\nG4  a front with tickets, {kind}: gone {took * 1000:.0f} ms after its client")
 
 
+LONG_S = 60.0 if ROUNDS >= 20 else 6.0
+"""How long an answer takes for which nobody waits: a minute is what most clients give up after."""
+
+
+@pytest.mark.parametrize("kind", STORES)
+def test_an_answer_of_a_minute_is_there_for_a_client_that_waited_three_seconds(
+    world: World, tmp_path: Path, kind: StoreKind
+) -> None:
+    """It comes piece by piece while its client is gone: found without an id by a second hub, then after a restart."""
+    voices = Voices(world)
+    pieces = [f"piece {number} of 60, " for number in range(60)]
+    with stored(world, kind, tmp_path):
+        with Hub(world, "stdio", "legacy") as hub:
+            itself = hub.itself
+            questions = [voices.tells(provider, pieces, pause_s=LONG_S / len(pieces)) for provider in PROVIDERS]
+            calls = [hub.ask(question.provider, prompt=question.prompt, wait_s=3) for question in questions]
+            tickets = [answer_of(call.result()) for call in calls]
+            assert [told["status"] for told in tickets] == ["working"] * 2
+            hub.close_stdin()
+            hub.process.wait(DEADLINE_S)
+        with Hub(world, "http", "auto") as second:
+            ids = [id_of(second, question) for question in questions]
+            assert ids == [told["ask_id"] for told in tickets]
+            waiting = [second.call("ask_result", {"ask_id": ask_id, "wait_s": 3600}) for ask_id in ids]
+            answers = [answer_of(call.outcome.result(LONG_S + DEADLINE_S)) for call in waiting]
+            assert [answer["text"] for answer in answers] == ["".join(pieces)] * 2
+        gone([itself])
+        world.wait_until_no_child()
+        with Hub(world, "stdio", "auto") as third:
+            found = [third.call("ask_result", {"ask_id": id_of(third, question)}).result() for question in questions]
+            assert [answer_of(result) for result in found] == answers
+        assert [len(question.requests) for question in questions] == [1, 1]
+        took = " and ".join(f"{answer['duration_ms'] / 1000:.0f} s" for answer in answers)
+        print(f"\nG4  wait_s 3, then gone, {kind}: answers of {took} fetched whole, without an id and after a restart")
+
+
 @pytest.mark.parametrize("kind", STORES)
 @pytest.mark.parametrize("era", ["auto", "legacy"])
 def test_a_ticket_over_http_needs_no_connection(world: World, tmp_path: Path, kind: StoreKind, era: Era) -> None:
@@ -596,6 +632,45 @@ def test_three_hubs_are_one_to_whoever_asks(world: World) -> None:
             assert error["code"] == "internal"
             assert FIRST.startswith(error["partial_text"] or "")
         assert voices.most_open["gemini"] == 2
+        wait_until_nothing_is_left(world, hubs=2)
+    world.wait_until_no_child()
+
+
+@pytest.mark.parametrize("victim", [0, 1, 2], ids=["first", "second", "third"])
+def test_any_of_three_hubs_may_be_killed(world: World, victim: int) -> None:
+    """Each answers one ask and has another one waiting: what the dead one had ends with it, and nothing else does."""
+    voices = Voices(world)
+    world.changes |= {"HUB_GEMINI_CONCURRENCY": "3", "LOG_LEVEL": "DEBUG"}
+    with contextlib.ExitStack() as stack:
+        hubs = [stack.enter_context(Hub(world, "stdio", era)) for era in ("auto", "legacy", "auto")]
+        held = {hub: voices.holds("gemini") for hub in hubs}
+        ids = {hub: ticket(hub, question) for hub, question in held.items()}
+        for hub, question in held.items():
+            voices.under_way(question)
+            hub.log.wait_for("first text")
+        waiting = {hub: voices.tells("gemini", [FIRST, REST], 0.05) for hub in hubs}
+        calls = {hub: hub.ask("gemini", prompt=question.prompt) for hub, question in waiting.items()}
+        for hub in hubs:
+            hub.log.wait_for("ask taken", more_than=1)
+        assert not any(question.requests for question in waiting.values()), "all three places are taken"
+
+        dead = hubs.pop(victim)
+        dead.itself.kill()
+        for hub in hubs:
+            assert answer_of(calls[hub].result())["text"] == WHOLE
+            assert held[hub].request.ended == "open"
+        one, other = hubs
+        for ask_id in (ids[dead], id_of(one, waiting[dead])):
+            error = error_of(other.call("ask_result", {"ask_id": ask_id, "wait_s": DEADLINE_S}).result())
+            assert (error["code"], error["retryable"]) == ("internal", True)
+            assert FIRST.startswith(error["partial_text"] or "")
+        assert waiting[dead].requests == []
+        told = one.call("ask_cancel", {"ask_id": ids[other]}).result().structured_content
+        assert told == {"ask_id": ids[other], "status": "cancelled"}
+        held[one].go_on.set()
+        assert answer_of(other.call("ask_result", {"ask_id": ids[one]}).result())["text"] == WHOLE
+        assert [len(question.requests) for question in (*held.values(), *(waiting[hub] for hub in hubs))] == [1] * 5
+        assert voices.most_open["gemini"] == 3
         wait_until_nothing_is_left(world, hubs=2)
     world.wait_until_no_child()
 
