@@ -162,7 +162,7 @@ def claude_failures(tmp_path_factory: pytest.TempPathFactory) -> Generator[dict[
     """All rows asked for at once: most of them wait, for the CLI asks again a little later."""
     with make_world(tmp_path_factory.mktemp("failures")) as world, open_line(world, "stdio", "auto") as line:
         world.claude.default = _scripted_by_prompt
-        yield {row: line.begin("ask_claude", {"prompt": f"{row}: {PROMPT}"}) for row in CLAUDE}
+        yield {row: line.begin("ask_claude", {"prompt": f"{row}: {PROMPT}", "wait_s": 600}) for row in CLAUDE}
         assert world.surprises == []
         assert CANARY not in line.log
         assert TOKEN not in line.log
@@ -288,7 +288,7 @@ def test_failures_of_claude_read_the_same_over_every_way(line: Line, warm: World
     """Those that its CLI does not try again by itself, which takes it long; the tests above have them all."""
     rows = ("401", "403 revoked", "403 organisation", "404 model", "400 too long", "400 other", "413", "refusal")
     warm.claude.default = _scripted_by_prompt
-    begun = {row: line.begin("ask_claude", {"prompt": f"{row}: {PROMPT}"}) for row in rows}
+    begun = {row: line.begin("ask_claude", {"prompt": f"{row}: {PROMPT}", "wait_s": 600}) for row in rows}
 
     for row, waiting in begun.items():
         check(waiting.result(DEADLINE_S), CLAUDE[row][1], "claude")

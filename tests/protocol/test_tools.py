@@ -322,4 +322,4 @@ def test_the_status_command_prints_a_line_and_a_next_step_for_each_login(world: 
     assert f"next: Run `{NEW}`." in lines[3]
     assert re.match(r"none +gemini +missing +-", lines[4])
     assert "There is no Google login" in lines[5]
-    assert "next: Run `llm-mcp-hub login gemini`." in lines[6]
+    assert "next: Run `llm-mcp-hub login gemini`." in lines[-1]
