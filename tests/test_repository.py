@@ -141,8 +141,8 @@ def test_the_environment_is_read_in_one_place() -> None:
 
 @pytest.mark.parametrize(("module", "users"), [("settings", {"cli.py", "main.py"}), ("observe", {"cli.py", "main.py"})])
 def test_settings_and_logs_are_handed_in_from_the_root(module: str, users: set[str]) -> None:
-    """A room that read a setting by itself could not be tested, or used, with another one."""
-    assert importers(f"llm_mcp_hub.{module}") == users
+    """A room that read a setting by itself could not be tested, or used, with another one. Commands stand above."""
+    assert {user for user in importers(f"llm_mcp_hub.{module}") if not user.startswith("commands/")} == users
 
 
 @pytest.mark.parametrize(("one", "other"), [("claude", "gemini"), ("gemini", "claude")])

@@ -23,6 +23,7 @@ from llm_mcp_hub.asking import Asking, Deadlines, Entry, stopped, told
 from llm_mcp_hub.checks import check_size, checked
 from llm_mcp_hub.conversation import Answer, Ask
 from llm_mcp_hub.cooldown import CoolDowns
+from llm_mcp_hub.credentials.alerts import Alerts
 from llm_mcp_hub.credentials.status import TokenStatus
 from llm_mcp_hub.errors import Busy, HubError, NotFound, StoreUnavailable
 from llm_mcp_hub.journal import Journal, Record, opened
@@ -59,6 +60,7 @@ class Hub:
         retention_s: float = 7 * 86_400.0,
         instance: str = "hub",
         dead: Callable[[], Iterable[str]] = tuple,
+        alerts: Alerts | None = None,
         release: Callable[[], None] = lambda: None,
     ) -> None:
         """
@@ -71,6 +73,7 @@ class Hub:
             retention_s: seconds that ended asks and conversations are kept.
             instance: this hub's name among those on the store.
             dead: names of hubs that are known to have died; it is asked often, and names each once.
+            alerts: tells of logins that need a person, as long as somebody watches them.
             release: called last, when no child is left.
         """
         self._table = dict(table)
@@ -89,7 +92,7 @@ class Hub:
             name: Places(store, provider=name, instance=instance, limit=entry.concurrency, queue_limit=queue_limit)
             for name, entry in table.items()
         }
-        self.logins = Logins({name: entry.login for name, entry in table.items()}, self._prove)
+        self.logins = Logins({name: entry.login for name, entry in table.items()}, self._prove, alerts)
         self._asking = Asking(
             self._places,
             self._floor,
@@ -266,7 +269,6 @@ class Hub:
 
     async def _prove(self, provider: str) -> None:
         """Spend one tiny ask; what it shows of the login is learned on the way, and nothing is left of it."""
-        running: Running | None = None
         with contextlib.suppress(HubError):
             running = await self.begin(self.new_ask(provider, PROVING, principal=ITSELF, timeout_s=PROVE_S))
             try:
@@ -274,10 +276,8 @@ class Hub:
             except asyncio.CancelledError:
                 await self.stop(running)
                 raise
-        if running is not None:
-            with contextlib.suppress(StoreUnavailable, NotFound):
-                await self._journal.delete(ITSELF, running.ask.ask_id)
-                await self.transcripts.delete(ITSELF, running.ask.conversation_id)
+            await self._journal.delete(ITSELF, running.ask.ask_id)
+            await self.transcripts.delete(ITSELF, running.ask.conversation_id)
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
@@ -323,6 +323,7 @@ class Hub:
                 await asyncio.gather(*(running.ended(None) for running in self._floor.all()))
                 await self._floor.close()
                 await asyncio.gather(*(entry.provider.close() for entry in self._table.values()))
+                await self.logins.close()
                 await self._store.close()
             finally:
                 self.kill()
@@ -332,8 +333,6 @@ class Hub:
         for entry in self._table.values():
             entry.provider.kill()
         self._release()
-
-    # -- one ask -------------------------------------------------------------------------------------------------------
 
     async def _accept(self, ask: Ask, seen: Watch, began: float) -> Running:
         entry = self._entry(ask.provider)

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import structlog
 
 from llm_mcp_hub.conversation import QuotaWindow
+from llm_mcp_hub.credentials.alerts import Alerts
 from llm_mcp_hub.credentials.monitor import Monitor
 from llm_mcp_hub.credentials.status import TokenStatus
 
@@ -24,12 +25,20 @@ log = structlog.stdlib.get_logger("llm_mcp_hub.logins")
 class Logins:
     """The logins of a hub, by provider."""
 
-    def __init__(self, table: Mapping[str, Monitor], prove: Callable[[str], Awaitable[None]]) -> None:
-        """`prove` spends one tiny real ask on a provider, and raises nothing: what it shows is learned on the way."""
+    def __init__(
+        self, table: Mapping[str, Monitor], prove: Callable[[str], Awaitable[None]], alerts: Alerts | None = None
+    ) -> None:
+        """
+        Args:
+            table: what watches over each login.
+            prove: spends one tiny real ask on a provider, and raises nothing: what it shows is learned on the way.
+            alerts: tells of logins that need a person, as long as somebody watches.
+        """
         self._table = dict(table)
         self._prove = prove
         self._shown = asyncio.Event()
-        self.watchers: list[Watcher] = []
+        self._alerts = alerts
+        self.watchers: list[Watcher] = [] if alerts is None else [alerts.look]
         """Who is told the status of all logins when `watch` has looked at them."""
 
     async def status(self, names: Sequence[str], *, verify: bool = False) -> dict[str, TokenStatus]:
@@ -67,6 +76,11 @@ class Logins:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(WATCH_S):
                     await self._shown.wait()
+
+    async def close(self) -> None:
+        """Let what is on its way to somebody arrive, within a bound."""
+        if self._alerts is not None:
+            await self._alerts.close()
 
     async def _verify(self, name: str) -> None:
         login = self._table[name]

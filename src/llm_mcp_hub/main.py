@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from llm_mcp_hub import settings as settings_module
 from llm_mcp_hub.children.environment import surroundings
 from llm_mcp_hub.children.supervision import RunFolder
+from llm_mcp_hub.credentials.alerts import Alerts, Sink
 from llm_mcp_hub.credentials.claude import ClaudeCredentials
 from llm_mcp_hub.credentials.gemini import GeminiCredentials
 from llm_mcp_hub.credentials.known import Held
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from llm_mcp_hub.store.base import Store
 
 VERSION = version("llm-mcp-hub")
+WEBHOOK_CLOSE_S = 3.0
+"""Less than what a stdio hub has for its whole end."""
 
 
 def build_hub(settings: Settings, *, roots: Sequence[Path] = (), dead: Sequence[str] = ()) -> Hub:
@@ -126,6 +129,7 @@ def build_hub(settings: Settings, *, roots: Sequence[Path] = (), dead: Sequence[
         retention_s=settings.hub_retention_days * 86_400,
         instance=run.name,
         dead=run.dead,
+        alerts=Alerts(store, _sinks(settings)),
         release=run.close,
     )
 
@@ -135,6 +139,17 @@ def _hidden(held: Held) -> Held:
     for secret in held.secrets():
         logs.hide(secret)
     return held
+
+
+def _sinks(settings: Settings) -> list[Sink]:
+    """Where alerts go beside the log."""
+    if settings.hub_alert_webhook_url is None:
+        return []
+    from llm_mcp_hub.credentials.webhook import Webhook
+
+    secret = settings.hub_alert_webhook_secret
+    url = settings.hub_alert_webhook_url.get_secret_value()
+    return [Webhook(url, None if secret is None else secret.get_secret_value(), close_s=WEBHOOK_CLOSE_S)]
 
 
 def _store(settings: Settings) -> Store:

@@ -17,9 +17,8 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 import structlog
-from pydantic import ValidationError
 
-from llm_mcp_hub.conversation import Noun, whole
+from llm_mcp_hub.conversation import Noun, read, whole
 from llm_mcp_hub.credentials.status import State, TokenStatus, utc
 from llm_mcp_hub.errors import StoreUnavailable
 from llm_mcp_hub.store.base import AILING, ALERT, ALERTED, Held, Store, key
@@ -182,7 +181,7 @@ class Alerts:
         record = key(ALERTED, provider=provider)
         told: Told | None = None
         try:
-            found = _read((await self._store.get(record))[0])
+            found = read(Told, (await self._store.get(record))[0])
             ailed = provider in self._ailing
             if ailed:
                 await self._store.release([self._held(provider)])
@@ -227,13 +226,6 @@ def _remember(names: dict[str, None], name: str) -> None:
     names[name] = None
     while len(names) > REMEMBERED:
         del names[next(iter(names))]
-
-
-def _read(value: bytes | None) -> Told | None:
-    try:
-        return None if value is None else Told.model_validate_json(value)
-    except ValidationError:
-        return None
 
 
 def _log(alert: Alert) -> None:
