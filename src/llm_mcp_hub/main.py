@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import os
+from collections.abc import AsyncGenerator, Generator, Sequence
 from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llm_mcp_hub import preconditions
 from llm_mcp_hub import settings as settings_module
 from llm_mcp_hub.children.environment import surroundings
 from llm_mcp_hub.children.supervision import RunFolder
@@ -21,9 +24,11 @@ from llm_mcp_hub.credentials.ledger import Ledger
 from llm_mcp_hub.credentials.monitor import Monitor, now
 from llm_mcp_hub.credentials.saved import SavedLogins
 from llm_mcp_hub.errors import Misconfigured
+from llm_mcp_hub.finding import Finding, Look
 from llm_mcp_hub.hub import Deadlines, Entry, Hub
 from llm_mcp_hub.material import Material, default_roots
 from llm_mcp_hub.observe import logs
+from llm_mcp_hub.providers import claude_doctor, gemini_doctor
 from llm_mcp_hub.providers.claude import ClaudeProvider
 from llm_mcp_hub.providers.gemini import GeminiProvider, Login
 from llm_mcp_hub.settings import Settings
@@ -146,6 +151,51 @@ def _store(settings: Settings) -> Store:
     from llm_mcp_hub.store.sqlite import SqliteStore
 
     return SqliteStore(settings.hub_state_dir)
+
+
+@contextlib.contextmanager
+def preconditions_of(env_file: Path | None) -> Generator[dict[str, Look]]:
+    """What the doctor looks at, in the order in which it is shown; by what to call a look that fails."""
+    examined, around = settings_module.examine(env_file), surroundings()
+    settings = examined.settings
+    state = settings.hub_state_dir
+    stamps = preconditions.stamps(state, Path(__file__))  # before this hub makes its own
+    run: RunFolder | None = None
+    home = Path(os.devnull)
+    with contextlib.suppress(OSError):  # one of the looks tells it
+        run = RunFolder(state)
+        home = run.new_home("doctor")
+
+    async def logins() -> AsyncGenerator[Finding]:
+        async with build_hub(settings, dead=() if run is None else run.dead()) as hub:
+            for name, status in (await hub.token_status()).items():
+                yield preconditions.login(name, status)
+
+    try:
+        yield {
+            "hub": lambda: preconditions.itself(VERSION),
+            "settings": lambda: preconditions.settings(examined.wrong, examined.sources),
+            "state-folder": lambda: preconditions.state_folder(state),
+            "clock": lambda: preconditions.clock(state, stamps),
+            "store": preconditions.shared(lambda: _store(settings)),
+            "proxy": preconditions.proxies(around),
+            "certificates": lambda: preconditions.certificates(around),
+            "file-roots": lambda: preconditions.file_roots(settings.hub_file_roots),
+            "git": lambda: preconditions.git(around),
+            "http": lambda: preconditions.http(settings.hub_host, settings.hub_port, settings.loopback_only),
+            "claude": claude_doctor.findings(around=around, home=home, upstream=settings.hub_claude_upstream),
+            "gemini": gemini_doctor.findings(
+                around=around,
+                home=home,
+                command=settings.hub_gemini_command,
+                project=settings.gemini_project,
+                upstream=settings.hub_gemini_upstream,
+            ),
+            "logins": logins(),
+        }
+    finally:
+        if run is not None:
+            run.close()
 
 
 def editors_roots() -> tuple[Path, ...]:
