@@ -13,6 +13,7 @@ import platform
 import secrets
 import shlex
 import shutil
+import socket
 import stat
 import sys
 import tempfile
@@ -74,7 +75,7 @@ def settings(wrong: Sequence[Misconfigured], files: Sequence[tuple[str, Path, bo
 def http(host: str, port: int, loopback_only: bool) -> list[Finding]:
     """Who can reach `serve`. There are no client tokens in this version, so nobody else may."""
     if loopback_only:
-        message = f"serve listens on {host}, port {port}: this machine only, there are no client tokens in this version"
+        message = f"{host}, port {port}: this machine only, for this version has no client tokens"
         return [ok("http", message)]
     return [
         blocks(
@@ -145,7 +146,7 @@ def state_folder(folder: Path) -> list[Finding]:
                 f"Run: chmod 700 {shlex.quote(str(folder))}",
             )
         )
-    return found or [ok(name, f"{folder} can be written, is private, and has {_size(free)} left")]
+    return found or [ok(name, f"writable, private, {_size(free)} left: {folder}")]
 
 
 def _size(count: int) -> str:
@@ -195,8 +196,7 @@ def judge_clock(now: float, written: Mapping[Path, float], file_system_ahead_s: 
             f"This clock says {_utc(now)}; the file system of the state folder is {_skew(file_system_ahead_s)} it",
             f"Set the clock: {SET_CLOCK}",
         )
-    since = "" if newest is None else f", after all that was written here (last {_utc(written[newest])})"
-    return ok("clock", f"{_utc(now)}{since}; nobody else was asked")
+    return ok("clock", f"{_utc(now)}, later than all that was written here before; nobody else was asked")
 
 
 def _utc(at: float) -> str:
@@ -208,7 +208,7 @@ def _utc(at: float) -> str:
 
 def _span(seconds: float) -> str:
     for size, unit in ((86_400, "days"), (3600, "hours"), (60, "minutes")):
-        if seconds >= 2 * size:
+        if seconds >= 1.9 * size:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds:.0f} seconds"
 
@@ -300,7 +300,8 @@ async def _unreachable(host: str, port: int) -> str | None:
     except TimeoutError:
         return "no answer"
     except (OSError, UnicodeError) as error:
-        return getattr(error, "strerror", None) or "no such host"
+        number = error.errno if isinstance(error, OSError) and not isinstance(error, socket.gaierror) else None
+        return os.strerror(number) if number else "no such host, or none of its addresses answers"
     writer.close()
     with contextlib.suppress(OSError):
         await writer.wait_closed()
@@ -347,7 +348,7 @@ async def shared(opened: Callable[[], Store]) -> AsyncGenerator[Finding]:
         await store.release([Held(DOCTOR, holder)])
         taken = time.perf_counter() - began
         if not isinstance(store, RedisStore):
-            yield ok("store", f"SQLite in the state folder, written and released in {taken * 1000:.1f} ms")
+            yield ok("store", f"SQLite in the state folder, written in {taken * 1000:.1f} ms")
             return
         server = await store.examine()
     except HubError as error:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import shutil
 import signal
 import sys
+import textwrap
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -25,6 +27,8 @@ LIMIT_S = 30.0
 MARKS = {"ok": "ok", "warning": "warn", "blocks": "BLOCKS"}
 COLOURS = {"ok": "32", "warning": "33", "blocks": "1;31"}
 NAME_WIDTH = 17
+NARROWEST = 30
+"""Characters beside the names; with fewer, or unless a terminal says how wide it is, nothing is wrapped."""
 
 
 def run(env_file: Path | None, *, as_json: bool) -> int:
@@ -38,7 +42,7 @@ def run(env_file: Path | None, *, as_json: bool) -> int:
     else:
         around = surroundings()
         coloured = sys.stdout.isatty() and not around.get("NO_COLOR") and around.get("TERM") != "dumb"
-        print(as_text(findings, coloured=coloured))
+        print(as_text(findings, coloured=coloured, width=shutil.get_terminal_size((0, 0)).columns))
     return 1 if any(finding.state == "blocks" for finding in findings) else 0
 
 
@@ -109,17 +113,19 @@ def as_object(findings: Sequence[Finding]) -> dict[str, object]:
     }
 
 
-def as_text(findings: Sequence[Finding], *, coloured: bool = False) -> str:
-    """For people: a line with a mark for each, and the next step below it."""
+def as_text(findings: Sequence[Finding], *, coloured: bool = False, width: int = 0) -> str:
+    """For people: a line with a mark for each, the next step below it; wrapped where `width` leaves room for that."""
     indent = " " * (8 + NAME_WIDTH)
     lines: list[str] = []
     for finding in findings:
         mark = f"{MARKS[finding.state]:7}"
         if coloured:
             mark = f"\x1b[{COLOURS[finding.state]}m{mark}\x1b[0m"
-        lines.append(f"{mark} {finding.name:{NAME_WIDTH}}{' '.join(finding.message.split())}")
-        if finding.action:
-            lines.append(f"{indent}→ {' '.join(finding.action.split())}")
+        message, *more = _wrapped(finding.message, width - len(indent))
+        lines.append(f"{mark} {finding.name:{NAME_WIDTH}}{message}")
+        lines += [indent + line for line in more]
+        steps = _wrapped(finding.action, width - len(indent) - 2) if finding.action else []
+        lines += [f"{indent}{'  ' if number else '→ '}{line}" for number, line in enumerate(steps)]
     blocking = sum(finding.state == "blocks" for finding in findings)
     warnings = sum(finding.state == "warning" for finding in findings)
     verdict = {0: "Nothing blocks an ask", 1: "1 finding blocks an ask"}.get(
@@ -127,3 +133,10 @@ def as_text(findings: Sequence[Finding], *, coloured: bool = False) -> str:
     )
     lines += ["", f"{verdict}; {warnings} warning{'' if warnings == 1 else 's'}."]
     return "\n".join(lines)
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    text = " ".join(text.split())
+    if width < NARROWEST:
+        return [text]
+    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
