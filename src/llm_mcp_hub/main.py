@@ -13,7 +13,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm_mcp_hub import preconditions
 from llm_mcp_hub import settings as settings_module
 from llm_mcp_hub.children.environment import surroundings
 from llm_mcp_hub.children.supervision import RunFolder
@@ -24,11 +23,9 @@ from llm_mcp_hub.credentials.ledger import Ledger
 from llm_mcp_hub.credentials.monitor import Monitor, now
 from llm_mcp_hub.credentials.saved import SavedLogins
 from llm_mcp_hub.errors import Misconfigured
-from llm_mcp_hub.finding import Finding, Look
 from llm_mcp_hub.hub import Deadlines, Entry, Hub
 from llm_mcp_hub.material import Material, default_roots
 from llm_mcp_hub.observe import logs
-from llm_mcp_hub.providers import claude_doctor, gemini_doctor
 from llm_mcp_hub.providers.claude import ClaudeProvider
 from llm_mcp_hub.providers.gemini import GeminiProvider, Login
 from llm_mcp_hub.settings import Settings
@@ -37,6 +34,7 @@ if TYPE_CHECKING:
     from mcp.server.lowlevel import Server
     from starlette.applications import Starlette
 
+    from llm_mcp_hub.finding import Finding, Look
     from llm_mcp_hub.serving.resources import Updates
     from llm_mcp_hub.store.base import Store
 
@@ -156,6 +154,9 @@ def _store(settings: Settings) -> Store:
 @contextlib.contextmanager
 def preconditions_of(env_file: Path | None) -> Generator[dict[str, Look]]:
     """What the doctor looks at, in the order in which it is shown; by what to call a look that fails."""
+    from llm_mcp_hub import preconditions
+    from llm_mcp_hub.providers import claude_doctor, gemini_doctor
+
     examined, around = settings_module.examine(env_file), surroundings()
     settings = examined.settings
     state = settings.hub_state_dir

@@ -10,7 +10,9 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -220,8 +222,11 @@ def test_machine_wide_settings_that_could_pay_block_claude_alone(healthy: World)
     assert "/etc/claude-code/managed-settings.json" in found["claude-settings"]["action"]
 
 
-def test_a_killed_doctor_leaves_no_child(healthy: World, tmp_path: Path) -> None:
-    """G5: SIGKILL while a CLI hangs; the kernel ends the CLI with us."""
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 130), (signal.SIGINT, 130)])
+def test_a_doctor_that_is_ended_leaves_no_child(
+    healthy: World, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    """G5: while a CLI hangs; by SIGKILL, the kernel ends the CLI with us."""
     up = tmp_path / "up"
     os.mkfifo(up)
     healthy.changes["HUB_GEMINI_COMMAND"] = script(healthy.home / "bin" / "gemini", f'echo >"{up}"\nexec sleep 600')
@@ -233,9 +238,9 @@ def test_a_killed_doctor_leaves_no_child(healthy: World, tmp_path: Path) -> None
         stderr=subprocess.DEVNULL,
     )
     assert up.read_text() == "\n"  # it runs
-    process.kill()
-    process.wait(DEADLINE_S)
+    process.send_signal(number)
 
+    assert process.wait(DEADLINE_S) == code
     healthy.wait_until_no_child()
 
 
@@ -330,6 +335,25 @@ def test_an_env_file_that_others_can_write_is_told(healthy: World) -> None:
     assert named["settings"]["state"] == "warning"
     assert mended["settings"]["message"] == f"from the environment, and {own} (settings file, mode 0600)"
     assert "port 8123" in mended["http"]["message"]
+
+
+def test_a_file_that_never_answers_ends_the_doctor_too(healthy: World) -> None:
+    """A FIFO that nobody writes, as a network folder that is away: told in the end, whoever waits gets an answer."""
+    os.mkfifo(healthy.home / "fifo")
+    run = "import sys; from pathlib import Path; from llm_mcp_hub.commands import doctor; doctor.GIVE_UP_S = 1.0; "
+    run += "sys.exit(doctor.run(Path(sys.argv[1]), as_json=True))"
+    ended = subprocess.run(
+        [sys.executable, "-c", run, str(healthy.home / "fifo")],
+        env=healthy.environment,
+        capture_output=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+
+    told = json.loads(ended.stdout)
+    assert ended.returncode == 1
+    assert told["ok"] is False
+    assert "HUB_STATE_DIR" in told["findings"][0]["action"]
 
 
 def test_an_address_that_others_can_reach_blocks(healthy: World) -> None:

@@ -9,21 +9,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import shutil
 import signal
 import sys
 import textwrap
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from llm_mcp_hub import main as composition
 from llm_mcp_hub.children.environment import surroundings
 from llm_mcp_hub.errors import HubError
-from llm_mcp_hub.finding import AGAIN, Finding, Look, told, warns
+from llm_mcp_hub.finding import AGAIN, Finding, Look, blocks, told, warns
 
 LIMIT_S = 30.0
+"""For each look; they run at once."""
+GIVE_UP_S = 60.0
+"""For all of it."""
 MARKS = {"ok": "ok", "warning": "warn", "blocks": "BLOCKS"}
 COLOURS = {"ok": "32", "warning": "33", "blocks": "1;31"}
 NAME_WIDTH = 17
@@ -34,9 +38,14 @@ NARROWEST = 30
 def run(env_file: Path | None, *, as_json: bool) -> int:
     """Look at everything, print it, and return the exit code."""
     try:
-        findings = asyncio.run(_all(env_file))
+        with _at_most(GIVE_UP_S, as_json=as_json):
+            findings = asyncio.run(_all(env_file))
     except asyncio.CancelledError:
         return 130
+    return _show(findings, as_json=as_json)
+
+
+def _show(findings: Sequence[Finding], *, as_json: bool) -> int:
     if as_json:
         print(json.dumps(as_object(findings), indent=2, ensure_ascii=False))
     else:
@@ -44,6 +53,26 @@ def run(env_file: Path | None, *, as_json: bool) -> int:
         coloured = sys.stdout.isatty() and not around.get("NO_COLOR") and around.get("TERM") != "dumb"
         print(as_text(findings, coloured=coloured, width=shutil.get_terminal_size((0, 0)).columns))
     return 1 if any(finding.state == "blocks" for finding in findings) else 0
+
+
+@contextlib.contextmanager
+def _at_most(limit_s: float, *, as_json: bool) -> Generator[None]:
+    """The last resort, for what no deadline reaches: the files and folders that are read before anything else."""
+
+    def give_up() -> None:
+        what = f"a file or folder that the hub reads first has not answered in {limit_s:g} s"
+        look = "Look at the files that --env-file and NAME_FILE variables name, and at HUB_STATE_DIR."
+        code = _show([blocks("doctor", what, look)], as_json=as_json)
+        sys.stdout.flush()
+        os._exit(code)
+
+    timer = threading.Timer(limit_s, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 async def _all(env_file: Path | None) -> list[Finding]:
