@@ -18,6 +18,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,10 +32,13 @@ README = ROOT / "README.md"
 COLUMNS = 118
 PROGRAMS = ("gemini", "node", "git", "setpriv")
 
+YEAR = datetime.now().astimezone().year
 STABLE: Mapping[str, str] = {
     r"CPython \d+\.\d+\.\d+": "CPython 3.12.8",
     r"Node\.js \d+\.\d+\.\d+": "Node.js 22.12.0",
     r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ": "2026-11-25T09:00:00Z",
+    rf"\w+day \d+ \w+ {YEAR} \d\d:\d\d [\w+-]+": "Wednesday 25 Nov 2026 09:00 UTC",
+    rf"\w+day \d+ \w+ {YEAR + 1} \d\d:\d\d [\w+-]+": "Thursday 25 Nov 2027 09:00 UTC",
     r"\b\d+\.\d [GM]B left": "120.5 GB left",
     r"\b\d+\.\d ms\b": "2.1 ms",
     r"127\.0\.0\.1:\d+": "proxy.example:3128",

@@ -246,6 +246,7 @@ def examine(env_file: Path | None = None, around: Mapping[str, str] | None = Non
         for each in error.errors(include_input=False, include_url=False):
             field = str(each["loc"][0])
             values.pop(field, None)
+            files.pop(field.upper(), None)
             reason = each["msg"].removeprefix("Value error, ")
             wrong.append(Misconfigured(f"{field.upper()} is not usable: {reason}.", action=f"Correct {field.upper()}."))
         settings = Settings.model_validate(values)
