@@ -9,7 +9,7 @@ export PYRIGHT_PYTHON_CACHE_DIR := $(CURDIR)/.tools/pyright
 export PYTHONPYCACHEPREFIX :=
 GEMINI := gemini-cli/node_modules/.bin/gemini
 
-.PHONY: install demo test check fix serve bench drill drill-full lock snapshots clean
+.PHONY: install demo test check fix serve bench drill drill-full lock snapshots screenshots clean
 
 install: .venv/ready $(GEMINI)
 
@@ -70,6 +70,10 @@ lock: .venv/ready
 
 snapshots: install
 	UPDATE_SNAPSHOTS=1 $(BIN)/python -m pytest tests/protocol/test_tools.py -q
+
+# What the README shows of commands, taken again in a prepared world.
+screenshots: install
+	$(BIN)/python scripts/screenshots.py
 
 clean:
 	rm -rf .venv .tools gemini-cli/node_modules .coverage .coverage.* .pytest_cache .ruff_cache .hypothesis

@@ -95,6 +95,9 @@ def _parser() -> argparse.ArgumentParser:
     status = commands.add_parser("status", help="what is known of both logins")
     status.add_argument("--json", action="store_true", help="print it as JSON")
     status.add_argument("--verify", action="store_true", help="prove each login by one tiny real ask")
+
+    doctor = commands.add_parser("doctor", help="whether everything that an ask needs is there; spends no ask")
+    doctor.add_argument("--json", action="store_true", help="print it as JSON")
     return parser
 
 
@@ -107,6 +110,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(version("llm-mcp-hub"))
         return 0
     try:
+        if given.command == "doctor":  # before the settings are loaded: they may be what ails
+            from llm_mcp_hub.commands import doctor
+
+            logs.configure("ERROR", None)
+            return doctor.run(given.env_file, as_json=given.json)
         settings = settings_module.load(given.env_file)
         level = settings.log_level if given.command in {None, "serve"} else "ERROR"
         logs.configure(level, settings.hub_log_format)

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import os
+from collections.abc import AsyncGenerator, Generator, Sequence
 from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from mcp.server.lowlevel import Server
     from starlette.applications import Starlette
 
+    from llm_mcp_hub.finding import Finding, Look
     from llm_mcp_hub.serving.resources import Updates
     from llm_mcp_hub.store.base import Store
 
@@ -161,6 +164,54 @@ def _store(settings: Settings) -> Store:
     from llm_mcp_hub.store.sqlite import SqliteStore
 
     return SqliteStore(settings.hub_state_dir)
+
+
+@contextlib.contextmanager
+def preconditions_of(env_file: Path | None) -> Generator[dict[str, Look]]:
+    """What the doctor looks at, in the order in which it is shown; by what to call a look that fails."""
+    from llm_mcp_hub import preconditions
+    from llm_mcp_hub.providers import claude_doctor, gemini_doctor
+
+    examined, around = settings_module.examine(env_file), surroundings()
+    settings = examined.settings
+    state = settings.hub_state_dir
+    stamps = preconditions.stamps(state, Path(__file__))  # before this hub makes its own
+    run: RunFolder | None = None
+    home = Path(os.devnull)
+    with contextlib.suppress(OSError):  # one of the looks tells it
+        run = RunFolder(state)
+        home = run.new_home("doctor")
+
+    async def logins() -> AsyncGenerator[Finding]:
+        async with build_hub(settings, dead=() if run is None else run.dead()) as hub:
+            for name, status in (await hub.token_status()).items():
+                yield preconditions.login(name, status)
+
+    try:
+        yield {
+            "hub": lambda: preconditions.itself(VERSION),
+            "settings": lambda: preconditions.settings(examined.wrong, examined.sources),
+            "state-folder": lambda: preconditions.state_folder(state),
+            "clock": lambda: preconditions.clock(state, stamps),
+            "store": preconditions.shared(lambda: _store(settings)),
+            "proxy": preconditions.proxies(around),
+            "certificates": lambda: preconditions.certificates(around),
+            "file-roots": lambda: preconditions.file_roots(settings.hub_file_roots),
+            "git": lambda: preconditions.git(around),
+            "http": lambda: preconditions.http(settings.hub_host, settings.hub_port, settings.loopback_only),
+            "claude": claude_doctor.findings(around=around, home=home, upstream=settings.hub_claude_upstream),
+            "gemini": gemini_doctor.findings(
+                around=around,
+                home=home,
+                command=settings.hub_gemini_command,
+                project=settings.gemini_project,
+                upstream=settings.hub_gemini_upstream,
+            ),
+            "logins": logins(),
+        }
+    finally:
+        if run is not None:
+            run.close()
 
 
 def editors_roots() -> tuple[Path, ...]:

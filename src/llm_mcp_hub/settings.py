@@ -12,9 +12,10 @@ import os
 import re
 import stat
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 import platformdirs
@@ -176,6 +177,23 @@ class Settings(BaseModel):
         return _is_loopback(self.hub_host)
 
 
+class Source(NamedTuple):
+    """A file that settings come from: what made the hub read it, and whether it holds a secret."""
+
+    name: str
+    path: Path
+    secret: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """The settings as far as they can be used, what is wrong with the others, and the files that were read."""
+
+    settings: Settings
+    wrong: tuple[Misconfigured, ...]
+    sources: tuple[Source, ...]
+
+
 def load(env_file: Path | None = None, around: Mapping[str, str] | None = None) -> Settings:
     """Read the settings.
 
@@ -185,32 +203,63 @@ def load(env_file: Path | None = None, around: Mapping[str, str] | None = None) 
 
     Raises Misconfigured, which names the variable and never its value.
     """
-    layers = [dict(surroundings() if around is None else around), _from_file(env_file)]
+    examined = examine(env_file, around)
+    for error in examined.wrong:
+        raise error
+    return examined.settings
+
+
+def examine(env_file: Path | None = None, around: Mapping[str, str] | None = None) -> Examined:
+    """Read the settings as `load` does, and go on where it would raise: a setting that is wrong has its default."""
+    wrong: list[Misconfigured] = []
+    sources: list[Source] = []
+    layers = [dict(surroundings() if around is None else around)]
+    try:
+        layers.append(_from_file(env_file))
+    except Misconfigured as error:
+        wrong.append(error)
+    else:
+        file = env_file or _own_file()
+        if env_file is not None or file.exists():
+            holds = any(layers[-1].get(name) for name in SECRETS)
+            sources.append(Source("--env-file" if env_file else "settings file", file, holds))
     values: dict[str, str] = {}
     files: dict[str, str] = {}
     for field in Settings.model_fields:
         name = field.upper()
         for layer in layers:
             value = layer.get(name)
-            if not value and name in SECRETS and layer.get(f"{name}_FILE"):
-                files[name] = layer[f"{name}_FILE"]
-                value = _secret_from(f"{name}_FILE", files[name])
+            if not value and name in SECRETS and (path := layer.get(f"{name}_FILE")):
+                try:
+                    value = _secret_from(f"{name}_FILE", path)
+                except Misconfigured as error:
+                    wrong.append(error)
+                    break
+                files[name] = path
+                sources.append(Source(f"{name}_FILE", Path(path).expanduser(), secret=True))
             if value:
                 values[field] = value
                 break
     try:
         settings = Settings.model_validate(values)
-        settings.remember(files)
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        name = str(first["loc"][0]).upper()
-        reason = first["msg"].removeprefix("Value error, ")
-        raise Misconfigured(f"{name} is not usable: {reason}.", action=f"Correct {name}.") from None
-    return settings
+        for each in error.errors(include_input=False, include_url=False):
+            field = str(each["loc"][0])
+            values.pop(field, None)
+            files.pop(field.upper(), None)
+            reason = each["msg"].removeprefix("Value error, ")
+            wrong.append(Misconfigured(f"{field.upper()} is not usable: {reason}.", action=f"Correct {field.upper()}."))
+        settings = Settings.model_validate(values)
+    settings.remember(files)
+    return Examined(settings, tuple(wrong), tuple(sources))
+
+
+def _own_file() -> Path:
+    return platformdirs.user_config_path(APP) / ".env"
 
 
 def _from_file(env_file: Path | None) -> dict[str, str]:
-    file = env_file or platformdirs.user_config_path(APP) / ".env"
+    file = env_file or _own_file()
     try:
         if env_file is None:
             if not file.exists():

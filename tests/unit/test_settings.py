@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_mcp_hub.errors import Misconfigured
-from llm_mcp_hub.settings import APP, SECRETS, Settings, load
+from llm_mcp_hub.settings import APP, SECRETS, Settings, Source, examine, load
 
 TOKEN = "sk-ant-oat01-" + "madeup" * 14
 
@@ -512,3 +512,53 @@ def test_a_stand_in_anywhere_else_refuses_to_start(name: str, address: str) -> N
 def test_the_hub_knows_whether_others_can_reach_it(host: str, alone: bool) -> None:
     """G8: what this says decides whether the hub may start without client tokens."""
     assert load(around={"HUB_HOST": host}).loopback_only is alone
+
+
+# -- as far as they can be used ----------------------------------------------------------------------------------------
+
+
+def test_what_is_wrong_is_told_at_once_and_the_rest_is_read() -> None:
+    """The doctor shows all there is to mend; `load` would raise the first."""
+    around = {
+        "HUB_PORT": "plum-canary",
+        "HUB_QUEUE_LIMIT": "-1",
+        "CLAUDE_MODEL": "opus",
+        "REDIS_URL_FILE": "/nonexistent",
+    }
+
+    examined = examine(around=around)
+
+    said = [error.message for error in examined.wrong]
+    assert [variable for variable in ("REDIS_URL_FILE", "HUB_PORT", "HUB_QUEUE_LIMIT") if variable in str(said)] == [
+        "REDIS_URL_FILE",
+        "HUB_PORT",
+        "HUB_QUEUE_LIMIT",
+    ]
+    assert len(said) == 3
+    assert "plum-canary" not in str(said)
+    assert (examined.settings.hub_port, examined.settings.claude_model) == (8000, "opus")
+    assert refused(around).message == said[0]
+
+
+def test_an_env_file_that_is_refused_leaves_the_environment(tmp_path: Path) -> None:
+    """What stands in it does not count, and it is no source."""
+    examined = examine(tmp_path / "gone", {"HUB_PORT": "7004"})
+
+    assert len(examined.wrong) == 1
+    assert examined.settings.hub_port == 7004
+    assert examined.sources == ()
+
+
+def test_every_file_that_was_read_is_a_source(tmp_path: Path) -> None:
+    """With why it was, and whether it holds a secret: its mode matters then."""
+    token, file = tmp_path / "token", tmp_path / "env"
+    token.write_text(TOKEN)
+    file.write_text(f"CLAUDE_CODE_OAUTH_TOKEN_FILE={token}\n")
+
+    assert examine(file, {}).sources == (
+        Source("--env-file", file, secret=False),
+        Source("CLAUDE_CODE_OAUTH_TOKEN_FILE", token, secret=True),
+    )
+    file.write_text("REDIS_URL=redis://:made-up@127.0.0.1\n")
+    assert examine(file, {}).sources == (Source("--env-file", file, secret=True),)
+    assert examine(None, {}).sources == ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import signal
@@ -15,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from llm_mcp_hub.children.supervision import Child, RunFolder
+from llm_mcp_hub.children.supervision import Child, RunFolder, said
 
 DEADLINE_S = 60.0
 
@@ -276,3 +277,51 @@ def test_nobody_is_no_child() -> None:
 
     with pytest.raises(ProcessLookupError):
         Child(process.pid)
+
+
+# -- a program that ends by itself -------------------------------------------------------------------------------------
+
+AROUND = {"PATH": os.environ["PATH"], "HOME": "/"}
+
+
+def script(path: Path, text: str) -> list[str]:
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return [str(path)]
+
+
+@pytest.mark.anyio
+async def test_what_a_program_says_is_read_to_its_end(tmp_path: Path) -> None:
+    """Its stdout alone, in the environment that it is given, from a folder that is nobody's project."""
+    command = script(tmp_path / "program", 'echo "$HOME in $(pwd)"; echo no >&2; exit 3')
+
+    assert await said(command, environment=AROUND, limit_s=DEADLINE_S) == "/ in /\n"
+
+
+@pytest.mark.anyio
+async def test_a_program_that_hangs_is_ended_with_all_that_it_has_started(tmp_path: Path) -> None:
+    """Also where it has ended itself, and only what it left behind holds the pipe."""
+    held = tmp_path / "held"
+    os.mkfifo(held)
+    released = asyncio.get_running_loop().run_in_executor(None, held.read_bytes)  # until its last writer has gone
+    command = script(tmp_path / "program", f'sleep 600 3>"{held}" &')
+
+    assert await said(command, environment=AROUND, limit_s=1) is None
+    async with asyncio.timeout(DEADLINE_S):
+        assert await released == b""
+
+
+@pytest.mark.anyio
+async def test_a_program_that_never_stops_talking_is_cut_off(tmp_path: Path) -> None:
+    """64 KiB are more than any version."""
+    text = await said(script(tmp_path / "program", "exec yes"), environment=AROUND, limit_s=DEADLINE_S)
+
+    assert text is not None
+    assert len(text) == 64 * 1024
+
+
+@pytest.mark.anyio
+async def test_a_program_that_is_not_there_cannot_be_started(tmp_path: Path) -> None:
+    """Whoever would start it in between, what is told is that."""
+    with pytest.raises(OSError, match="program"):
+        await said([str(tmp_path / "program")], environment=AROUND, limit_s=DEADLINE_S)

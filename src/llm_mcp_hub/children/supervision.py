@@ -18,10 +18,14 @@ import itertools
 import os
 import secrets
 import shutil
-from collections.abc import Generator, Iterable
+import signal
+import sys
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import psutil
+
+_LONGEST = 64 * 1024
 
 
 @contextlib.contextmanager
@@ -137,6 +141,41 @@ async def can_start(program: Path, home: Path) -> bool:
         child.kill()
     await child.wait()
     return True
+
+
+async def said(command: Sequence[str], *, environment: Mapping[str, str], limit_s: float) -> str | None:
+    """What a program that ends by itself writes to stdout, at most 64 KiB of it; None when it has not ended in time.
+
+    Nothing of it stays: it and what it has started in its session are killed, also where the caller is cancelled, and
+    on Linux the kernel ends it with us. Raises OSError when it cannot be started.
+    """
+    setpriv = shutil.which("setpriv", path=environment.get("PATH")) if sys.platform == "linux" else None
+    if setpriv is not None and not os.access(command[0], os.X_OK):
+        raise FileNotFoundError(command[0])  # else setpriv would be what was started, and its complaint goes nowhere
+    quiet = asyncio.subprocess.DEVNULL
+    child = await asyncio.create_subprocess_exec(
+        *([setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []),
+        *command,
+        stdin=quiet,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=quiet,
+        cwd="/",
+        env=dict(environment),
+        start_new_session=True,
+    )
+    assert child.stdout is not None
+    text = b""
+    try:
+        async with asyncio.timeout(limit_s):
+            while (piece := await child.stdout.read(_LONGEST)) and len(text) < _LONGEST:
+                text += piece
+    except TimeoutError:
+        return None
+    finally:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, signal.SIGKILL)  # the whole session: what it has started may hold our pipe open
+        await asyncio.shield(child.wait())
+    return text[:_LONGEST].decode("utf-8", "replace")
 
 
 class Child:

@@ -64,6 +64,7 @@ ROOM_BYTES = 1 << 20
 INSTALL_ACTION = (
     "Install it: npm install -g @google/gemini-cli@0.61.0 (Node.js 20 or newer), or set HUB_GEMINI_COMMAND."
 )
+TERMINAL_ACTION = "Mount devpts (in a container: /dev/pts) and allow at least one pseudo-terminal."
 
 _LOGIN_TEXT = (b"Please visit the following URL", b"Enter the authorization code", b"Opening authentication page")
 _TERMINAL_QUERY, _TERMINAL_ANSWER, _PREAMBLE_END = b"\x1b[c", b"\x1b[?62c", b"\x1b[0m"
@@ -144,7 +145,7 @@ class Process:
         except TerminalError as error:
             raise Misconfigured(
                 f"This machine gives the hub no pseudo-terminal ({error}).",
-                action="Mount devpts (in a container: /dev/pts) and allow at least one pseudo-terminal.",
+                action=TERMINAL_ACTION,
                 provider=NAME,
             ) from error
         with contextlib.suppress(ProcessLookupError):

@@ -35,6 +35,7 @@ VERIFIED = "verified:{provider}"  # record; ends after a minute
 RUNNING = "running"  # lease of every running ask; holder `{instance}/{who}/{ask_id}`
 PLACES = "places:{provider}"  # lease; as many as may run at once; holder `{instance}/{ask_id}`
 TALKING = "talking:{who}:{conversation_id}"  # lease of one; holder `{instance}/{ask_id}`
+DOCTOR = "doctor"  # lease that `llm-mcp-hub doctor` takes and releases, to see that it can
 
 LAPSED_KEPT_S = 86_400.0
 """How long a lapsed holder is remembered whom nobody releases, and how long a hub may hold a lease unrenewed at most:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -125,6 +127,18 @@ async def _deadline(limit: float) -> AsyncGenerator[None]:
             strike.cancel()
 
 
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A Redis server as it shows itself."""
+
+    version: str | None
+    latency_s: float
+    ahead_s: float
+    """How far its clock is ahead of ours."""
+    policy: str | None
+    """What it removes when its memory is full; None where we may not ask."""
+
+
 class RedisStore:
     """A `Store` on a Redis server. Nothing is connected, nor is `redis` imported, before the first call."""
 
@@ -201,6 +215,24 @@ class RedisStore:
         keys = [UNTIL + name_to_bytes(lease) for lease in leases]
         if keys:
             await self._run(scripts.LAPSE, keys, KEPT_MS, name_to_bytes(holders_of))
+
+    # -- for the doctor ------------------------------------------------------------------------------------------------
+
+    async def examine(self) -> Server:
+        """What the server tells of itself. Raises StoreUnavailable."""
+        words: list[Any] = []
+        memory: dict[str, Any] = {}
+        with contextlib.suppress(StoreUnavailable):  # older than 6; one that is away is told by what follows
+            # Unlike INFO, it needs no more rights than the hub does (NO_RIGHT).
+            words = [word.decode() if isinstance(word, bytes) else word for word in await self._send("HELLO")]
+        began = time.perf_counter()
+        seconds, parts = await self._send("TIME")
+        taken = time.perf_counter() - began
+        ahead = int(seconds) + int(parts) / 1e6 - (time.time() - taken / 2)
+        with contextlib.suppress(StoreUnavailable):  # it may be forbidden
+            memory = await self._send("INFO", "memory")
+        version = str(words[words.index("version") + 1]) if "version" in words else None
+        return Server(version, taken, ahead, memory.get("maxmemory_policy"))
 
     async def close(self) -> None:
         """What was asked for before is done before."""

@@ -1,0 +1,122 @@
+"""Writes the README's screenshots: what commands print in a prepared world, between their markers.
+
+    <!-- screenshot: doctor -->
+    <!-- end -->
+
+Without arguments the README is rewritten; with `--check` it is compared, and the exit code is 1 where it is stale. A
+further screenshot is a function in `SHOTS` and a pair of markers. Whatever differs between machines and moments
+(paths, versions of Python and Node.js, times) is replaced, so that only what the hub itself says can change one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from llm_mcp_hub.commands.doctor import as_text  # noqa: E402 - after the path is set
+from llm_mcp_hub.finding import Finding  # noqa: E402
+from tests.harness import GEMINI, World, make_world, run_command  # noqa: E402
+
+README = ROOT / "README.md"
+COLUMNS = 118
+PROGRAMS = ("gemini", "node", "git", "setpriv")
+
+YEAR = datetime.now().astimezone().year
+STABLE: Mapping[str, str] = {
+    r"CPython \d+\.\d+\.\d+": "CPython 3.12.8",
+    r"Node\.js \d+\.\d+\.\d+": "Node.js 22.12.0",
+    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ": "2026-11-25T09:00:00Z",
+    rf"\w+day \d+ \w+ {YEAR} \d\d:\d\d [\w+-]+": "Wednesday 25 Nov 2026 09:00 UTC",
+    rf"\w+day \d+ \w+ {YEAR + 1} \d\d:\d\d [\w+-]+": "Thursday 25 Nov 2027 09:00 UTC",
+    r"\b\d+\.\d [GM]B left": "120.5 GB left",
+    r"\b\d+\.\d ms\b": "2.1 ms",
+    r"127\.0\.0\.1:\d+": "proxy.example:3128",
+    r"/[^\s\"]+/google-ca\.pem": "/etc/ssl/our-ca.pem",
+}
+"""What differs from run to run, and what stands for it."""
+
+
+def doctor(world: World) -> str:
+    """A machine with one thing to mend and one to know, on a terminal of COLUMNS columns."""
+    world.login_file.unlink()
+    proxy = world.environment["HTTPS_PROXY"]
+    world.changes |= {"GEMINI_API_KEY": "made-up", "HTTPS_PROXY": proxy.replace("//", "//me:made-up@")}
+    # Wrapped here, after the paths have become those of the picture: the real ones are of any length.
+    findings = [Finding(**finding) for finding in json.loads(printed(world, "doctor", "--json"))["findings"]]
+    return f"$ llm-mcp-hub doctor\n{as_text(findings, width=COLUMNS)}\n"
+
+
+SHOTS: Mapping[str, Callable[[World], str]] = {"doctor": doctor}
+
+
+def printed(world: World, *words: str) -> str:
+    """What a command prints, as it would on a machine of one's own."""
+    programs = world.home / "bin"
+    programs.mkdir(exist_ok=True)
+    for name in PROGRAMS:
+        found = GEMINI if name == "gemini" else shutil.which(name)
+        if found is None:
+            raise SystemExit(f"{name} is needed for the screenshots.")
+        (programs / name).symlink_to(found)
+    unset = ("HUB_GEMINI_COMMAND", "HUB_CLAUDE_UPSTREAM", "HUB_GEMINI_UPSTREAM", "HUB_STATE_DIR", "GEMINI_AUTH_PATH")
+    world.changes |= {**dict.fromkeys(unset, ""), "PATH": f"{programs}:{world.environment['PATH']}"}
+    ended = run_command(world, *words)
+    if ended.stderr:
+        raise SystemExit(ended.stderr.decode())
+    text = ended.stdout.decode().replace(str(programs), "/usr/bin").replace(str(world.home), "/home/you")
+    for pattern, stable in STABLE.items():
+        text = re.sub(pattern, stable, text)
+    return text
+
+
+def taken() -> dict[str, str]:
+    """Every screenshot, each in a world of its own."""
+    shots: dict[str, str] = {}
+    for name, shot in SHOTS.items():
+        with tempfile.TemporaryDirectory(prefix="llm-mcp-hub-") as folder, make_world(Path(folder)) as world:
+            shots[name] = shot(world)
+            world.wait_until_no_child()
+            if world.surprises:
+                raise SystemExit(f"the stand-ins were surprised: {world.surprises}")
+    return shots
+
+
+def placed(text: str, shots: Mapping[str, str]) -> str:
+    """A document with these between their markers. Raises SystemExit where a screenshot has none."""
+    for name, shot in shots.items():
+        marked = re.compile(rf"(<!-- screenshot: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+        if len(marked.findall(text)) != 1:
+            raise SystemExit(f"README.md has no one place for the screenshot {name}.")
+        text = marked.sub(lambda found, shot=shot: f"{found[1]}```text\n{shot}```\n{found[2]}", text)
+    return text
+
+
+def main() -> int:
+    """Rewrite or check the README. Returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where the README is stale")
+    check = parser.parse_args().check
+    before = README.read_text("utf-8")
+    after = placed(before, taken())
+    if not check:
+        README.write_text(after, "utf-8")
+        return 0
+    sys.stdout.writelines(
+        difflib.unified_diff(before.splitlines(True), after.splitlines(True), "README.md", "as it would be")
+    )
+    return int(before != after)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
