@@ -56,7 +56,7 @@ KEPT = 64
 """How many sessions are kept for their conversations' next turns: each is a part of the one process."""
 KEPT_S = 30 * 60.0
 KEPT_TURNS = 3
-"""How many turns a session answers before the next begins with the transcript. See `gemini.SESSION_TURNS`."""
+"""How many turns a session answers before the next begins with the transcript. See `gemini_child.SESSION_TURNS`."""
 MAX_SESSIONS = 500
 MAX_BYTES = 600 << 20
 ROOM_BYTES = 1 << 20
