@@ -183,7 +183,7 @@ class ClaudeLogin:
         await terminal.write(code.encode())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(ECHO_S):
-                await dialogue.until(re.compile(rf"\*\s*{re.escape(code[-4:])}"))
+                await dialogue.until(re.compile(rf"\*[^\s*]*{re.escape(code[-4:])}"))
         await terminal.write(b"\r")
 
 
