@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pexpect
 import psutil
 import pytest
@@ -103,7 +104,7 @@ class Desk:
     def terminal(self, *arguments: str) -> Generator[Terminal]:
         """`login` at a terminal. At its end nothing secret has been shown, and no child lives."""
         command, *words = [*self.world.command, "login", self.provider, *arguments]
-        child = pexpect.spawn(
+        child: pexpect.spawn[str] = pexpect.spawn(
             command,
             words,
             env=self.world.environment,
@@ -360,6 +361,25 @@ def test_an_api_key_is_not_taken_for_a_token(claude_desk: Desk) -> None:
     claude_desk.assert_nothing_left()
 
 
+def test_a_browser_on_the_same_machine_may_finish_it_without_a_code(claude_desk: Desk) -> None:
+    """Claude's CLI listens for it where it has opened one; nobody is then left before a question without use."""
+    with claude_desk.terminal() as terminal:
+        url = terminal.link()
+        code, _, state = claude_desk.authorize(url).partition("#")
+        [port] = listening(claude_desk.world)
+        httpx.get(f"http://127.0.0.1:{port}/callback", params={"code": code, "state": state})
+        ended, said = terminal.end()
+
+    assert ended == 0, said
+    assert claude_desk.saved == claude_desk.issued[-1]
+
+
+def listening(world: World) -> list[int]:
+    """The ports that the hub's children wait at."""
+    connections = [connection for child in world.children() for connection in child.net_connections("tcp")]
+    return [connection.laddr.port for connection in connections if connection.status == psutil.CONN_LISTEN]
+
+
 # Without a terminal -------------------------------------------------------------------------------------------------
 
 
@@ -541,7 +561,7 @@ def test_a_login_that_is_refused_does_not_take_the_place_of_one_that_works(desk:
 
     assert code == 77, said
     assert "auth_rejected" in said
-    assert "was not saved" in said
+    assert "It was refused, so nothing was saved" in said
     assert desk.saved_file.read_bytes() == before
 
 
@@ -585,7 +605,8 @@ def test_a_login_that_needs_something_else_is_kept_and_says_what(gemini_desk: De
         code, said = terminal.end()
 
     assert code == 78, said
-    assert "The login is saved" in said
+    assert "Saved in" in said
+    assert "does not answer with it yet" in said
     assert "GEMINI_PROJECT" in said
     assert gemini_desk.issued[-1] in gemini_desk.saved
 

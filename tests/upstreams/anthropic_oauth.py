@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import re
 import secrets
 import ssl
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from .proxy import ConnectProxy
 TOKEN_HOST, API_HOST = "platform.claude.com", "api.anthropic.com"
 CLIENT = "9d1c250a-e61b-44d9-88ed-5944d1962f5e"
 REDIRECT = "https://platform.claude.com/oauth/code/callback"
+LISTENER = re.compile(r"http://localhost:[0-9]+/callback")
+"""Where the CLI waits for a browser of its own machine."""
 YEAR_S = 31_536_000
 
 
@@ -123,15 +126,11 @@ class AnthropicOAuth:
             asked = cast("dict[str, Any]", received.json)
         except ValueError:
             return self._surprise(received, "the body is not JSON")
-        expected = {
-            "grant_type": "authorization_code",
-            "client_id": CLIENT,
-            "redirect_uri": REDIRECT,
-            "expires_in": YEAR_S,
-        }
+        expected = {"grant_type": "authorization_code", "client_id": CLIENT, "expires_in": YEAR_S}
         found = {name: asked.get(name) for name in expected}
-        if found != expected:
-            return self._surprise(received, f"not the exchange of a setup-token: {found}")
+        redirect = str(asked.get("redirect_uri"))
+        if found != expected or (redirect != REDIRECT and not LISTENER.fullmatch(redirect)):
+            return self._surprise(received, f"not the exchange of a setup-token: {found}, {redirect}")
         if self.token == "hang":
             await asyncio.Event().wait()
         if self.token == "error500":

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 from llm_mcp_hub.commands import env_file
 from llm_mcp_hub.conversation import Ask
 from llm_mcp_hub.credentials.saved import Saved
-from llm_mcp_hub.errors import AccountIneligible, HubError, InvalidRequest, Timeout, UpstreamError
+from llm_mcp_hub.errors import HubError, InvalidRequest, Timeout, UpstreamError
 from llm_mcp_hub.providers.base import Finished, Provider
 from llm_mcp_hub.settings import Settings, with_values
 
@@ -105,7 +105,8 @@ async def _login(parts: LoginParts, write_env: Path | None, timeout_s: float) ->
     _say("Logged in. Trying it with one short question …")
     problem = await _tried(flow.provider(content), flow.name)
     if problem is not None and problem.code in REFUSED:
-        raise _not_saved(problem)
+        _say("It was refused, so nothing was saved; what was there before is left as it was.")
+        raise problem
     parts.saved.put(flow.name, Saved(content, issued_at))
     _say(f"Saved in {parts.saved.path(flow.name)}. Running hubs of this state folder take it up by themselves.")
     if written is not None:
@@ -119,24 +120,12 @@ async def _login(parts: LoginParts, write_env: Path | None, timeout_s: float) ->
     if problem is None:
         _say(f"{flow.title} has answered: the login works.")
         return 0
-    if problem.retryable:
-        _say(
-            f"It is not proven: {problem.code}: {problem.message}\n  To try it later: llm-mcp-hub ask {flow.name} hello"
-        )
-        return 0
-    problem.message = f"The login is saved, but {flow.title} does not answer yet: {problem.message}"
-    raise problem
-
-
-def _not_saved(problem: HubError) -> HubError:
-    """The same error, with what it means for a login that was only just made."""
-    if isinstance(problem, AccountIneligible):
-        problem.message = f"{problem.message} So nothing was saved, and what was there before is left as it was."
-    else:
-        problem.message = (
-            f"The new login was made, and refused when it was tried, so it was not saved: {problem.message}"
-        )
-    return problem
+    if not problem.retryable:
+        _say(f"{flow.title} does not answer with it yet:")
+        raise problem
+    _say(f"It is not proven yet: {problem.code}: {problem.message}")
+    _say(f"  To try it later: llm-mcp-hub ask {flow.name} hello")
+    return 0
 
 
 async def _tried(provider: Provider, name: str) -> HubError | None:
