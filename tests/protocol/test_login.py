@@ -21,7 +21,7 @@ import pexpect
 import psutil
 import pytest
 
-from tests.harness import DEADLINE_S, TOKEN, World, run_command
+from tests.harness import DEADLINE_S, ROOT, TOKEN, World, run_command
 from tests.upstreams import anthropic as claude
 from tests.upstreams import google
 from tests.upstreams.anthropic_oauth import AnthropicOAuth
@@ -384,11 +384,12 @@ def listening(world: World) -> list[int]:
 
 
 @contextmanager
-def piped(desk: Desk, *arguments: str) -> Generator[subprocess.Popen[str]]:
-    """`login` between pipes, ended at the deadline whatever it does."""
+def piped(desk: Desk, *command: str | Path, cwd: Path | None = None) -> Generator[subprocess.Popen[str]]:
+    """`login`, or another command, between pipes; ended at the deadline whatever it does."""
     process = subprocess.Popen(
-        [*desk.world.command, "login", desk.provider, *arguments],
+        command or [*desk.world.command, "login", desk.provider],
         env=desk.world.environment,
+        cwd=cwd,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -680,6 +681,27 @@ def test_an_env_file_that_must_not_be_written_is_told_before_the_login(claude_de
     assert b"other users can write it" in told.stderr
     assert told.stdout == b""
     assert file.read_bytes() == b""
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["with .env", "without"])
+def test_the_scripts_of_the_brief_do_it_right(desk: Desk, tmp_path: Path, there: bool) -> None:
+    """Their names are known to whoever read it: the .env of the folder gets Claude's token, if there is one."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    if there:
+        (folder / ".env").write_text("CLAUDE_CODE_OAUTH_TOKEN=old\nREDIS_URL=redis://x\n")
+    with piped(desk, ROOT / "scripts" / f"refresh-{desk.provider}-token.sh", cwd=folder) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline()
+        _, said = process.communicate(desk.authorize(url.strip()))
+
+    assert process.returncode == 0, said
+    assert desk.issued[-1] in desk.saved
+    assert [file.name for file in folder.iterdir()] == ([".env"] if there else [])
+    if there:
+        written = (folder / ".env").read_text()
+        expected = desk.issued[-1] if desk.provider == "claude" else "old"
+        assert written.startswith(f"CLAUDE_CODE_OAUTH_TOKEN={expected}\nREDIS_URL=redis://x\n")
 
 
 # Secrets ------------------------------------------------------------------------------------------------------------
