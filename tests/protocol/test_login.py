@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import stat
@@ -444,24 +443,17 @@ def test_without_anybody_to_paste_a_code_it_says_so(desk: Desk) -> None:
     desk.assert_nothing_left()
 
 
-def test_stdin_may_be_a_file_or_nothing(claude_desk: Desk, tmp_path: Path) -> None:
-    """Neither can be waited for as a terminal can; both are read to their end."""
-    file = tmp_path / "code.txt"
-    file.write_text("no-code\n")
-    for name in (file, Path(os.devnull)):
-        with name.open() as stdin:
-            done = subprocess.run(
-                [*claude_desk.world.command, "login", "claude"],
-                env=claude_desk.world.environment,
-                stdin=stdin,
-                capture_output=True,
-                timeout=DEADLINE_S,
-                check=False,
-                text=True,
-            )
+@pytest.mark.parametrize("stdin", ["<code.txt", "</dev/null", "<&-"])
+def test_stdin_may_be_a_file_or_nothing(claude_desk: Desk, tmp_path: Path, stdin: str) -> None:
+    """None of these can be waited for as a terminal can; each is read to its end."""
+    (tmp_path / "code.txt").write_text("no-code\n")
+    command = ["sh", "-c", f'exec "$@" {stdin}', "sh", *claude_desk.world.command, "login", "claude"]
+    with piped(claude_desk, *command, cwd=tmp_path) as process:
+        _, said = process.communicate()
 
-        assert done.returncode == 64, done.stderr
-        assert "stdin has ended" in done.stderr
+    assert process.returncode == 64, said
+    assert "stdin has ended" in said
+    claude_desk.assert_nothing_left()
 
 
 # Ends ---------------------------------------------------------------------------------------------------------------
@@ -707,19 +699,22 @@ def test_the_scripts_of_the_brief_do_it_right(desk: Desk, tmp_path: Path, there:
 # Secrets ------------------------------------------------------------------------------------------------------------
 
 
-def command_lines() -> Generator[str]:
-    """Of all processes of this machine."""
+def shown_by_the_system(desk: Desk) -> Generator[str]:
+    """The command line of every process of this machine, and its environment if it is none of the hub's children."""
+    children = {child.pid for child in desk.world.children()}
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             yield " ".join(process.cmdline())
+            if process.pid not in children:
+                yield json.dumps(process.environ())
 
 
 @pytest.mark.parametrize("stage", [waiting, exchanging, trying])
-def test_no_process_has_a_secret_on_its_command_line(desk: Desk, stage: Stage) -> None:
-    """Every user of a machine can read those of all processes."""
+def test_no_process_shows_a_secret(desk: Desk, stage: Stage) -> None:
+    """Every user of a machine can read all command lines; an environment is for the one child that needs it."""
     with desk.terminal() as terminal:
         stage(desk, terminal)
-        lines = list(command_lines())
+        lines = list(shown_by_the_system(desk))
         terminal.child.sendintr()
         terminal.end()
 

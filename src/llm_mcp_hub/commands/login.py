@@ -164,7 +164,9 @@ class _AtTheTerminal:
         self._hide = hide
         self._typed = b""
         self._shown = ""
-        self._is_terminal = os.isatty(STDIN)
+        # Closed at the start, its number may by now be another file's.
+        self._open = sys.__stdin__ is not None
+        self._is_terminal = self._open and os.isatty(STDIN)
 
     async def code(self, url: str, *, note: str) -> str:
         if note:
@@ -218,7 +220,9 @@ class _AtTheTerminal:
         return line.decode("utf-8", "replace")
 
     async def _more(self) -> bytes:
-        """What stdin has, as soon as it has anything; the loop goes on meanwhile."""
+        """What stdin has, as soon as it has anything; the loop goes on meanwhile. Nothing at its end."""
+        if not self._open:
+            return b""
         loop = asyncio.get_running_loop()
         ready = asyncio.Event()
         try:

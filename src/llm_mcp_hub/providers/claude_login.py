@@ -7,6 +7,8 @@ Rules, each measured on CLI 2.1.330:
 - `CLAUDE_CODE_FULL_SIGN_IN_LINK` makes it show the whole link instead of a short one.
 - A code that comes in one piece with its Enter is taken for a paste with a line break: the two are sent apart.
 - A refused code is told, and Enter leads to a new link; the code of the old one is worth nothing then.
+- A key that comes before a screen listens is lost. So a code is typed again where it does not show, and Enter pressed
+  again where it leads nowhere; in the field for the code an Enter alone does nothing.
 - Where a browser can be opened on the same machine, it opens one, and may finish without a code.
 - It writes the token on its terminal and nowhere else.
 """
@@ -36,6 +38,7 @@ from llm_mcp_hub.providers.login import COLUMNS, TRIES, Exported, Person, whiche
 LINK_S = 60.0
 EXCHANGE_S = 90.0
 ECHO_S = 5.0
+ENTER_S = 3.0
 SHORTEST = 85
 """Characters; a whole token has more than 90."""
 AGAIN = "Run: llm-mcp-hub login claude"
@@ -45,6 +48,7 @@ _TOKEN = re.compile(r"(?<![\w-])(sk-ant-[A-Za-z0-9_-]+)\s")
 _FAILED = re.compile(r"OAuth\s+error:\s+(\S[^\r\n]*?)\s*[\r\n]")
 _RETRY = re.compile(r"Enter\s+to\s+retry")
 _REFUSED = re.compile(r"wasn.t\s+accepted")
+_CLEAR = b"\x15"
 _CODE = re.compile(r"[^#]{4,}#[^#]{4,}")
 
 T = TypeVar("T")
@@ -155,7 +159,7 @@ class ClaudeLogin:
         dialogue = Dialogue(terminal)
         failures, note = 0, ""
         while True:
-            link = await _within(LINK_S, dialogue.until(_LINK), "showed no link")
+            link = await _within(LINK_S, self._link(terminal, dialogue, again=failures > 0), "showed no link")
             if link is None:
                 raise _ended(dialogue.text)
             came = await whichever(_code(person, link[1], note), dialogue.until(_TOKEN, _FAILED))
@@ -175,15 +179,29 @@ class ClaudeLogin:
                 if refused
                 else f"That did not work: {came[1]}"
             ) + " Here is a new link; the one before is worth nothing now."
-            await _within(EXCHANGE_S, dialogue.until(_RETRY), "did not go on")
+            await _within(LINK_S, dialogue.until(_RETRY), "did not go on")
+
+    async def _link(self, terminal: Terminal, dialogue: Dialogue, *, again: bool) -> re.Match[str] | None:
+        """The next link; `again`: Enter leads to it."""
+        while again:
             await terminal.write(b"\r")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(ENTER_S):
+                    return await dialogue.until(_LINK)
+        return await dialogue.until(_LINK)
 
     async def _enter(self, terminal: Terminal, dialogue: Dialogue, code: str) -> None:
         """Type a code, and Enter when it is seen to have arrived: the program masks all but its end."""
-        await terminal.write(code.encode())
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(ECHO_S):
-                await dialogue.until(re.compile(rf"\*[^\s*]*{re.escape(code[-4:])}"))
+        mask = re.compile(rf"\*[^\s*]*{re.escape(code[-4:])}")
+        for again in range(3):
+            if again:
+                await terminal.write(_CLEAR)
+                await asyncio.sleep(ECHO_S / 10)  # or it would be a part of what is pasted
+            await terminal.write(code.encode())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(ECHO_S):
+                    await dialogue.until(mask)
+                break
         await terminal.write(b"\r")
 
 
