@@ -98,6 +98,11 @@ def _parser() -> argparse.ArgumentParser:
 
     doctor = commands.add_parser("doctor", help="whether everything that an ask needs is there; spends no ask")
     doctor.add_argument("--json", action="store_true", help="print it as JSON")
+
+    login = commands.add_parser("login", help="log in to Claude or Gemini, with a browser on any machine")
+    login.add_argument("provider", choices=["claude", "gemini"])
+    login.add_argument("--write-env", type=Path, metavar="FILE", help="write the login into this env file too")
+    login.add_argument("--timeout", type=float, default=600, metavar="SECONDS", help="how long you have (600)")
     return parser
 
 
@@ -128,6 +133,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from llm_mcp_hub.commands import status
 
             return status.run(settings, as_json=given.json, verify=given.verify)
+        if given.command == "login":
+            from llm_mcp_hub.commands import login
+
+            return login.run(settings, given.provider, write_env=given.write_env, timeout_s=given.timeout)
         if given.command in {"asks", "conversations"}:
             if (given.action == "list") != (given.id is None):
                 raise InvalidRequest(

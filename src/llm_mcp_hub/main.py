@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
@@ -28,7 +29,10 @@ from llm_mcp_hub.hub import Deadlines, Entry, Hub
 from llm_mcp_hub.material import Material, default_roots
 from llm_mcp_hub.observe import logs
 from llm_mcp_hub.providers.claude import ClaudeProvider
+from llm_mcp_hub.providers.claude_login import ClaudeLogin
 from llm_mcp_hub.providers.gemini import GeminiProvider, Login
+from llm_mcp_hub.providers.gemini_login import GeminiLogin
+from llm_mcp_hub.providers.login import LoginFlow
 from llm_mcp_hub.settings import Settings
 
 if TYPE_CHECKING:
@@ -51,13 +55,7 @@ def build_hub(settings: Settings, *, roots: Sequence[Path] = (), dead: Sequence[
     Raises Misconfigured when the state folder cannot be used.
     """
     around = surroundings()
-    try:
-        run = RunFolder(settings.hub_state_dir, swept=dead)
-    except OSError as error:
-        raise Misconfigured(
-            f"The state folder {settings.hub_state_dir} cannot be used ({error.strerror}).",
-            action="Set HUB_STATE_DIR to a folder that this user can write.",
-        ) from error
+    run = _run_folder(settings, dead)
     for secret in settings.secrets():
         logs.hide(secret)
     store = _store(settings)
@@ -155,6 +153,16 @@ def _sinks(settings: Settings) -> list[Sink]:
     return [Webhook(url, None if secret is None else secret.get_secret_value(), close_s=WEBHOOK_CLOSE_S)]
 
 
+def _run_folder(settings: Settings, dead: Sequence[str] = ()) -> RunFolder:
+    try:
+        return RunFolder(settings.hub_state_dir, swept=dead)
+    except OSError as error:
+        raise Misconfigured(
+            f"The state folder {settings.hub_state_dir} cannot be used ({error.strerror}).",
+            action="Set HUB_STATE_DIR to a folder that this user can write.",
+        ) from error
+
+
 def _store(settings: Settings) -> Store:
     """What this hub shares with others: by a file of this machine, or by Redis."""
     if settings.redis_url is not None:
@@ -212,6 +220,71 @@ def preconditions_of(env_file: Path | None) -> Generator[dict[str, Look]]:
     finally:
         if run is not None:
             run.close()
+
+
+@dataclass(frozen=True, slots=True)
+class LoginParts:
+    """What `login` needs for one provider."""
+
+    flow: LoginFlow
+    saved: SavedLogins
+    hide: Callable[[str], None]
+    """Keeps a value out of the log."""
+    shadow: str
+    """What the user is told where a setting comes before what is saved; "" where none does."""
+    release: Callable[[], None]
+
+
+def build_login(settings: Settings, provider: str) -> LoginParts:
+    """The way to a login of that provider, and the place where it is kept. Raises Misconfigured as `build_hub` does."""
+    around = surroundings()
+    run = _run_folder(settings)
+
+    def hide(secret: str) -> None:
+        logs.hide(secret)
+        _hidden(Held("The new login", None, "login", "", secret=secret))
+
+    def claude_with(token: str) -> ClaudeProvider:
+        return ClaudeProvider(
+            run=run,
+            around=around,
+            token=lambda: token,
+            default_model=settings.claude_model,
+            warm_clients=0,
+            allow_overage=settings.hub_allow_overage,
+            upstream=settings.hub_claude_upstream,
+            version=VERSION,
+        )
+
+    def gemini_with(login: str) -> GeminiProvider:
+        return GeminiProvider(
+            run=run,
+            around=around,
+            login=lambda: Login(login.encode(), "new"),
+            default_model=settings.gemini_model,
+            command=settings.hub_gemini_command,
+            project=settings.gemini_project,
+            upstream=settings.hub_gemini_upstream,
+        )
+
+    shadow = ""
+    flow: LoginFlow
+    if provider == "claude":
+        flow = ClaudeLogin(run=run, around=around, provider=claude_with)
+        if settings.claude_code_oauth_token is not None:
+            first = settings.origin("CLAUDE_CODE_OAUTH_TOKEN")
+            shadow = f"{first} is set and comes before what is saved: unset it, or use --write-env FILE."
+    else:
+        flow = GeminiLogin(
+            run=run,
+            around=around,
+            provider=gemini_with,
+            model=settings.gemini_model,
+            command=settings.hub_gemini_command,
+            project=settings.gemini_project,
+            upstream=settings.hub_gemini_upstream,
+        )
+    return LoginParts(flow, SavedLogins(settings.hub_state_dir), hide, shadow, run.close)
 
 
 def editors_roots() -> tuple[Path, ...]:

@@ -7,6 +7,7 @@ not steer it. A secret may be given as `NAME_FILE`, the path of a file that hold
 
 from __future__ import annotations
 
+import io
 import ipaddress
 import os
 import re
@@ -20,6 +21,7 @@ from urllib.parse import urlsplit
 
 import platformdirs
 from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -284,3 +286,36 @@ def _secret_from(name: str, path: str) -> str:
         raise Misconfigured(
             f"The file that {name} names cannot be read.", action=f"Make {name} the path of a readable file."
         ) from error
+
+
+_ASSIGNED = re.compile(r"\A(?P<before>\s*(?:export[^\S\r\n]+)?)\S.*?(?P<end>\r\n|\n|\r|)\Z", re.DOTALL)
+_PLAIN = re.compile(r"[A-Za-z0-9_.,:/@%+~-]*")
+
+
+def with_values(text: str, values: Mapping[str, str]) -> str:
+    """An env file's text with these variables set; every other line stays as it is, byte for byte.
+
+    A variable that is set already gets its new value where it stands, every time it stands there: programs differ in
+    which one of two counts. Any other is appended.
+    """
+    mark, body = (text[:1], text[1:]) if text.startswith("\ufeff") else ("", text)
+    written: list[str] = []
+    missing = dict(values)
+    for line in parse_stream(io.StringIO(body, newline="")):
+        found = _ASSIGNED.match(line.original.string)
+        value = values.get(line.key or "")
+        if value is not None and found is not None:
+            missing.pop(line.key or "", None)
+            written.append(f"{found['before']}{line.key}={_quoted(value)}{found['end']}")
+        else:
+            written.append(line.original.string)
+    ending = "\r\n" if "\r\n" in body else "\n"
+    if missing and written and not written[-1].endswith(("\n", "\r")):
+        written.append(ending)
+    return mark + "".join([*written, *(f"{name}={_quoted(value)}{ending}" for name, value in missing.items())])
+
+
+def _quoted(value: str) -> str:
+    if _PLAIN.fullmatch(value):
+        return value
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -17,7 +17,7 @@ import pytest
 from aiohttp import web
 
 from llm_mcp_hub.providers.claude_child import bundled_cli
-from llm_mcp_hub.providers.gemini import SESSION_TURNS
+from llm_mcp_hub.providers.gemini_child import SESSION_TURNS
 from tests.guarantees.baits import Baits
 from tests.harness import DEADLINE_S, GEMINI, TOKEN, Line, answer_of, error_of, make_world, open_line, run_command
 from tests.upstreams import anthropic, google

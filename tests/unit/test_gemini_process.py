@@ -20,7 +20,7 @@ from llm_mcp_hub.conversation import Ask, Exchange
 from llm_mcp_hub.errors import HubError
 from llm_mcp_hub.providers import gemini_process
 from llm_mcp_hub.providers.base import Event, Finished, Text
-from llm_mcp_hub.providers.gemini import SESSION_TURNS
+from llm_mcp_hub.providers.gemini_child import SESSION_TURNS
 from llm_mcp_hub.providers.gemini_process import Process
 
 pytestmark = pytest.mark.anyio

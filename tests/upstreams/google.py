@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 import json
 import os
-import re
 import secrets
 import socket
 import ssl
@@ -30,12 +30,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, cast
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import trustme
 from aiohttp import web
 
 from .loopback import LoopbackServer, Received
+from .proxy import ConnectProxy
 
 PROJECT = "stand-in-project-1"
 """The project that Google keeps for an account of the free tier."""
@@ -391,12 +392,27 @@ class OAuth:
     """Access tokens (401, invalid_token) and refresh tokens (invalid_grant) that no longer work."""
     codes: set[str] = field(default_factory=set[str])
     """Authorization codes that are accepted, once each."""
+    challenges: dict[str, str] = field(default_factory=dict[str, str])
+    """By code: the PKCE challenge of the link that it was given out for. A code without one is not checked."""
     issued: list[str] = field(default_factory=list[str])
     """Access tokens handed out, in order."""
     refreshes: int = 0
     logins: int = 0
     lifetime_s: int = 3599
     email: str = "somebody@example.invalid"
+
+    def authorize(self, url: str) -> str:
+        """What a person gets who opens `url`, signs in and agrees: the code to paste, good for this link and once."""
+        address = urlsplit(url)
+        asked = {name: values[0] for name, values in parse_qs(address.query).items()}
+        assert (address.scheme, address.netloc) == ("https", "accounts.google.com"), url
+        assert asked["redirect_uri"] == "https://codeassist.google.com/authcode", url
+        assert (asked["response_type"], asked["access_type"]) == ("code", "offline"), url
+        assert asked["code_challenge_method"] == "S256", url
+        code = f"4/0Made-up{secrets.token_urlsafe(40)}"
+        self.codes.add(code)
+        self.challenges[code] = asked["code_challenge"]
+        return code
 
 
 def made_up(kind: str) -> str:
@@ -508,7 +524,7 @@ class GoogleUpstream:
         self._code_assist = LoopbackServer(self._answer_code_assist)
         self._oauth_server = LoopbackServer(self._answer_oauth, tls=tls)
         self._code_assist.surprises = self._oauth_server.surprises = self.surprises
-        self._proxy = _Proxy(self._tunnel_to, self._surprise)
+        self._proxy = ConnectProxy(self._tunnel_to, self._surprise)
 
     def start(self) -> Self:
         self._code_assist.start()
@@ -796,6 +812,12 @@ class GoogleUpstream:
                 return web.json_response(
                     {"error": "invalid_grant", "error_description": "Malformed auth code."}, status=400
                 )
+            verifier = hashlib.sha256(form["code_verifier"].encode()).digest()
+            challenge = base64.urlsafe_b64encode(verifier).rstrip(b"=").decode()
+            if oauth.challenges.get(form["code"], challenge) != challenge:
+                return web.json_response(
+                    {"error": "invalid_grant", "error_description": "Invalid code verifier."}, status=400
+                )
             oauth.codes.discard(form["code"])
             oauth.logins += 1
             answer["refresh_token"] = made_up("refresh")
@@ -938,94 +960,6 @@ class _Stream:
             await self._response.prepare(self._request)
         if data:
             await self._response.write(data)
-
-
-class _Proxy:
-    """An HTTP proxy that knows CONNECT only; `tunnel_to` says which port of this machine a target is.
-
-    None refuses the target (403, a surprise), "drop" hangs up as a dead network does. It never
-    opens a connection to anything but 127.0.0.1.
-    """
-
-    def __init__(
-        self, tunnel_to: Callable[[str], int | Literal["drop"] | None], surprise: Callable[[str], None]
-    ) -> None:
-        self._tunnel_to = tunnel_to
-        self._surprise = surprise
-        self._loop = asyncio.new_event_loop()
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="stand-in proxy", daemon=True)
-        self._tasks: set[asyncio.Task[None]] = set()
-        self.port = 0
-
-    def start(self) -> None:
-        self._thread.start()
-        if not self._ready.wait(10) or not self.port:
-            raise RuntimeError("the proxy did not start")
-
-    def stop(self) -> None:
-        if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join(10)
-
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        try:
-            server = self._loop.run_until_complete(asyncio.start_server(self._accept, "127.0.0.1", 0, limit=1 << 20))
-            self.port = int(server.sockets[0].getsockname()[1])
-        finally:
-            self._ready.set()
-        try:
-            self._loop.run_forever()
-        finally:
-            server.close()
-            for task in self._tasks:
-                task.cancel()
-            self._loop.run_until_complete(asyncio.gather(*self._tasks, return_exceptions=True))
-            self._loop.close()
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = cast("asyncio.Task[None]", asyncio.current_task())
-        self._tasks.add(task)
-        try:
-            await self._serve(reader, writer)
-        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, asyncio.CancelledError):
-            pass
-        finally:
-            self._tasks.discard(task)
-            writer.close()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = await reader.readuntil(b"\r\n\r\n")
-        asked = re.match(rb"(\S+) (\S+) HTTP/1\.[01]\r\n", head)
-        method, target = (asked[1].decode("latin-1"), asked[2].decode("latin-1")) if asked else ("?", "?")
-        port = self._tunnel_to(target) if method == "CONNECT" else None
-        if port == "drop":
-            return
-        if port is None:
-            self._surprise(f"proxy: {method} {target}")
-            writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-            await writer.drain()
-            return
-        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port)
-        try:
-            writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-            there = asyncio.ensure_future(_pump(reader, far_writer))
-            back = asyncio.ensure_future(_pump(far_reader, writer))
-            try:
-                await asyncio.wait((there, back), return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                there.cancel()
-                back.cancel()
-                await asyncio.gather(there, back, return_exceptions=True)
-        finally:
-            far_writer.close()
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(1 << 16):
-        writer.write(data)
-        await writer.drain()
 
 
 async def _opened(gate: threading.Event | None) -> None:

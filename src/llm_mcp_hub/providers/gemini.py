@@ -21,9 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import re
-import shutil
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from dataclasses import dataclass
@@ -32,64 +30,16 @@ from typing import Any
 
 import anyio
 
-from llm_mcp_hub.children.environment import child_environment
 from llm_mcp_hub.children.supervision import RunFolder
 from llm_mcp_hub.conversation import Ask
-from llm_mcp_hub.errors import AuthExpired, AuthRejected, CliMissing, HubError, Misconfigured, UpstreamError
+from llm_mcp_hub.errors import AuthExpired, AuthRejected, HubError, Misconfigured, UpstreamError
 from llm_mcp_hub.providers.base import Alive, Event, Finished, Traits
-from llm_mcp_hub.providers.gemini_process import INSTALL_ACTION, Process, Session
+from llm_mcp_hub.providers.gemini_child import argv, lay_out, program, state_unwritable
+from llm_mcp_hub.providers.gemini_process import Process, Session
 from llm_mcp_hub.providers.gemini_turn import NAME, PROJECT_ACTION, to_be_renewed
 
 MODEL_PATTERN = re.compile(r"gemini-[a-z0-9][a-z0-9.-]{0,80}")
 BACKOFF_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
-SYSTEM = "Answer in text. You have no tools, no files and no network access.\n"
-
-SESSION_TURNS = 5
-"""Exchanges with the model that a session may hold; it answers at most 3 asks. A model that calls tools again and
-again, which it does not have, would else spend quota until the deadline (measured: 53 requests a second)."""
-
-# The whole of what steers the CLI. Tested as a whole against hostile surroundings.
-_SETTINGS: Mapping[str, Any] = {
-    "security": {
-        "auth": {"selectedType": "oauth-personal", "enforcedType": "oauth-personal"},
-        "disableYoloMode": True,
-        "folderTrust": {"enabled": True},
-    },
-    "general": {
-        "enableAutoUpdate": False,
-        "enableAutoUpdateNotification": False,
-        "maxAttempts": 1,
-        "retryFetchErrors": False,
-        "checkpointing": {"enabled": False},
-        "plan": {"enabled": False},
-        "topicUpdateNarration": False,
-    },
-    "privacy": {"usageStatisticsEnabled": False},
-    "telemetry": {"enabled": False},
-    "billing": {"overageStrategy": "never"},
-    "model": {"disableLoopDetection": True, "skipNextSpeakerCheck": True, "maxSessionTurns": SESSION_TURNS},
-    "context": {"fileName": ["__none__.md"], "includeDirectoryTree": False, "discoveryMaxDirs": 0},
-    "tools": {"core": [], "useRipgrep": False},
-    "useWriteTodos": False,
-    "mcp": {"allowed": []},
-    "mcpServers": {},
-    "skills": {"enabled": False},
-    "hooksConfig": {"enabled": False},
-    "experimental": {"enableAgents": False, "autoMemory": False, "extensionManagement": False},
-    "advanced": {"ignoreLocalEnv": True, "autoConfigureMemory": False},
-    "ide": {"enabled": False},
-    "admin": {"extensions": {"enabled": False}, "mcp": {"enabled": False}, "skills": {"enabled": False}},
-}
-_POLICY = '[[rule]]\ntoolName = "*"\ndecision = "deny"\npriority = 999\n'
-
-# Every other way to pay ends nowhere: were the settings above ever not read, a request would fail, not be billed.
-_FUSE: Mapping[str, str] = {
-    "GEMINI_API_KEY": "",
-    "GOOGLE_API_KEY": "",
-    "GOOGLE_GENAI_USE_VERTEXAI": "false",
-    "GOOGLE_GEMINI_BASE_URL": "http://127.0.0.1:9",
-    "GOOGLE_VERTEX_BASE_URL": "http://127.0.0.1:9",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +237,7 @@ class GeminiProvider:
         try:
             home = self._run.new_home(NAME)
         except OSError as error:
-            raise _state_unwritable(error) from error
+            raise state_unwritable(error) from error
         process = Process(self._run, home, login.mark, self.traits.default_model, renews=renews)
         self._processes.add(process)
         try:
@@ -308,56 +258,10 @@ class GeminiProvider:
         return process
 
     def _argv(self, home: Path) -> list[str]:
-        command = shutil.which(self._command, path=child_environment(self._around, {})["PATH"])
-        if command is None:
-            raise CliMissing(f"The Gemini CLI ({self._command}) was not found.", action=INSTALL_ACTION, provider=NAME)
-        policy = str(home / "deny.toml")
-        model = self.traits.default_model
-        return [str(Path(command).absolute()), "--acp", "-m", model, "-e", "none", "--admin-policy", policy]
+        return argv(home, program(self._command, self._around), self.traits.default_model)
 
     def _environment(self, home: Path, login: Login) -> dict[str, str]:
-        """Lay out the private home, and give the child's environment."""
-        folder = home / ".gemini"
-        files = {
-            folder / "oauth_creds.json": login.content,
-            folder / "settings.json": json.dumps(_SETTINGS).encode(),
-            folder / ".env": b"",  # see the module's rules
-            home / "system-settings.json": json.dumps(_SETTINGS).encode(),
-            home / "system-defaults.json": b"{}",
-            home / "deny.toml": _POLICY.encode(),
-            home / "system.md": SYSTEM.encode(),
-        }
-        try:
-            folder.mkdir(mode=0o700)
-            (home / "tmp").mkdir(mode=0o700)
-            (home / "empty").mkdir(mode=0o500)
-            for file, content in files.items():
-                file.touch(mode=0o600)
-                file.write_bytes(content)
-        except OSError as error:
-            raise _state_unwritable(error) from error
-        return child_environment(
-            self._around,
-            {
-                **_FUSE,
-                "HOME": str(home),
-                "GEMINI_CLI_HOME": str(home),
-                "TMPDIR": str(home / "tmp"),  # on an API error the CLI writes the whole conversation there
-                "TERM": "xterm-256color",
-                "COLORTERM": "truecolor",
-                "NO_COLOR": "1",
-                "NO_BROWSER": "true",
-                "GEMINI_CLI_NO_RELAUNCH": "1",
-                "GEMINI_CLI_TRUST_WORKSPACE": "true",
-                "GEMINI_CLI_SYSTEM_SETTINGS_PATH": str(home / "system-settings.json"),
-                "GEMINI_CLI_SYSTEM_DEFAULTS_PATH": str(home / "system-defaults.json"),
-                "GEMINI_SYSTEM_MD": str(home / "system.md"),
-                "GEMINI_DEBUG_LOG_FILE": str(home / "debug.log"),
-                "NODE_OPTIONS": "--max-old-space-size=1024",
-                **({"GOOGLE_CLOUD_PROJECT": self._project} if self._project else {}),
-                **({"CODE_ASSIST_ENDPOINT": self._upstream} if self._upstream else {}),
-            },
-        )
+        return lay_out(home, around=self._around, login=login.content, project=self._project, upstream=self._upstream)
 
     def _retire(self, process: Process) -> None:
         """No new asks for this process; it is closed when its last ask has ended."""
@@ -382,11 +286,3 @@ class GeminiProvider:
         task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
-
-
-def _state_unwritable(error: OSError) -> Misconfigured:
-    return Misconfigured(
-        f"The hub cannot write its state folder ({error.strerror}).",
-        action="Make HUB_STATE_DIR a folder that this user can write, with space left.",
-        provider=NAME,
-    )

@@ -56,7 +56,7 @@ KEPT = 64
 """How many sessions are kept for their conversations' next turns: each is a part of the one process."""
 KEPT_S = 30 * 60.0
 KEPT_TURNS = 3
-"""How many turns a session answers before the next begins with the transcript. See `gemini.SESSION_TURNS`."""
+"""How many turns a session answers before the next begins with the transcript. See `gemini_child.SESSION_TURNS`."""
 MAX_SESSIONS = 500
 MAX_BYTES = 600 << 20
 ROOM_BYTES = 1 << 20
@@ -162,7 +162,7 @@ class Process:
                 shows="unreachable",
             ) from error
         except TerminalError as error:
-            raise self._died_at_start() from error
+            raise died_at_start(self._home) from error
         self._check_version(first)
         self._reader = asyncio.get_running_loop().create_task(self._read(self._terminal, decoder))
 
@@ -173,7 +173,7 @@ class Process:
             while True:
                 data = await terminal.read()
                 if not data:
-                    raise self._died_at_start()
+                    raise died_at_start(self._home)
                 if asking is None:
                     seen = (seen + data)[-65536:]
                     if any(text in seen for text in _LOGIN_TEXT):
@@ -211,37 +211,6 @@ class Process:
                 action=INSTALL_ACTION,
                 provider=NAME,
             )
-
-    def _died_at_start(self) -> HubError:
-        stderr = self._file("stderr")
-        if "node" in stderr and ("No such file" in stderr or "not found" in stderr):
-            return CliMissing(
-                "Node.js, which the Gemini CLI runs on, was not found.",
-                action="Install Node.js 20 or newer, or put it into PATH.",
-                provider=NAME,
-            )
-        if "SyntaxError" in stderr or "Unsupported engine" in stderr or "requires Node" in stderr:
-            return CliMissing(
-                "Node.js is too old for the Gemini CLI.", action="Install Node.js 20 or newer.", provider=NAME
-            )
-        if "FatalAuthenticationError" in stderr or "Manual authorization is required" in stderr:
-            return start_error(debug_log=self._file("debug.log"))
-        if "Unknown argument" in stderr or "Unknown arguments" in stderr:
-            return CliMissing(
-                "The Gemini CLI is too old: it does not know the hub's options.", action=INSTALL_ACTION, provider=NAME
-            )
-        # On a full disk the CLI's complaint could not be written either.
-        if "EROFS" in stderr or "ENOSPC" in stderr or shutil.disk_usage(self._home).free < ROOM_BYTES:
-            return Misconfigured(
-                "Gemini's CLI cannot write its private home.",
-                action="Make HUB_STATE_DIR a folder that this user can write, with space left.",
-                provider=NAME,
-            )
-        return UpstreamError(
-            "Gemini's CLI ended while it started.",
-            action="Run `gemini --version` in a terminal to see what stops it, then try again.",
-            provider=NAME,
-        )
 
     async def close(self) -> None:
         if self._aging is not None:
@@ -291,10 +260,7 @@ class Process:
         return self._file("debug.log", since)
 
     def _file(self, name: str, since: int = 0) -> str:
-        try:
-            return (self._home / name).read_bytes()[since:][-65536:].decode("utf-8", "replace")
-        except OSError:
-            return ""
+        return _file(self._home / name, since)
 
     # -- messages ---------------------------------------------------------------------------------------------------
 
@@ -507,6 +473,46 @@ class Process:
             except (OSError, ValueError, AttributeError):
                 return {}
         return {}
+
+
+def died_at_start(home: Path) -> HubError:
+    """Why the CLI ended before it was ready, by what it wrote into its home."""
+    stderr = _file(home / "stderr")
+    if "node" in stderr and ("No such file" in stderr or "not found" in stderr):
+        return CliMissing(
+            "Node.js, which the Gemini CLI runs on, was not found.",
+            action="Install Node.js 20 or newer, or put it into PATH.",
+            provider=NAME,
+        )
+    if "SyntaxError" in stderr or "Unsupported engine" in stderr or "requires Node" in stderr:
+        return CliMissing(
+            "Node.js is too old for the Gemini CLI.", action="Install Node.js 20 or newer.", provider=NAME
+        )
+    if "FatalAuthenticationError" in stderr or "Manual authorization is required" in stderr:
+        return start_error(debug_log=_file(home / "debug.log"))
+    if "Unknown argument" in stderr or "Unknown arguments" in stderr:
+        return CliMissing(
+            "The Gemini CLI is too old: it does not know the hub's options.", action=INSTALL_ACTION, provider=NAME
+        )
+    # On a full disk the CLI's complaint could not be written either.
+    if "EROFS" in stderr or "ENOSPC" in stderr or shutil.disk_usage(home).free < ROOM_BYTES:
+        return Misconfigured(
+            "Gemini's CLI cannot write its private home.",
+            action="Make HUB_STATE_DIR a folder that this user can write, with space left.",
+            provider=NAME,
+        )
+    return UpstreamError(
+        "Gemini's CLI ended while it started.",
+        action="Run `gemini --version` in a terminal to see what stops it, then try again.",
+        provider=NAME,
+    )
+
+
+def _file(file: Path, since: int = 0) -> str:
+    try:
+        return file.read_bytes()[since:][-65536:].decode("utf-8", "replace")
+    except OSError:
+        return ""
 
 
 def _gone() -> UpstreamError:

@@ -1,0 +1,77 @@
+"""Writing a secret into an env file of the user's: as a whole or not at all, and into nothing that others could change.
+
+Knows files, no variable and no provider.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+from llm_mcp_hub.errors import Misconfigured
+
+OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+OTHERS_READ = stat.S_IRGRP | stat.S_IROTH
+
+
+def check(file: Path) -> Path:
+    """The file that is meant, if it may be written: its links are followed as long as they stay in its folder.
+
+    Raises Misconfigured, before anybody has made an effort.
+    """
+    file = file.absolute()
+    try:
+        folder = file.parent.resolve(strict=True)
+        meant = file.resolve()
+        about = meant.stat() if meant.exists() else None
+    except (OSError, RuntimeError) as error:  # the second: links in a circle
+        raise _unusable(file, "its folder cannot be found", "Name a file in a folder that exists.") from error
+    if meant.parent != folder:
+        raise _unusable(file, f"it is a link to {meant}, in another folder", f"Name the file itself: {meant}")
+    if about is not None and not stat.S_ISREG(about.st_mode):
+        raise _unusable(file, "it is no file", "Name a file.")
+    if about is not None and about.st_mode & OTHERS_WRITE:
+        raise _unusable(file, "other users can write it", f"Run: chmod go-w {meant}")
+    if not os.access(folder, os.W_OK | os.X_OK) or (about is not None and not os.access(meant, os.R_OK)):
+        raise _unusable(file, "this user cannot read and replace it", "Name a file in a folder that you can write.")
+    return meant
+
+
+def rewrite(file: Path, change: Callable[[str], str]) -> str:
+    """Put `change` of its text in place of a checked file. Returns what the user is to be told of it, mostly nothing.
+
+    A new file is for its owner alone, an old one keeps its mode and, where the system allows it, its owner.
+    Raises Misconfigured; the file is then as it was.
+    """
+    beside = file.with_name(f".{file.name}-{secrets.token_hex(4)}")
+    try:
+        about = file.stat() if file.exists() else None
+        # Bytes that are no UTF-8, and line ends, come back as they were.
+        text = file.read_bytes().decode("utf-8", "surrogateescape") if about is not None else ""
+        content = change(text).encode("utf-8", "surrogateescape")
+        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as written:
+            written.write(content)
+            if about is not None:
+                with contextlib.suppress(OSError):
+                    os.fchown(written.fileno(), about.st_uid, about.st_gid)
+                os.fchmod(written.fileno(), stat.S_IMODE(about.st_mode))
+            written.flush()
+            os.fsync(written.fileno())
+        beside.replace(file)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise _unusable(
+            file, f"it cannot be replaced ({error.strerror})", "Name a file in a folder that you can write."
+        ) from error
+    if about is not None and about.st_mode & OTHERS_READ:
+        return f"Other users of this machine can read {file}: chmod 600 {file}"
+    return ""
+
+
+def _unusable(file: Path, why: str, action: str) -> Misconfigured:
+    return Misconfigured(f"{file} is not written: {why}.", action=action)
