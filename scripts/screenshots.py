@@ -18,18 +18,22 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from llm_mcp_hub.commands.doctor import as_text  # noqa: E402 - after the path is set
+from llm_mcp_hub.commands.status import table  # noqa: E402
+from llm_mcp_hub.credentials.status import TokenStatus  # noqa: E402
 from llm_mcp_hub.finding import Finding  # noqa: E402
 from tests.harness import GEMINI, World, make_world, run_command  # noqa: E402
+from tests.upstreams import anthropic, google  # noqa: E402
 
 README = ROOT / "README.md"
 COLUMNS = 118
+SEEN, END = datetime(2026, 11, 27, 9, 41, tzinfo=UTC), datetime(2026, 11, 29, 14, 3, tzinfo=UTC)
 PROGRAMS = ("gemini", "node", "git", "setpriv")
 
 YEAR = datetime.now().astimezone().year
@@ -57,7 +61,26 @@ def doctor(world: World) -> str:
     return f"$ llm-mcp-hub doctor\n{as_text(findings, width=COLUMNS)}\n"
 
 
-SHOTS: Mapping[str, Callable[[World], str]] = {"doctor": doctor}
+def status(world: World) -> str:
+    """A token that ends soon and answers, and an account that Google no longer serves; both proved by a tiny ask."""
+    made = datetime.now().astimezone() - timedelta(days=363, hours=-1)
+    world.changes |= {"CLAUDE_TOKEN_ISSUED_AT": made.isoformat(), "TZ": "UTC"}
+    world.claude.default = anthropic.Answer("ok", rate_limits=anthropic.RateLimits())
+    world.gemini.account = google.Account.ineligible()
+    ended = run_command(world, "status", "--verify", "--json")
+    if ended.stderr:
+        raise SystemExit(ended.stderr.decode())
+    told = ended.stdout.decode().replace(str(world.home), "/home/you")
+    date = r"\w+day \d+ \w+ \d{4} \d\d:\d\d UTC"
+    told = re.sub(rf"{date}(?=, \d+ days)", f"{END:%A %-d %b %Y %H:%M} UTC", told)
+    told = re.sub(rf"{date}(?!, \d+ days)", f"{SEEN:%A %-d %b %Y %H:%M} UTC", told)
+    told = re.sub(r'("expires_at": )"[^"]+"', rf'\1"{END.isoformat()}"', told)
+    told = re.sub(r'("observed_at": )"[^"]+"', rf'\1"{SEEN.isoformat()}"', told)
+    known = {name: TokenStatus.model_validate(one) for name, one in json.loads(told).items()}
+    return f"$ llm-mcp-hub status --verify\n{table(known, SEEN + timedelta(minutes=3), columns=COLUMNS)}\n"
+
+
+SHOTS: Mapping[str, Callable[[World], str]] = {"doctor": doctor, "status": status}
 
 
 def printed(world: World, *words: str) -> str:

@@ -172,7 +172,7 @@ def _of_a_refusal(held: Held, known: Known, refused: Reading, deadline: _Deadlin
         held,
         known,
         now,
-        message=f"{message} Seen {local_moment(_seen(refused.at, now))}. {held.note}".strip(),
+        message=f"{message} (Seen {local_moment(_seen(refused.at, now))}.) {held.note}".strip(),
         action=held.renew if state in {"expired", "rejected"} else refused.action,
         deadline=deadline,
         evidence=_proof(refused, now),
