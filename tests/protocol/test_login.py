@@ -719,5 +719,5 @@ def test_no_process_shows_a_secret(desk: Desk, stage: Stage) -> None:
         terminal.end()
 
     assert len(lines) > 1
-    for line in lines:
-        desk.assert_nothing_secret_in(line)
+    for secret in (*desk.issued, *desk.codes):  # these alone: other tests' hubs have secrets of their own
+        assert [line for line in lines if secret in line] == []
