@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import version
@@ -22,9 +22,9 @@ from llm_mcp_hub.credentials.claude import ClaudeCredentials
 from llm_mcp_hub.credentials.gemini import GeminiCredentials
 from llm_mcp_hub.credentials.known import Held
 from llm_mcp_hub.credentials.ledger import Ledger
-from llm_mcp_hub.credentials.monitor import Monitor, now
+from llm_mcp_hub.credentials.monitor import Monitor, Reader, now
 from llm_mcp_hub.credentials.saved import SavedLogins
-from llm_mcp_hub.errors import Misconfigured
+from llm_mcp_hub.errors import HubError, Misconfigured
 from llm_mcp_hub.hub import Deadlines, Entry, Hub
 from llm_mcp_hub.material import Material, default_roots
 from llm_mcp_hub.observe import logs
@@ -61,19 +61,8 @@ def build_hub(settings: Settings, *, roots: Sequence[Path] = (), dead: Sequence[
     store = _store(settings)
     saved = SavedLogins(settings.hub_state_dir)
     alert = timedelta(days=settings.hub_alert_days)
-    claude_login = Monitor(
-        ClaudeCredentials(
-            token=lambda: settings.secret("CLAUDE_CODE_OAUTH_TOKEN"),
-            where=settings.origin("CLAUDE_CODE_OAUTH_TOKEN"),
-            issued_at=settings.claude_token_issued_at,
-            own_login=Path(around.get("CLAUDE_CONFIG_DIR") or Path.home() / ".claude") / ".credentials.json",
-            saved=saved,
-            now=now,
-        ),
-        Ledger(store, "claude"),
-        alert=alert,
-    )
-    google = GeminiCredentials(path=settings.gemini_auth_path, saved=saved, now=now, project=settings.gemini_project)
+    anthropic, google = _anthropic(settings, around, saved), _google(settings, saved)
+    claude_login = Monitor(anthropic, Ledger(store, "claude"), alert=alert)
     gemini_login = Monitor(google, Ledger(store, "gemini"), alert=alert)
 
     def token() -> str:
@@ -133,6 +122,21 @@ def build_hub(settings: Settings, *, roots: Sequence[Path] = (), dead: Sequence[
         alerts=Alerts(store, _sinks(settings)),
         release=run.close,
     )
+
+
+def _anthropic(settings: Settings, around: Mapping[str, str], saved: SavedLogins) -> ClaudeCredentials:
+    return ClaudeCredentials(
+        token=lambda: settings.secret("CLAUDE_CODE_OAUTH_TOKEN"),
+        where=settings.origin("CLAUDE_CODE_OAUTH_TOKEN"),
+        issued_at=settings.claude_token_issued_at,
+        own_login=Path(around.get("CLAUDE_CONFIG_DIR") or Path.home() / ".claude") / ".credentials.json",
+        saved=saved,
+        now=now,
+    )
+
+
+def _google(settings: Settings, saved: SavedLogins) -> GeminiCredentials:
+    return GeminiCredentials(path=settings.gemini_auth_path, saved=saved, now=now, project=settings.gemini_project)
 
 
 def _hidden(held: Held) -> Held:
@@ -232,6 +236,8 @@ class LoginParts:
     """Keeps a value out of the log."""
     shadow: str
     """What the user is told where a setting comes before what is saved; "" where none does."""
+    learned: Callable[[HubError | None], Awaitable[None]]
+    """Writes down what the saved login has shown: that it answered, or why it did not, and the day it was made."""
     release: Callable[[], None]
 
 
@@ -284,7 +290,21 @@ def build_login(settings: Settings, provider: str) -> LoginParts:
             project=settings.gemini_project,
             upstream=settings.hub_gemini_upstream,
         )
-    return LoginParts(flow, SavedLogins(settings.hub_state_dir), hide, shadow, run.close)
+    saved = SavedLogins(settings.hub_state_dir)
+
+    async def learned(problem: HubError | None) -> None:
+        reader: Reader = _anthropic(settings, around, saved) if provider == "claude" else _google(settings, saved)
+        store = _store(settings)
+        try:
+            login = Monitor(reader, Ledger(store, provider), alert=timedelta(days=settings.hub_alert_days))
+            await login.look()
+            for held in reader.held():
+                if held.credential is not None and held.credential.source == "saved":
+                    await (login.worked(held.mark) if problem is None else login.failed(held.mark, problem))
+        finally:
+            await store.close()
+
+    return LoginParts(flow, saved, hide, shadow, learned, run.close)
 
 
 def editors_roots() -> tuple[Path, ...]:

@@ -232,6 +232,15 @@ def test_a_right_code_gives_a_login_that_is_tried_and_saved_whole(desk: Desk) ->
     assert desk.homes() == []
     files = {file for file in desk.world.home.rglob("*") if file.is_file()}
     assert {file for file in files if desk.world.state not in file.parents} == set()
+    status = json.loads(run_command(desk.world, "status", "--json").stdout)[desk.provider]
+    assert (status["status"], status["credential"]["source"], status["evidence"]["level"]) == (
+        "valid",
+        "saved",
+        "proven",
+    )
+    assert (status["expires_source"], status["days_remaining"]) == (
+        ("ledger", 364) if desk.provider == "claude" else ("none", None)
+    )
 
 
 # Codes --------------------------------------------------------------------------------------------------------------

@@ -334,10 +334,10 @@ def used_up(kind: str | None) -> RateLimitEvent:
 
 
 ERRORS: dict[str, Row] = {
-    "401": Row("auth_rejected", "authentication_failed", 401, action="claude setup-token"),
-    "403 revoked": Row("auth_rejected", "authentication_failed", 403, action="claude setup-token"),
+    "401": Row("auth_rejected", "authentication_failed", 401, action="llm-mcp-hub login claude"),
+    "403 revoked": Row("auth_rejected", "authentication_failed", 403, action="llm-mcp-hub login claude"),
     "403 organisation": Row("permission_denied", "oauth_org_not_allowed", 403, action="administrator"),
-    "no login": Row("auth_rejected", said="Not logged in · Please run /login", action="claude setup-token"),
+    "no login": Row("auth_rejected", said="Not logged in · Please run /login", action="llm-mcp-hub login claude"),
     "429 five hours": Row("quota_exhausted", "rate_limit", 429, limits=used_up("five_hour"), action="reset"),
     "429 week": Row("quota_exhausted", "rate_limit", 429, limits=used_up("seven_day"), action="reset"),
     "429 opus": Row("quota_exhausted", "rate_limit", 429, limits=used_up("seven_day_opus"), action="sonnet"),

@@ -67,8 +67,10 @@ class Row:
 
 PROMPT_ERRORS: dict[str, Row] = {
     "401": Row(401, body(GoogleError.unauthenticated()), "auth_rejected", action="gemini"),
-    "a login that was revoked": Row(400, "invalid_grant", "auth_expired", action="Login with Google"),
-    "a login that a company's policy ended": Row(400, "invalid_rapt", "auth_expired", action="Login with Google"),
+    "a login that was revoked": Row(400, "invalid_grant", "auth_expired", action="llm-mcp-hub login gemini"),
+    "a login that a company's policy ended": Row(
+        400, "invalid_rapt", "auth_expired", action="llm-mcp-hub login gemini"
+    ),
     "the account must be verified": Row(
         403, GoogleError.validation_required().message, "account_ineligible", action="Run `gemini`"
     ),
@@ -212,7 +214,7 @@ ACCOUNT_ERRORS: dict[str, tuple[str, str, str, str]] = {
     "no permission": ("The caller does not have permission", "", "permission_denied", "licence"),
     "a refused access token": (GoogleError.unauthenticated().message, "", "auth_rejected", "gemini"),
     "no login": ("Authentication required", "", "auth_rejected", "gemini"),
-    "a login that was revoked": ("invalid_grant", "", "auth_expired", "Login with Google"),
+    "a login that was revoked": ("invalid_grant", "", "auth_expired", "llm-mcp-hub login gemini"),
     "Google fails": ("Internal error encountered.", "", "upstream_error", "again"),
 }
 

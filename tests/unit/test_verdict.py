@@ -365,6 +365,8 @@ def test_the_first_is_used_unless_it_is_known_to_be_dead(
         ({"first": seen(2 * DAY), "second": merged(seen(DAY), refused("auth_expired"))}, (0, 0), 0),
         ({}, (1, 2), 1),
         ({"first": seen(DAY), "second": seen(DAY)}, (2, 1), 0),
+        ({"first": seen(timedelta(0)), "second": seen(timedelta(0))}, (at(DAY), at(9 * DAY)), 0),
+        ({"first": seen(9 * DAY), "second": seen(DAY)}, (at(), at(DAY)), 1),
     ],
 )
 def test_the_one_that_came_last_is_used(known: dict[str, Known], since: tuple[float, float], chosen: int) -> None:

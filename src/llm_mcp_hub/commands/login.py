@@ -108,6 +108,7 @@ async def _login(parts: LoginParts, write_env: Path | None, timeout_s: float) ->
         _say("It was refused, so nothing was saved; what was there before is left as it was.")
         raise problem
     parts.saved.put(flow.name, Saved(content, issued_at))
+    await parts.learned(problem)
     _say(f"Saved in {parts.saved.path(flow.name)}. Running hubs of this state folder take it up by themselves.")
     if written is not None:
         exported = flow.exported(content, issued_at, written)

@@ -60,7 +60,8 @@ def choose(held: Sequence[Held], known: Mapping[str, Known], now: datetime, *, n
         seen = known.get(one.mark, NOTHING)
         refused = seen.refused
         dead = (refused is not None and refused.code in LOGIN_CODES) or _deadline(one, seen, now).over
-        began = seen.issued_at or seen.first_seen or one.since
+        # It was there when its file was written, and when it was first seen: it is no younger than either.
+        began = seen.issued_at or min((at for at in (seen.first_seen, one.since) if at), default=0.0)
         return (dead, -began, -one.since, place) if newest_first else (dead, 0.0, 0.0, place)
 
     return good[min(range(len(good)), key=rank)]
