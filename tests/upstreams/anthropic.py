@@ -390,6 +390,7 @@ class AnthropicUpstream(LoopbackServer):
             # Left alone, aiohttp would log it and answer 500, and the test would look for the fault in the CLI.
             self.surprises.append(f"the test's own script failed: {error!r}")
             return _error_response(Error.server_error())
+        self.changed()  # by what the script has noted
         return await _perform(reply, request, received)
 
     def _note(self, received: Received) -> None:

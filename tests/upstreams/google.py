@@ -739,6 +739,7 @@ class GoogleUpstream:
             reply = script(received) if callable(script) else script
         except Exception as error:  # whatever the test raised, the test is to see it
             return self._refuse(received, f"the test's own script failed: {error!r}", 500, "INTERNAL")
+        self._code_assist.changed()  # by what the script has noted
         return await _Stream(request, str(body["model"]), streaming).send(reply)
 
     # OAuth

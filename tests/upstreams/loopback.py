@@ -97,7 +97,7 @@ class LoopbackServer:
         return [r for r in list(self.received) if r.ended == "open"]
 
     def wait_until(self, happened: Callable[[], bool], *, timeout: float = 30.0) -> None:
-        """Block until `happened()`; it is looked at whenever a request arrives or ends.
+        """Block until `happened()`; it is looked at whenever a request arrives, is put to a script, or ends.
 
         Raises AssertionError after `timeout` seconds.
         """

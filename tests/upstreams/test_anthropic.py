@@ -48,6 +48,7 @@ from .anthropic import (
     seconds_from_now,
     system_texts,
 )
+from .loopback import Received
 
 T = TypeVar("T")
 DEADLINE_S = 60.0
@@ -394,6 +395,33 @@ def test_a_caller_that_gives_up_before_any_text_is_seen_to_hang_up(
 
     upstream.wait_until_quiet()
     assert [r.ended for r in upstream.received] == ["disconnected"]
+
+
+def test_who_waits_for_what_a_script_notes_is_woken_by_it(upstream: AnthropicUpstream, claude: Claude) -> None:
+    """Who has looked in vain when the request came would else look again at its end, which is long after a `Hang`."""
+    looked, noted = threading.Event(), threading.Event()
+
+    def note(_received: Received) -> Reply:
+        assert looked.wait(DEADLINE_S)
+        noted.set()
+        return Hang()
+
+    def found() -> bool:
+        is_noted = noted.is_set()
+        if upstream.received:
+            looked.set()
+        return is_noted
+
+    upstream.script(note)
+
+    async def asked() -> None:
+        async with claude.client() as client:
+            await client.query("hello")
+            await asyncio.to_thread(upstream.wait_until, found, timeout=threading.TIMEOUT_MAX)
+            assert [r.ended for r in upstream.received] == ["open"]
+            await client.interrupt()
+
+    within_deadline(asked())
 
 
 def test_the_cli_asks_again_after_a_stream_that_was_cut(upstream: AnthropicUpstream, claude: Claude) -> None:
