@@ -147,6 +147,7 @@ async def test_nobody_reaches_what_is_anothers(kind: str, tmp_path: Path) -> Non
                     error = await told(attempts[name], chance.choice([busy, idle]), who, guess)
                     assert error == expected[attempts is ON_AN_ASK, name], (who, guess, name)
                     tried += 1
+        print(f"\nG8  {kind}: {tried:,} tries to reach what is another's, none did")
         for hub in (busy, idle):
             for who in ATTACKERS:
                 assert await hub.recent(who) == []
