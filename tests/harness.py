@@ -14,12 +14,12 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import psutil
 from anyio.from_thread import BlockingPortal, start_blocking_portal
@@ -36,6 +36,7 @@ GEMINI = ROOT / "gemini-cli" / "node_modules" / ".bin" / "gemini"
 TOKEN = "sk-ant-oat01-" + "madeup" * 14
 """A setup-token's form; no provider ever issued it."""
 
+T = TypeVar("T")
 Transport = Literal["stdio", "http"]
 Era = Literal["auto", "legacy"]
 """`auto` is the 2026-07-28 era with this client, `legacy` is 2025-11-25."""
@@ -243,6 +244,10 @@ class Line:
             return await self.client.call_tool(tool, given, progress_callback=progress)
 
         return self._portal.start_task_soon(call)
+
+    def run(self, work: Callable[[Client], Awaitable[T]]) -> T:
+        """Whatever else a client can do. Raises what that raises."""
+        return self._portal.start_task_soon(work, self.client).result(DEADLINE_S)
 
     def tools(self) -> list[dict[str, Any]]:
         """What `tools/list` says, as it stands on the wire."""
