@@ -290,9 +290,8 @@ class _LiveLine:
                 await asyncio.sleep(1)
                 state = f"place {watch.position} in the queue" if watch.position else f"{watch.characters:,} characters"
                 if not watch.characters:
-                    print(
-                        f"\r{title} · {state} · {time.monotonic() - began:.0f} s", end="", file=sys.stderr, flush=True
-                    )
+                    self.clear()  # the one before may have been longer
+                    print(f"{title} · {state} · {time.monotonic() - began:.0f} s", end="", file=sys.stderr, flush=True)
                     self._shown = True
 
         showing = asyncio.get_running_loop().create_task(show())

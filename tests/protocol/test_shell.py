@@ -1,0 +1,206 @@
+"""What a shell has beside a question: a line that lives, files and changes to ask about, and what was asked before."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.harness import DEADLINE_S, World, answer_of, open_line, run_command
+from tests.upstreams import google
+from tests.upstreams.google import prompt_texts
+from tests.upstreams.loopback import Received
+
+HELLO = "Hello from the stand-in of Gemini."
+ERASED = "\r\x1b[K"
+"""Back to the line's begin, and nothing more in it."""
+
+
+class Terminal:
+    """A terminal that a command has its stderr on; what it shows is read as it comes."""
+
+    def __init__(self) -> None:
+        self._ours, self.theirs = os.openpty()
+        self.shown = ""
+
+    def until(self, words: str) -> None:
+        """Read until these words have been shown. Raises AssertionError."""
+        deadline = time.monotonic() + DEADLINE_S
+        while words not in self.shown:
+            readable, _w, _x = select.select([self._ours], [], [], max(0.0, deadline - time.monotonic()))
+            assert readable, f"never shown: {words!r} in {self.shown!r}"
+            self.shown += os.read(self._ours, 4096).decode()
+
+    def close(self) -> None:
+        os.close(self._ours)
+        os.close(self.theirs)
+
+
+@contextmanager
+def on_a_terminal(world: World, *arguments: str) -> Generator[tuple[subprocess.Popen[bytes], Terminal]]:
+    """A command whose stderr is a terminal and whose stdout is a pipe."""
+    terminal = Terminal()
+    process = subprocess.Popen(
+        [*world.command, *arguments],
+        env=world.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=terminal.theirs,
+    )
+    try:
+        yield process, terminal
+    finally:
+        process.kill()
+        process.communicate()
+        terminal.close()
+
+
+def test_a_line_tells_a_terminal_how_an_ask_is_until_its_text_begins(world: World) -> None:
+    """In the queue, then at the provider; each line replaces the one before whole, and the last is taken away."""
+    world.changes["HUB_GEMINI_CONCURRENCY"] = "1"
+    first, second = threading.Event(), threading.Event()
+
+    def reply(received: Received) -> google.Reply:
+        gate = first if prompt_texts(received)[-1] == "the first" else second
+        return google.Answer(HELLO, gate=gate)
+
+    world.gemini.default = reply
+    with open_line(world, "stdio", "auto") as line:
+        ahead = line.begin("ask_gemini", {"prompt": "the first"})
+        world.gemini.wait_for_generations(1, timeout=DEADLINE_S)
+        with on_a_terminal(world, "ask", "gemini", "the second") as (process, terminal):
+            terminal.until("Gemini · place 1 in the queue · ")
+            first.set()
+            terminal.until("Gemini · 0 characters · ")
+            second.set()
+            out, _ = process.communicate(timeout=DEADLINE_S)
+            terminal.until("go on with --conversation")
+        assert answer_of(ahead.result(DEADLINE_S))["text"] == HELLO
+
+    assert (process.returncode, out.decode()) == (0, f"{HELLO}\n")
+    *lines, about = terminal.shown.split(ERASED)
+    assert len(lines) >= 2
+    assert all(shown.count("Gemini · ") == 1 and shown.endswith(" s") for shown in lines)
+    assert about.startswith("gemini-2.5-pro (requested), ")
+
+
+def test_a_pipe_gets_no_such_line(world: World) -> None:
+    """What a script reads of stderr is the last line alone."""
+    gate = threading.Event()
+    world.gemini.default = google.Answer(HELLO, gate=gate)
+    process = subprocess.Popen(
+        [*world.command, "ask", "gemini", "hello"],
+        env=world.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    world.gemini.wait_for_generations(1, timeout=DEADLINE_S)
+    gate.set()
+    out, said = process.communicate(timeout=DEADLINE_S)
+
+    assert (process.returncode, out.decode()) == (0, f"{HELLO}\n")
+    assert said.decode().startswith("gemini-2.5-pro (requested), ")
+
+
+# Files and changes --------------------------------------------------------------------------------------------------
+
+
+def test_files_and_changes_are_put_before_the_question(world: World, tmp_path: Path) -> None:
+    """By paths as they are typed; what the repository says has changed comes too."""
+    repository = tmp_path / "repository"
+    repository.mkdir()
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", "-C", str(repository)]
+    (repository / "tide.txt").write_text("low water\n")
+    for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "first"]):
+        subprocess.run([*git, *command], check=True, timeout=DEADLINE_S)
+    (repository / "tide.txt").write_text("high water\n")
+    (tmp_path / "notes.md").write_text("It comes twice a day.\n")
+
+    asked = run_command(world, "ask", "gemini", "What changed?", "--file", "../notes.md", "--git-diff", cwd=repository)
+
+    assert asked.returncode == 0, asked.stderr.decode()
+    *before, prompt = prompt_texts(world.gemini.generations[-1])
+    assert prompt == "What changed?"
+    text = "\n".join(before)
+    assert "It comes twice a day." in text
+    assert "-low water" in text
+    assert "+high water" in text
+
+
+@pytest.mark.parametrize("name", [".env", "gone.txt"])
+def test_a_file_that_cannot_be_put_before_it_is_named_and_nothing_is_sent(
+    world: World, tmp_path: Path, name: str
+) -> None:
+    """Also a shell reads no keys: whoever types the command may not be who wrote it."""
+    (tmp_path / ".env").write_text("SECRET=made up\n")
+
+    asked = run_command(world, "ask", "gemini", "What is it?", "--file", name, cwd=tmp_path)
+
+    assert asked.returncode == 64
+    assert name in asked.stderr.decode()
+    assert b"made up" not in asked.stderr + asked.stdout
+    assert world.gemini.generations == []
+
+
+# What was asked before ----------------------------------------------------------------------------------------------
+
+
+def test_asks_are_listed_shown_cancelled_and_deleted(world: World) -> None:
+    """Those of another hub too; what is deleted is not found, like one that never was."""
+    world.gemini.script(google.Hang("So far"))
+    with open_line(world, "stdio", "auto") as line:
+        ask_id = answer_of(line.call("ask_gemini", {"prompt": "a long one", "wait_s": 0}))["ask_id"]
+        world.gemini.wait_for_generations(1, timeout=DEADLINE_S)
+        listed = run_command(world, "asks").stdout.decode()
+        as_json = json.loads(run_command(world, "asks", "--json").stdout)
+        running = run_command(world, "asks", "delete", ask_id)
+        cancelled = run_command(world, "asks", "cancel", ask_id)
+    shown = run_command(world, "asks", "show", ask_id)
+    deleted = run_command(world, "asks", "delete", ask_id)
+    gone, never = (run_command(world, "asks", "show", each) for each in (ask_id, "ask_never"))
+
+    assert ask_id in listed
+    assert "a long one" in listed
+    assert [(ask["ask_id"], ask["provider"], ask["title"]) for ask in as_json] == [(ask_id, "gemini", "a long one")]
+    assert running.returncode == 75
+    assert f"llm-mcp-hub asks cancel {ask_id}" in running.stderr.decode()
+    assert (cancelled.returncode, "cancelled" in cancelled.stdout.decode()) == (0, True)
+    assert shown.returncode == 130
+    assert "So far" in shown.stdout.decode()
+    assert deleted.returncode == 0
+    assert (gone.returncode, gone.stderr) == (never.returncode, never.stderr)
+    assert gone.returncode == 64
+    assert run_command(world, "asks").stdout == b""
+
+
+def test_conversations_can_be_had_as_json(world: World) -> None:
+    """The list without what was said, one of them with all of it; gone on with by its id."""
+    first = json.loads(run_command(world, "ask", "gemini", "one", "--json").stdout)
+    conversation = first["conversation_id"]
+    second = run_command(world, "ask", "claude", "two", "--conversation", conversation)
+    listed = json.loads(run_command(world, "conversations", "--json").stdout)
+    shown = json.loads(run_command(world, "conversations", "show", conversation, "--json").stdout)
+
+    assert second.returncode == 0
+    assert [(head["conversation_id"], head["turns"], head["title"]) for head in listed] == [(conversation, 2, "one")]
+    assert "exchanges" not in listed[0]
+    said = [(turn["provider"], turn["prompt"], turn["answer"]) for turn in shown["exchanges"]]
+    assert said == [("gemini", "one", HELLO), ("claude", "two", "Hello from the stand-in of Claude.")]
+
+
+@pytest.mark.parametrize("words", [["asks", "show"], ["asks", "list", "ask_1"], ["conversations", "delete"]])
+def test_a_command_that_lacks_its_id_is_a_usage_error(world: World, words: list[str]) -> None:
+    """Or has one too many; the next step is its help."""
+    refused = run_command(world, *words)
+
+    assert refused.returncode == 64
+    assert f"llm-mcp-hub {words[0]} --help" in refused.stderr.decode()
