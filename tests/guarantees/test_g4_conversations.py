@@ -198,3 +198,23 @@ def test_a_conversation_can_be_read_and_forgotten(world: World) -> None:
     with open_line(world, "stdio", "auto") as line:
         refused = error_of(line.call("ask_gemini", {"prompt": "x", "conversation_id": conversation}))
     assert refused["code"] == "not_found"
+
+
+def test_all_that_a_hub_keeps_has_an_end(world: World, tmp_path: Path) -> None:
+    """Answers, failures, tickets, wishes to cancel, limits that were met, leases: HUB_RETENTION_DAYS, or sooner."""
+    with RedisServer(tmp_path / "redis") as server:
+        world.changes |= {"REDIS_URL": server.url, "HUB_RETENTION_DAYS": "2"}
+        with open_line(world, "stdio", "auto") as line, open_line(world, "stdio", "legacy") as other:
+            conversation = turn(world, line, "claude", 1, None)
+            turn(world, other, "gemini", 2, conversation)
+            world.gemini.script(google.Hang("so far"), google.Error.quota_exhausted("4h", 14_400))
+            ticket = answer_of(line.call("ask_gemini", {"prompt": "a long one", "wait_s": 0}))
+            world.gemini.wait_for_generations(2)
+            assert not other.call("ask_cancel", {"ask_id": ticket["ask_id"]}).is_error
+            assert error_of(line.call("ask_gemini", {"prompt": "one too many"}))["code"] == "quota_exhausted"
+            kept = server.keys()
+        days = {key: left / 86_400_000 for key, left in kept.items()}
+
+    assert any(b"turns:" in key for key in days)
+    assert all(0 < left <= 2 for left in days.values()), days
+    assert max(days.values()) > 1.9
