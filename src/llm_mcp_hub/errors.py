@@ -35,7 +35,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-Shows = Literal["refused", "unreachable"]
+Shows = Literal["refused", "unreachable", "accepted"]
 
 
 class HubError(Exception):
@@ -52,7 +52,8 @@ class HubError(Exception):
         transient: whether the hub may submit the ask again at once, as long as no text has come.
         only_model: whether a limit counts for the asked model alone, not for the whole account.
         shows: what the failure says of the login: `refused`: the provider itself does not take it, or not this
-            account; `unreachable`: the provider could not be asked. None: nothing. The kind's own unless given.
+            account; `unreachable`: the provider could not be asked; `accepted`: it knows the login, and something else
+            is in the way. None: nothing. The kind's own unless given.
     """
 
     code: ClassVar[str] = "internal"
@@ -171,6 +172,7 @@ class QuotaExhausted(HubError):
 
     code = "quota_exhausted"
     retryable = True
+    shows = "accepted"
 
 
 class RateLimited(HubError):

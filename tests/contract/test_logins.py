@@ -14,7 +14,7 @@ from llm_mcp_hub.credentials.known import Held
 from llm_mcp_hub.credentials.ledger import REMEMBERED, VERIFY_S, Ledger
 from llm_mcp_hub.credentials.monitor import Monitor
 from llm_mcp_hub.credentials.status import Credential, TokenStatus
-from llm_mcp_hub.errors import AuthExpired, AuthRejected, HubError, Timeout, UpstreamError
+from llm_mcp_hub.errors import AuthExpired, AuthRejected, HubError, QuotaExhausted, Timeout, UpstreamError
 from llm_mcp_hub.store.base import LEDGER, SALT, Store, key
 from llm_mcp_hub.store.sqlite import SqliteStore
 from tests.contract.stores import LONG_S, RedisShelf, Shelf, SqliteShelf, opened
@@ -23,6 +23,7 @@ from tests.upstreams.redis import RedisServer
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 REFUSED = AuthRejected("The provider refuses it.", action="Make another.")
 DEAD = AuthExpired("It was revoked.", action="Make another.")
+USED_UP = QuotaExhausted("Its quota is used up.", action="Wait.")
 AWAY = UpstreamError("It could not be reached.", action="Check the network.", shows="unreachable")
 SECRET = "made-up-secret-that-nobody-may-see"
 
@@ -99,7 +100,7 @@ def level(status: TokenStatus) -> str | None:
 
 
 async def test_what_one_hub_learns_every_hub_knows(shelf: Shelf) -> None:
-    """An answer, a refusal, trouble, and what is used of the windows."""
+    """An answer, a refusal, trouble, a used-up quota, and what is used of the windows."""
     clock = Clock()
     one, other = hub(shelf.open(), clock), hub(shelf.open(), clock)
     window = QuotaWindow(window="week", used_fraction=0.5, resets_at=None, observed_at="2026-11-23T12:00:00Z")
@@ -115,12 +116,16 @@ async def test_what_one_hub_learns_every_hub_knows(shelf: Shelf) -> None:
     await look()
     await one.failed("made-up", REFUSED)
     await look()
+    await one.failed("made-up", USED_UP)
+    await look()
+    await one.failed("made-up", REFUSED)
+    await look()
     await one.failed("made-up", Timeout("Nothing to do with it.", action="Again."))
     await look()
     await one.worked("made-up")
     await look()
 
-    assert seen == ["valid", "unknown", "rejected", "rejected", "valid"]
+    assert seen == ["valid", "unknown", "rejected", "valid", "rejected", "rejected", "valid"]
     assert other.status().quota == (window,)
 
 

@@ -27,6 +27,7 @@ WINDOWS = st.lists(
 KNOWN = st.builds(
     Known,
     success=st.none() | READINGS,
+    accepted=st.none() | READINGS,
     refusal=st.none() | READINGS,
     trouble=st.none() | READINGS,
     issued_at=st.none() | TIMES,

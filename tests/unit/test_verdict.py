@@ -57,6 +57,11 @@ def answered(ago: timedelta = HOUR) -> Known:
     return Known(success=Reading(at=at(ago)))
 
 
+def accepted(ago: timedelta = HOUR) -> Known:
+    said = Reading(at=at(ago), code="quota_exhausted", message="It is used up.", action="Wait.")
+    return Known(accepted=said)
+
+
 def refused(code: str, ago: timedelta = HOUR, setting: str = "") -> Known:
     said = Reading(at=at(ago), code=code, message="The provider refuses it.", action="Do this.", setting=setting)
     return Known(refusal=said)
@@ -156,6 +161,16 @@ ROWS: dict[str, Row] = {
     ),
     "answered after a refusal": Row(TOKEN, (refused("auth_rejected", 2 * HOUR), answered()), "valid", level="proven"),
     "refused and answered at once": Row(TOKEN, (refused("auth_rejected"), answered()), "rejected", 0, level="proven"),
+    "used up after a refusal: the provider knows it": Row(
+        TOKEN, (refused("auth_rejected", 2 * HOUR), accepted()), "valid", level="proven"
+    ),
+    "refused after it was used up": Row(
+        TOKEN, (accepted(2 * HOUR), refused("auth_rejected")), "rejected", 0, level="proven", action=RENEW
+    ),
+    "dated wrongly: it is used up after its end": Row(
+        dated(YEAR + 5 * DAY), (accepted(DAY),), "valid", None, "none", "proven", says="the date is wrong"
+    ),
+    "unreachable before it was used up": Row(LOGIN, (unreachable(HOUR / 6), accepted(MINUTE)), "valid", level="proven"),
     "refused after its year": Row(
         dated(YEAR + DAY), (refused("auth_rejected"),), "expired", 0, "operator", "proven", says="has ended"
     ),

@@ -1,8 +1,8 @@
 """What is held of a login, and what is known of it: the values that a status is made of. Pure.
 
 What is **held** is what a reader found now: a form, perhaps a clock. What is **known** is what asks have shown of that
-very login, here or at another hub: that it worked, that it was refused, that nobody could be asked. Known things merge
-in any order to the same whole.
+very login, here or at another hub: that it worked, that it was accepted though no answer came of it, that it was
+refused, that nobody could be asked. Known things merge in any order to the same whole.
 """
 
 from __future__ import annotations
@@ -94,6 +94,8 @@ class Known(Noun):
     """All that asks have shown of one login. `merged` joins two of these."""
 
     success: Reading | None = None
+    accepted: Reading | None = None
+    """The provider has counted an ask of it against its quota, and answered nothing."""
     refusal: Reading | None = None
     trouble: Reading | None = None
     """The provider could not be asked."""
@@ -106,13 +108,19 @@ class Known(Noun):
     @property
     def newest(self) -> float:
         """When the last of it was seen; 0 for nothing."""
-        return max((reading.at for reading in (self.success, self.refusal, self.trouble) if reading), default=0.0)
+        readings = (self.success, self.accepted, self.refusal, self.trouble)
+        return max((reading.at for reading in readings if reading), default=0.0)
+
+    @property
+    def works(self) -> Reading | None:
+        """The last sign that the provider takes it: an answer, or one that only its quota has kept away."""
+        return _latest(self.success, self.accepted)
 
     @property
     def refused(self) -> Reading | None:
-        """The refusal that no later success has lifted."""
-        refusal, success = self.refusal, self.success
-        return refusal if refusal is not None and (success is None or refusal.at >= success.at) else None
+        """The refusal that nothing has lifted since."""
+        refusal, works = self.refusal, self.works
+        return refusal if refusal is not None and (works is None or refusal.at >= works.at) else None
 
 
 def merged(one: Known, other: Known) -> Known:
@@ -122,6 +130,7 @@ def merged(one: Known, other: Known) -> Known:
         windows[window.window] = _later(windows.get(window.window, window), window)
     return Known(
         success=_latest(one.success, other.success),
+        accepted=_latest(one.accepted, other.accepted),
         refusal=_latest(one.refusal, other.refusal),
         trouble=_latest(one.trouble, other.trouble),
         issued_at=_least(one.issued_at, other.issued_at),

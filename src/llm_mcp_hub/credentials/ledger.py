@@ -22,7 +22,7 @@ SALT_S = 3650 * 86_400.0
 QUOTA_S = 40 * 86_400.0
 VERIFY_S = 60.0
 """One verifying ask a minute, whoever wants it, over all hubs."""
-KINDS = ("first_seen", "issued_at", "success", "refusal", "trouble")
+KINDS = ("first_seen", "issued_at", "success", "accepted", "refusal", "trouble")
 REMEMBERED = 20
 """So many lives of earlier logins are written down for an account."""
 
@@ -50,10 +50,11 @@ class Ledger:
         found: dict[str, Known] = {}
         for mark in marks:
             first, issued = (read(_Moment, next(values)) for _ in range(2))
-            success, refusal, trouble = (read(Reading, next(values)) for _ in range(3))
+            success, accepted, refusal, trouble = (read(Reading, next(values)) for _ in range(4))
             quota = read(_Quota, next(values))
             found[mark] = Known(
                 success=success,
+                accepted=accepted,
                 refusal=refusal,
                 trouble=trouble,
                 issued_at=issued.at if issued else None,
@@ -69,7 +70,7 @@ class Ledger:
 
     async def note(self, mark: str, known: Known) -> None:
         """Write down what was learned, and what of it was not known before."""
-        for kind in ("success", "refusal", "trouble"):
+        for kind in ("success", "accepted", "refusal", "trouble"):
             reading: Reading | None = getattr(known, kind)
             if reading is not None:
                 await self._store.put(await self._key(mark, kind), _bytes(reading), ttl_s=KEPT_S)

@@ -144,7 +144,8 @@ class Monitor:
                 if error.code == "auth_expired" and held is not None and held.account:
                     await self._ended(held, reading.at)
             else:
-                known = known.model_copy(update={"trouble": reading})
+                kind = "accepted" if error.shows == "accepted" else "trouble"
+                known = known.model_copy(update={kind: reading})
         if known != NOTHING:
             await self._note(mark, known)
 

@@ -93,8 +93,8 @@ def _deadline(held: Held, known: Known, now: datetime) -> _Deadline:
         return _Deadline()
     at = began + held.lifetime
     over = at + slack <= now
-    answered = known.success is not None and known.refused is None and _moment(known.success.at) >= at + slack
-    if over and answered:
+    works = known.works
+    if over and works is not None and known.refused is None and _moment(works.at) >= at + slack:
         return _Deadline(refuted=True)
     return _Deadline(at, source, slack, over)
 
@@ -127,7 +127,7 @@ def verdict(held: Held, known: Known, now: datetime, *, alert: timedelta, lasted
         message = f"{trouble.message} {message}"
         action = trouble.action if state == "unknown" else action
     message += _estimate(held, known, lasted, now)
-    proven = known.success is not None and state in {"valid", "unknown"}
+    works = known.works if state in {"valid", "unknown"} else None
     return _status(
         state,
         held,
@@ -136,8 +136,8 @@ def verdict(held: Held, known: Known, now: datetime, *, alert: timedelta, lasted
         message=message,
         action=action,
         deadline=deadline,
-        evidence=_proof(known.success, now)
-        if proven and known.success is not None
+        evidence=_proof(works, now)
+        if works is not None
         else Evidence(
             level="clock" if deadline.at is not None and deadline.source != "first_seen" else held.level,
             source=_source(held, deadline),
