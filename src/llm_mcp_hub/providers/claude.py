@@ -95,7 +95,8 @@ class ClaudeProvider:
         self._token = token
         self._allow_overage = allow_overage
         self._managed = managed_folder or MANAGED_FOLDERS.get(platform.system())
-        self._overage_until: float | None = None
+        self._overage_until: dict[str, float] = {}
+        """By token: another one has another subscription."""
 
     # -- the seam ---------------------------------------------------------------------------------------------------
 
@@ -104,7 +105,7 @@ class ClaudeProvider:
         self._pool.closed = False
         token = self._token()
         check_managed_settings(self._managed)
-        self._check_overage()
+        self._check_overage(token)
         connected = await self._pool.take(ask, token)
         answered = False
         try:
@@ -172,12 +173,12 @@ class ClaudeProvider:
                     yield Alive()
                 elif isinstance(message, RateLimitEvent):
                     turn.limited(message)
-                    self._note_overage(turn)
+                    self._note_overage(turn, connected.token)
                     yield Limits(turn.quota)
                 elif isinstance(message, ResultMessage):
                     connected.busy = False
                     finished = turn.result(message)
-                    yield replace(finished, blocks=self._blocked() if turn.overage else None)
+                    yield replace(finished, blocks=self._blocked(connected.token) if turn.overage else None)
                     return
                 else:
                     yield Alive()
@@ -208,25 +209,26 @@ class ClaudeProvider:
 
     # -- paid extra usage -------------------------------------------------------------------------------------------
 
-    def _note_overage(self, turn: Turn) -> None:
+    def _note_overage(self, turn: Turn, token: str) -> None:
         if turn.overage:
-            self._overage_until = turn.resets_at or time.time() + 3600.0
+            self._overage_until[token] = turn.resets_at or time.time() + 3600.0
         elif turn.overage is False:
-            self._overage_until = None
+            self._overage_until.pop(token, None)
 
-    def _check_overage(self) -> None:
-        blocked = self._blocked()
+    def _check_overage(self, token: str) -> None:
+        blocked = self._blocked(token)
         if blocked is not None:
             raise blocked
 
-    def _blocked(self) -> BillingBlocked | None:
-        """What an ask meets while extra usage would pay for it."""
-        left = (self._overage_until or 0.0) - time.time()
-        if self._allow_overage or self._overage_until is None or left <= 0:
+    def _blocked(self, token: str) -> BillingBlocked | None:
+        """What an ask with this token meets while extra usage would pay for it."""
+        until = self._overage_until.get(token, 0.0)
+        left = until - time.time()
+        if self._allow_overage or left <= 0:
             return None
         return BillingBlocked(
             "Claude's subscription is used up and further asks are paid as extra usage, so nothing was sent.",
-            action=f"Wait until {iso(self._overage_until)}, or set HUB_ALLOW_OVERAGE=1 to pay for extra usage.",
+            action=f"Wait until {iso(until)}, or set HUB_ALLOW_OVERAGE=1 to pay for extra usage.",
             provider=NAME,
             retry_after_s=round(left),
         )
