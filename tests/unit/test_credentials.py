@@ -559,7 +559,8 @@ def test_a_file_that_others_can_read_works_and_is_told(tmp_path: Path) -> None:
     file.chmod(0o600)
 
     assert shared.status == "valid"
-    assert f"chmod 600 {file}" in shared.message
+    assert str(file) in shared.message
+    assert shared.action == f"Run: chmod 600 {file}"
     assert "chmod" not in gemini(file).status().message
 
 

@@ -112,7 +112,7 @@ class GeminiCredentials:
 
     def _owners(self) -> tuple[Held, float]:
         """The owner's login, and when its file was written. Raises HubError."""
-        content, since, note = self._content()
+        content, since, note, step = self._content()
         credential = Credential(kind="login", source="file")
         try:
             login = self._read(content, str(self._path))
@@ -125,7 +125,7 @@ class GeminiCredentials:
                 gone = (
                     f"{self._path} is empty or cut off: the hub goes on with the copy that it made when it was whole."
                 )
-                return self._held(login, credential, str(self._path), note=gone), since
+                return self._held(login, credential, str(self._path), note=gone, step=LOG_IN), since
             raise self._cut_off() from None
         if login.refresh and self._kept != (login.mark, content):
             with contextlib.suppress(HubError):
@@ -133,7 +133,7 @@ class GeminiCredentials:
                 if kept is None or kept.content != content:
                     self._saved.put(LAST_GOOD, Saved(content, None, str(self._path)))
                 self._kept = (login.mark, content)
-        return self._held(login, credential, str(self._path), note=note), since
+        return self._held(login, credential, str(self._path), note=note, step=step), since
 
     def _forget_copy(self) -> None:
         """The owner has logged out: a copy must not outlive that."""
@@ -147,8 +147,8 @@ class GeminiCredentials:
             if renewed is not None and renewed.origin == self._read(copy.content, "").mark:
                 self._saved.delete(RENEWED)
 
-    def _content(self) -> tuple[str, float, str]:
-        """The file's content, when it was written, and what is to be told of it. Raises HubError."""
+    def _content(self) -> tuple[str, float, str, str]:
+        """The file's content, when it was written, what is to be told of it, and the next step. Raises HubError."""
         path = self._path
         try:
             if path.is_dir():
@@ -180,8 +180,9 @@ class GeminiCredentials:
         if len(content) > LARGEST:
             raise self._not_a_login(str(path))
         shared = about.st_mode & (stat.S_IRGRP | stat.S_IROTH | stat.S_IWGRP | stat.S_IWOTH)
-        note = f"Other users of this machine can read {path}: chmod 600 {path}" if shared else ""
-        return content.decode("utf-8", "surrogateescape"), about.st_mtime, note
+        note = f"Other users of this machine can read {path}." if shared else ""
+        step = f"Run: chmod 600 {path}" if shared else ""
+        return content.decode("utf-8", "surrogateescape"), about.st_mtime, note, step
 
     # -- any login -----------------------------------------------------------------------------------------------------
 
@@ -219,7 +220,7 @@ class GeminiCredentials:
             )
         return _Login(content, refresh, access, expires, _account(login.get("id_token")))
 
-    def _held(self, login: _Login, credential: Credential, source: str, *, note: str = "") -> Held:
+    def _held(self, login: _Login, credential: Credential, source: str, *, note: str = "", step: str = "") -> Held:
         access = utc(login.expires) if login.expires else None
         return Held(
             name="The Google login",
@@ -232,7 +233,7 @@ class GeminiCredentials:
             undated=(
                 "A Google login is there. It has no date of its own: its access token renews itself, the login lasts "
                 "until it is revoked.",
-                "",
+                step,
             ),
             note=note,
             setting=self._setting,

@@ -6,6 +6,7 @@ which it is read matters and stands in `_error`.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 NAME = "claude"
 ALIASES = ("sonnet", "opus", "haiku", "fable")
 LOGIN_ACTION = "Run `llm-mcp-hub login claude`."
+
+_NO_CONNECTION = re.compile(r"ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH")
+"""The CLI's own words, where nobody was there to connect to."""
 
 
 def iso(seconds: float) -> str:
@@ -242,16 +246,18 @@ class Turn:
         if status is not None:
             failed = f"Claude failed (HTTP {status})."
         elif kind == "server_error":
-            failed = "The connection to Claude broke."
+            away = _NO_CONNECTION.search(said) is not None
+            failed = "Claude could not be reached." if away else "The connection to Claude broke."
         else:
             failed = "Claude's answer could not be read."
+        unheard = status is None and kind == "server_error"
         return UpstreamError(
             failed,
-            action="Try again.",
+            action="Check the network and HTTPS_PROXY, then try again." if unheard else "Try again.",
             provider=NAME,
             partial_text=partial,
             transient=status is not None or kind == "server_error",
-            shows="unreachable" if status is None and kind == "server_error" else None,
+            shows="unreachable" if unheard else None,
         )
 
 

@@ -186,7 +186,10 @@ class GeminiProvider:
         login = self._login()
         if self._project is not None and self._project.isdigit():
             raise Misconfigured(
-                "GEMINI_PROJECT is a number; Google wants the project's id.", action=PROJECT_ACTION, provider=NAME
+                "GEMINI_PROJECT is a number; Google wants the project's id.",
+                action=PROJECT_ACTION,
+                provider=NAME,
+                shows="refused",  # as the CLI would: no ask can be answered under this setting
             )
         current = self._current
         if current is not None and (current.ended or current.worn_out or current.mark != login.mark):

@@ -51,6 +51,7 @@ _DEAD_LOGIN = re.compile(
 _BROKEN = re.compile(
     r"Premature close|fetch failed|socket hang up|E(?:CONNRESET|CONNREFUSED|TIMEDOUT|PIPE|AI_AGAIN)|ENOTFOUND"
 )
+_PROJECT = re.compile(r"\bprojects?[/ ]([a-z][a-z0-9-]{4,28}[a-z0-9])\b")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]+")
 _RESET = re.compile(r"(?:reset after|retry after|Retrying after)\s+((?:\d+(?:\.\d+)?\s*(?:ms|h|m|s))+)", re.IGNORECASE)
 _UNIT = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|h|m|s)", re.IGNORECASE)
@@ -114,9 +115,7 @@ def quoted(message: str) -> str:
 def start_error(*, debug_log: str) -> HubError:
     """The CLI asked for a login at its start. Only its debug log tells a dead login from a dead network (measured)."""
     if _DEAD_LOGIN.search(debug_log):
-        return AuthExpired(
-            "Google no longer accepts this login: it was revoked or has ended.", action=LOGIN_ACTION, provider=NAME
-        )
+        return _ended(debug_log.rpartition(LOGIN_VERDICT)[2])
     if LOGIN_VERDICT in debug_log:
         return UpstreamError(
             "Google's login service could not be reached or failed, so the login could not be renewed; nothing is "
@@ -187,9 +186,7 @@ def prompt_error(
     if low.startswith("verify your account"):
         return _unverified()
     if low.startswith(("invalid_grant", "invalid_rapt")) or (account and "invalid_grant" in low):
-        return AuthExpired(
-            "Google no longer accepts this login: it was revoked or has ended.", action=LOGIN_ACTION, provider=NAME
-        )
+        return _ended(low[:400] if account else low.partition("\n")[0][:40])
     if (
         code == 401
         or low.startswith("authentication required")
@@ -207,9 +204,13 @@ def prompt_error(
                 else "Run: gcloud services enable cloudaicompanion.googleapis.com --project YOUR_PROJECT",
                 provider=NAME,
             )
+        named = _PROJECT.search(said) if account else None
+        project = named[1] if named else "YOUR_PROJECT"
         return PermissionDenied(
             "Google does not allow this account to use Gemini Code Assist" + (f": {quoted(said)}" if account else "."),
-            action="Check the account's Code Assist licence and GEMINI_PROJECT with its administrator.",
+            action="Set GEMINI_PROJECT to the project of your Code Assist licence, or have its administrator run: "
+            f"gcloud projects add-iam-policy-binding {project} --member=user:YOUR_ADDRESS "
+            "--role=roles/cloudaicompanion.user",
             provider=NAME,
         )
     if code == 429 and ("no capacity" in low or "model_capacity" in low):
@@ -255,12 +256,20 @@ def prompt_error(
         message = f"Gemini failed{f' (HTTP {code})' if code and 500 <= code < 600 else ''}."
     return UpstreamError(
         message,
-        action="Try again.",
+        action="Check the network and HTTPS_PROXY, then try again." if broken else "Try again.",
         provider=NAME,
         partial_text=partial,
         transient=True,
         shows="unreachable" if broken else None,
     )
+
+
+def _ended(said: str) -> AuthExpired:
+    """A login that cannot be renewed; `said` are Google's words for it."""
+    why = "it was revoked or has ended"
+    if "invalid_rapt" in said:
+        why = "its organisation wants it to be made again from time to time"
+    return AuthExpired(f"Google no longer accepts this login: {why}.", action=LOGIN_ACTION, provider=NAME)
 
 
 def _unverified() -> AccountIneligible:
@@ -292,7 +301,7 @@ def to_be_renewed(login: bytes, now: float) -> bytes | None:
     try:
         held: dict[str, Any] = json.loads(login)
         ends = float(held.get("expiry_date") or 0) / 1000
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, OverflowError):
         return None
     if not held.get("refresh_token") or 0 < ends < now + RENEWED_WITHIN_S:
         return None
