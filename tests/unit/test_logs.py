@@ -185,9 +185,24 @@ def test_the_libraries_logs_let_no_secret_through(
     assert HIDDEN in stream.getvalue()
 
 
+ASKED = "a prompt, as somebody asked it"
+
+
 def fail() -> None:
-    held_by_a_variable = "a prompt in a local variable"
-    raise ValueError(f"refused {SETUP_TOKEN} {len(held_by_a_variable)}")
+    held_by_a_variable = ASKED
+    raise ValueError(f"refused {SETUP_TOKEN} in {held_by_a_variable!r}")
+
+
+def fail_because_of_another() -> None:
+    """As a validation error that quotes its input, wrapped, in a group, with a note."""
+    try:
+        fail()
+    except ValueError as error:
+        error.add_note(ASKED)
+        try:
+            raise OSError(24, "Too many open files")
+        except OSError as cause:
+            raise ExceptionGroup(ASKED, [error]) from cause
 
 
 @pytest.mark.parametrize("form", ["json", "console"])
@@ -198,8 +213,8 @@ def test_a_traceback_shows_where_and_no_variable(
     """A fault must be found by its log, and its log must not hold what was asked."""
     stream = logged(form)
     try:
-        fail()
-    except ValueError:
+        fail_because_of_another()
+    except ExceptionGroup:
         if foreign:
             logging.getLogger("a_library").error("it broke", exc_info=True)
         else:
@@ -208,9 +223,10 @@ def test_a_traceback_shows_where_and_no_variable(
     text = stream.getvalue()
     assert "it broke" in text
     assert "ValueError" in text
-    assert "fail" in text
+    assert "fail_because_of_another" in text
+    assert "Too many open files" in text
     assert SETUP_TOKEN not in text
-    assert "a prompt in a local variable" not in text
+    assert ASKED not in text
     assert "Logging error" not in text
 
 

@@ -1,19 +1,23 @@
 """The hub's log: structlog on stderr, JSON for programs and lines for people; the libraries' loggers go the same way.
 
 Nothing here knows what is logged. Secrets are kept out twice: by their exact values (`hide`), and by the forms that
-tokens have. Prompt text is never given to a logger in the first place, and tracebacks never show local variables.
+tokens have. Prompt text is never given to a logger in the first place. Tracebacks show where and what kind, no local
+variable, and no words of the exception: they may quote what was asked (a validation error shows its input, a decoding
+error the line).
 """
 
 from __future__ import annotations
 
+import builtins
 import logging
 import re
 import sys
+import traceback
 from collections.abc import Mapping
-from typing import cast
+from typing import Any, cast
 
 import structlog
-from structlog.typing import EventDict, Processor, WrappedLogger
+from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
 HIDDEN = "[hidden]"
 _FORMS = re.compile(
@@ -26,6 +30,9 @@ _FORMS = re.compile(
     r"|(?<=[Bb]earer )[A-Za-z0-9._~+/-]{8,}=*"
     r"|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
 )
+FRAMES = 20
+_TELLING = {name for name, kind in vars(builtins).items() if isinstance(kind, type) and issubclass(kind, OSError)}
+"""Exceptions by whose words a fault is found, and that quote a path at most: the system's own."""
 _exact: set[str] = set()
 
 
@@ -59,22 +66,43 @@ def _clean_event(_logger: WrappedLogger, _method: str, event: EventDict) -> Even
     return {cleaned(name): value if name.startswith("_") else _clean(value) for name, value in event.items()}
 
 
+_structured = structlog.tracebacks.ExceptionDictTransformer(show_locals=False, max_frames=FRAMES)
+
+
+def _for_programs(info: ExcInfo) -> list[dict[str, Any]]:
+    return [_wordless(stack) for stack in _structured(info)]
+
+
+def _wordless(stack: dict[str, Any]) -> dict[str, Any]:
+    value = stack["exc_value"] if stack["exc_type"] in _TELLING else ""
+    inner = [[_wordless(one) for one in trace] for trace in stack.get("exceptions") or []]
+    return {**stack, "exc_value": value, "exc_notes": [], "syntax_error": None, "exceptions": inner}
+
+
+def _for_people(info: ExcInfo) -> str:
+    return _lines(info[1]).rstrip()
+
+
+def _lines(error: BaseException) -> str:
+    led = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    said = f": {error}" if type(error).__name__ in _TELLING else ""
+    where = "".join(traceback.format_tb(error.__traceback__, limit=-FRAMES))
+    lines = f"Traceback (most recent call last):\n{where}{type(error).__name__}{said}\n"
+    inner = [_lines(one) for one in getattr(error, "exceptions", ())]
+    return "\n".join([*([_lines(led)] if led is not None else []), lines, *inner])
+
+
 def configure(level: str, form: str | None) -> None:
     """Set logging up for the whole process. `form` is `json`, `console`, or None to look whether a person reads."""
     console = form == "console" or (form is None and sys.stderr.isatty())
-    traceback = (  # neither shows local variables; the console's renderer takes text only
-        structlog.processors.format_exc_info
-        if console
-        else structlog.processors.ExceptionRenderer(
-            structlog.tracebacks.ExceptionDictTransformer(show_locals=False, max_frames=20)
-        )
-    )
+    # The console's renderer takes text only.
+    tracebacks = structlog.processors.ExceptionRenderer(_for_people if console else _for_programs)
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        traceback,
+        tracebacks,
         _clean_event,
     ]
     renderer: Processor = (
