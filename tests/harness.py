@@ -249,6 +249,11 @@ class Line:
         """Whatever else a client can do. Raises what that raises."""
         return self._portal.start_task_soon(work, self.client).result(DEADLINE_S)
 
+    def read(self, uri: str) -> str:
+        """The text of a resource."""
+        read = self.run(lambda client: client.read_resource(uri))
+        return "".join(getattr(content, "text", "") for content in read.contents)
+
     def tools(self) -> list[dict[str, Any]]:
         """What `tools/list` says, as it stands on the wire."""
         listed = self._portal.start_task_soon(self.client.list_tools).result(DEADLINE_S)
