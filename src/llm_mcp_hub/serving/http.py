@@ -30,7 +30,7 @@ from llm_mcp_hub.credentials.status import TokenStatus
 from llm_mcp_hub.errors import Misconfigured
 from llm_mcp_hub.hub import Hub
 from llm_mcp_hub.serving.resources import Updates
-from llm_mcp_hub.serving.unreadable import answer_to_half_a_character
+from llm_mcp_hub.serving.unreadable import answer_to_half_a_character, without_quotation
 
 BODY_BYTES = 16 << 20
 """A prompt of 1,000,000 characters takes up to 12 MB as escaped JSON."""
@@ -58,10 +58,11 @@ class LocalOnly:
         return await self._app(scope, receive, send)
 
 
-class WholeCharacters:
-    """Gives a call that holds half of a character the same coded answer as stdio does.
+class Readable:
+    """Gives a call that holds half of a character the same coded answer as stdio does, and quotes no message.
 
-    In the older era the SDK answers it 400 without the call's id, so that is what is looked for.
+    In the older era the SDK answers 400 without the call's id, so that is what is looked for; and where a message is
+    none of the protocol's, with all that its validation says, which holds the message.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -88,9 +89,11 @@ class WholeCharacters:
             if refused is not None:
                 start, refused = refused, None
                 answer = answer_to_half_a_character(b"".join(body))
-                if answer is not None:
+                told = answer or without_quotation(message.get("body", b""))
+                if told is not None:
                     replaced = True
-                    await JSONResponse(answer.model_dump(by_alias=True, mode="json"))(scope, receive, send)
+                    code = 400 if answer is None else 200
+                    await JSONResponse(told.model_dump(by_alias=True, mode="json"), code)(scope, receive, send)
                 else:
                     await send(start)
             body.clear()
@@ -171,9 +174,7 @@ def build_app(
         Route("/health/tokens", tokens, methods=["GET"]),
         Route("/metrics", metrics, methods=["GET"]),
     ]
-    app = Starlette(
-        routes=list(plain), middleware=[Middleware(LocalOnly), Middleware(WholeCharacters)], lifespan=lifespan
-    )
+    app = Starlette(routes=list(plain), middleware=[Middleware(LocalOnly), Middleware(Readable)], lifespan=lifespan)
     app.state.end_streams = updates.close
     return app
 

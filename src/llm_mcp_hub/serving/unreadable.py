@@ -1,4 +1,4 @@
-"""Messages that the SDK's parser refuses without an answer to the call, and the answer that they get from us."""
+"""Messages that the SDK's parser refuses, and the answer that they get from us: to the call, and quoting nothing."""
 
 from __future__ import annotations
 
@@ -36,3 +36,18 @@ def answer_to_half_a_character(message: str | bytes) -> types.JSONRPCResponse | 
         return types.JSONRPCError(jsonrpc="2.0", id=number, error=fault)
     result = failure(half_a_character(None)).model_dump(by_alias=True, mode="json", exclude_none=True)
     return types.JSONRPCResponse(jsonrpc="2.0", id=number, result=result)
+
+
+def without_quotation(refusal: bytes) -> types.JSONRPCError | None:
+    """The SDK's refusal of what is no JSON-RPC message, without what was sent: its own shows that, and so a prompt.
+
+    None for a refusal that quotes nothing.
+    """
+    try:
+        refused = types.JSONRPCError.model_validate_json(refusal)
+    except ValueError:
+        return None
+    if not refused.error.message.startswith("Validation error"):
+        return None
+    fault = types.ErrorData(code=refused.error.code, message="Validation error: this is no message of JSON-RPC 2.0")
+    return types.JSONRPCError(jsonrpc="2.0", id=refused.id, error=fault)
