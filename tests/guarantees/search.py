@@ -134,7 +134,9 @@ class Search:
                 seen.append(process)
         return seen
 
-    def folder(self, root: Path, allowed: Callable[[Path], Collection[str]], *, but: Collection[Path] = ()) -> list[Path]:
+    def folder(
+        self, root: Path, allowed: Callable[[Path], Collection[str]], *, but: Collection[Path] = ()
+    ) -> list[Path]:
         """Every file below a folder; `allowed(path)` says what may stand in it. Returns those that held something."""
         held: list[Path] = []
         for file in _files(root):

@@ -69,18 +69,19 @@ def _clean_event(_logger: WrappedLogger, _method: str, event: EventDict) -> Even
 _structured = structlog.tracebacks.ExceptionDictTransformer(show_locals=False, max_frames=FRAMES)
 
 
-def _for_programs(info: ExcInfo) -> list[dict[str, Any]]:
-    return [_wordless(stack) for stack in _structured(info)]
+def _for_programs(exc_info: ExcInfo) -> list[dict[str, Any]]:
+    return [_wordless(stack) for stack in _structured(exc_info)]
 
 
 def _wordless(stack: dict[str, Any]) -> dict[str, Any]:
     value = stack["exc_value"] if stack["exc_type"] in _TELLING else ""
-    inner = [[_wordless(one) for one in trace] for trace in stack.get("exceptions") or []]
+    traces = cast("list[list[dict[str, Any]]]", stack.get("exceptions") or [])
+    inner = [[_wordless(one) for one in trace] for trace in traces]
     return {**stack, "exc_value": value, "exc_notes": [], "syntax_error": None, "exceptions": inner}
 
 
-def _for_people(info: ExcInfo) -> str:
-    return _lines(info[1]).rstrip()
+def _for_people(exc_info: ExcInfo) -> str:
+    return _lines(exc_info[1]).rstrip()
 
 
 def _lines(error: BaseException) -> str:
