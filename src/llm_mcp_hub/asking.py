@@ -94,7 +94,6 @@ class Asking:
                 with anyio.CancelScope(shield=True):
                     await self.places[ask.provider].leave(seat)
         except HubError as error:
-            await self._note_limit(entry, ask, error)
             running.error = self.told(error, ask, ask.ask_id)
             said.warning("ask failed", code=error.code, duration_ms=_ms(running.began))
         except asyncio.CancelledError:
@@ -157,6 +156,7 @@ class Asking:
             finished = await self._converse(entry.provider, running, windows)
         except HubError as error:
             await entry.login.failed(login, error, list(windows.values()))
+            await self._note_limit(running.ask, login, error)
             self.shown()
             raise
         except asyncio.CancelledError:
@@ -165,6 +165,8 @@ class Asking:
                     await entry.login.worked(login, list(windows.values()))
             raise
         await entry.login.worked(login, list(windows.values()))
+        if finished.blocks is not None:
+            await self._note_limit(running.ask, login, finished.blocks)
         self.shown()
         return finished
 
@@ -244,8 +246,6 @@ class Asking:
             billing=finished.billing,
             warnings=(*finished.warnings, *_notice(entry.login.status())),
         )
-        if finished.blocks is not None:
-            await self._note_limit(entry, ask, finished.blocks)
         async with running.saving:
             record = completed(running.record, answer)
             try:
@@ -258,10 +258,10 @@ class Asking:
                 return answer.model_copy(update={"conversation_id": known, "warnings": (*answer.warnings, UNSAVED)})
         return answer.model_copy(update={"warnings": (*answer.warnings, OVERTAKEN)})
 
-    async def _note_limit(self, entry: Entry, ask: Ask, error: HubError) -> None:
+    async def _note_limit(self, ask: Ask, login: str, error: HubError) -> None:
         if error.code in {"quota_exhausted", "billing_blocked"}:
             with contextlib.suppress(StoreUnavailable):
-                await self.cooldowns.note(ask.provider, entry.login.mark(), ask.model, error)
+                await self.cooldowns.note(ask.provider, login, ask.model, error)
 
 
 def _notice(status: TokenStatus) -> tuple[str, ...]:

@@ -118,8 +118,11 @@ def limit_is_remembered(d: Desk) -> None:
     assert len(d.world.claude.received) == before
 
 
+PAID_EXTRA = anthropic.Answer("Hello.", rate_limits=anthropic.RateLimits.overage())
+
+
 def paid_extra(d: Desk) -> None:
-    d.claude(anthropic.Answer("Hello.", rate_limits=anthropic.RateLimits.overage()))
+    d.claude(PAID_EXTRA)
     assert windows(d, "claude")["five_hour"] == 1.0
 
 
@@ -281,6 +284,10 @@ life(
     Step("the refusal is the old one's", rotated_meanwhile(anthropic.Error.unauthorized()), UNUSED),
     Step("the new one answers", claude_answers, WORKS),
     Step("the old one is back", token_of_before, replace(REFUSED, ended=None)),
+    Step("the limit is the old one's", rotated_meanwhile(anthropic.Error.quota("weekly")), UNUSED),
+    Step("the new one answers", claude_answers, WORKS),
+    Step("the extra usage is the old one's", rotated_meanwhile(PAID_EXTRA), UNUSED),
+    Step("the new one answers", claude_answers, WORKS),
 )
 life(
     "claude",
@@ -370,6 +377,26 @@ def another_login(d: Desk) -> None:
 def login_of_before(d: Desk) -> None:
     d.world.login_file.write_text(d.kept)
     d.ended = None
+
+
+def changed_meanwhile(reply: google.Reply) -> Act:
+    """Before this answer comes to an ask with the one login, the file holds another one, which answers."""
+
+    def act(d: Desk) -> None:
+        d.kept = d.world.login_file.read_text()
+        old = d.login["access_token"]
+
+        def answer(received: Received) -> google.Reply:
+            if received.headers["authorization"] != f"Bearer {old}":
+                return google.Answer("Hello.")
+            d.new_login()
+            return reply
+
+        d.gemini(answer)
+        assert d.ended == "answered"
+        d.ended = None
+
+    return act
 
 
 HALF = "half"
@@ -462,6 +489,17 @@ life(
     Step("it is revoked as a whole", taken_back("access_token", "refresh_token"), LOGIN_ENDED),
     Step("the first is back", login_of_before, replace(LOGIN_ENDED, ended=None)),
     Step("and answers", gemini_answers, LOGIN_WORKS),
+)
+life(
+    "gemini",
+    "a login that is changed while it is used",
+    Step("the answer is the old one's", changed_meanwhile(google.Answer("Hello.")), LOGIN_UNUSED),
+    Step("which is back", login_of_before, replace(LOGIN_WORKS, ended=None)),
+    Step(
+        "refused, and the new one answers",
+        changed_meanwhile(google.Error.unauthenticated()),
+        replace(LOGIN_WORKS, ended=None),
+    ),
 )
 life(
     "gemini",

@@ -116,8 +116,16 @@ class GeminiProvider:
         except AuthRejected as error:
             # The CLI renews a token by its clock alone. So one that is refused before its time is shown to a new CLI as
             # over: what is refused then is the login itself. No text has come; the token is the first thing looked at.
-            if process.has_renewed or error.partial_text or to_be_renewed(self._login().content, time.time()) is None:
+            held = self._login()
+            if process.has_renewed or error.partial_text or to_be_renewed(held.content, time.time()) is None:
                 raise
+            if held.mark != process.mark:  # what comes of that one must not be taken for this one's
+                raise UpstreamError(
+                    "The Google login was changed while an ask used it.",
+                    action="Ask again.",
+                    provider=NAME,
+                    transient=True,
+                ) from error
         else:
             return
         self._to_renew = process.mark
