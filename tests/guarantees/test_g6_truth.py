@@ -639,7 +639,7 @@ def commands(shared_world: World) -> Generator[World]:
     world.claude.clear()
     world.gemini.clear()
     world.prefix = []
-    world.changes = {"CLAUDE_CODE_OAUTH_TOKEN": new_token()}
+    world.changes = {"CLAUDE_CODE_OAUTH_TOKEN": new_token(), "HUB_CLAUDE_WARM": "0"}
     google.write_login(world.login_file.parent)
     yield world
     assert world.surprises == []
@@ -826,7 +826,7 @@ def test_settings_of_the_machine_that_could_pay_are_told_until_they_are_gone(tmp
 
 def test_google_that_does_not_answer_is_unknown(tmp_path: Path) -> None:
     """The CLI would wait for ever; after the hub's own time nothing is known against the login."""
-    with make_desk(tmp_path / "desk") as desk:
+    with make_desk(tmp_path / "desk", HUB_CLAUDE_WARM="0") as desk:
         desk.new_login(expires_in_s=-60)
         desk.gemini(token="hang")
 
@@ -937,7 +937,7 @@ sys.exit(main(sys.argv[1:]))
 def test_a_clock_that_is_two_days_off_makes_no_false_status(tmp_path: Path, shift: timedelta) -> None:
     """Beside a hub whose clock is right, on one store: what either has seen counts for both, in the order it came."""
     issued = datetime.now(UTC) + (DAY + HOUR if shift > timedelta(0) else -DAY + HOUR) - YEAR
-    dated = make_desk(tmp_path / "desk", CLAUDE_TOKEN_ISSUED_AT=issued.isoformat())
+    dated = make_desk(tmp_path / "desk", CLAUDE_TOKEN_ISSUED_AT=issued.isoformat(), HUB_CLAUDE_WARM="0")
     with dated as desk, ExitStack() as stack:
         off = HttpHub(desk.world.environment, command=("-c", SHIFTED, str(shift.total_seconds()), "serve"))
         stack.callback(off.stop)
@@ -962,7 +962,7 @@ def test_a_clock_that_is_two_days_off_makes_no_false_status(tmp_path: Path, shif
             assert states(other)["claude"] in {"valid", "warning"}
 
         # By the right clock the token has a day left (or has ended a day ago), by the other one it is the other way.
-        print(f"\\nclock {shift}: {[states(hub) for hub in of_both]}")
+        print(f"\nclock {shift}: {[states(hub) for hub in of_both]}")
         for hub in of_both:
             for status in told_by(hub).values():
                 assert status["usable"], status

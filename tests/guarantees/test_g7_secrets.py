@@ -142,6 +142,7 @@ def make_secrets(folder: Path, *, with_redis: bool) -> Generator[Secrets]:
             CLAUDE_CODE_OAUTH_TOKEN="",
             CLAUDE_CODE_OAUTH_TOKEN_FILE=str(held.token_file),
             LOG_LEVEL="DEBUG",
+            HUB_CLAUDE_WARM="0",
             HUB_FILE_ROOTS=str(world.home),
             HUB_ALERT_WEBHOOK_URL=f"{receiver.url}/{held['webhook address']}",
             HUB_ALERT_WEBHOOK_SECRET=held["webhook secret"],
@@ -394,14 +395,9 @@ def test_no_secret_leaves_by_any_way_out(tmp_path: Path, store: str) -> None:
             stack.callback(hub.stop)
             line = stack.enter_context(open_line(secrets.world, "http", "auto", hub=hub))
             tour = Tour(secrets, hub, line)
-            for station in (
-                tour.answers,
-                tour.while_asks_run,
-                tour.failures,
-                tour.logins,
-                tour.nonsense,
-                tour.store_away,
-            ):
+            # What fails is the same whatever the store: once through all of it is enough.
+            of_one = [] if secrets.redis is not None else [tour.failures, tour.nonsense]
+            for station in (tour.answers, tour.while_asks_run, *of_one, tour.logins, tour.store_away):
                 station()
                 assert search.hits == [], station.__name__
             secrets.search_store()

@@ -610,7 +610,9 @@ def test_a_provider_that_nobody_listens_at_is_an_upstream_error(world: World) ->
     world.changes.update(HUB_CLAUDE_UPSTREAM="http://127.0.0.1:9", HUB_GEMINI_UPSTREAM="http://127.0.0.1:9")
     with open_line(world, "stdio", "auto") as line:
         check(
-            line.call("ask_claude", {"prompt": PROMPT}), Told("upstream_error", "connection", "again", True), "claude"
+            line.call("ask_claude", {"prompt": PROMPT}),
+            Told("upstream_error", "could not be reached", "HTTPS_PROXY", True),
+            "claude",
         )
         check(
             line.call("ask_gemini", {"prompt": PROMPT}), Told("upstream_error", "connection", "again", True), "gemini"
