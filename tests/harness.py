@@ -21,10 +21,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+import httpx2
 import psutil
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
+from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.dispatcher import ProgressFnT
 from mcp_types import CallToolResult
 
@@ -260,18 +262,36 @@ class Line:
         return [tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in listed.tools]
 
 
+@asynccontextmanager
+async def _with_token(url: str, token: str) -> AsyncGenerator[Any]:
+    """The official client's way to a hub that wants a token."""
+    headers = {"Authorization": f"Bearer {token}"}
+    async with (
+        httpx2.AsyncClient(headers=headers, timeout=DEADLINE_S) as http,
+        streamable_http_client(url, http_client=http) as streams,
+    ):
+        yield streams
+
+
 @contextmanager
 def open_line(
-    world: World, transport: Transport, era: Era, *, hub: HttpHub | None = None, cwd: Path | None = None
+    world: World,
+    transport: Transport,
+    era: Era,
+    *,
+    hub: HttpHub | None = None,
+    cwd: Path | None = None,
+    token: str | None = None,
 ) -> Generator[Line]:
-    """A line to a hub of its own, or over HTTP to one that is running already."""
+    """A line to a hub of its own, or over HTTP to one that is running already, maybe with a client's token."""
     if transport == "http":
         if hub is None:
             with http_hub(world, cwd=cwd) as own, open_line(world, transport, era, hub=own) as line:
                 yield line
             return
         served = hub
-        client = Client(served.url + "/mcp", mode=era)
+        address = served.url + "/mcp"
+        client = Client(address if token is None else _with_token(address, token), mode=era)
         with start_blocking_portal("asyncio") as portal, portal.wrap_async_context_manager(client):
             yield Line(portal, client, lambda: "".join(served.log))
         return

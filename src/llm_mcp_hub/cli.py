@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="store_true", help="print the version")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
 
-    serve = commands.add_parser("serve", help="serve MCP over streamable HTTP on loopback")
+    serve = commands.add_parser("serve", help="serve MCP over streamable HTTP")
     serve.add_argument("--host", help="address to listen on (HUB_HOST, 127.0.0.1)")
     serve.add_argument("--port", type=int, help="port to listen on (HUB_PORT, 8000)")
 
@@ -103,6 +103,15 @@ def _parser() -> argparse.ArgumentParser:
     login.add_argument("provider", choices=["claude", "gemini"])
     login.add_argument("--write-env", type=Path, metavar="FILE", help="write the login into this env file too")
     login.add_argument("--timeout", type=float, default=600, metavar="SECONDS", help="how long you have (600)")
+
+    client = commands.add_parser("client", help="tokens of clients over HTTP: add, list or revoke them")
+    client.add_argument("action", choices=["add", "list", "revoke"])
+    client.add_argument("name", nargs="?", metavar="NAME", help="the client's; to add one again gives it a new token")
+    client.add_argument(
+        "--scope", action="append", metavar="SCOPE", help="add: ask:claude, ask:gemini or status (all); may be repeated"
+    )
+    client.add_argument("--token", type=int, metavar="N", help="revoke: this token alone, by its number in the list")
+    client.add_argument("--json", action="store_true", help="list: print it as JSON")
     return parser
 
 
@@ -133,6 +142,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from llm_mcp_hub.commands import status
 
             return status.run(settings, as_json=given.json, verify=given.verify)
+        if given.command == "client":
+            from llm_mcp_hub.commands import client
+
+            return client.run(settings, given)
         if given.command == "login":
             from llm_mcp_hub.commands import login
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import version
@@ -40,10 +40,13 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from llm_mcp_hub.finding import Finding, Look
+    from llm_mcp_hub.serving.auth import Book, Clients
     from llm_mcp_hub.serving.resources import Updates
     from llm_mcp_hub.store.base import Store
 
 VERSION = version("llm-mcp-hub")
+PROVIDERS = ("claude", "gemini")
+"""The table of `build_hub` by its names, for those who need no hub."""
 WEBHOOK_CLOSE_S = 3.0
 """Less than what a stdio hub has for its whole end."""
 
@@ -113,7 +116,7 @@ def build_hub(settings: Settings, *, roots: Sequence[Path] = (), dead: Sequence[
         material=Material(
             roots if settings.hub_file_roots is None else settings.hub_file_roots,
             around=around,
-            closed=(settings.hub_state_dir, settings.gemini_auth_path.parent),
+            closed=(settings.hub_state_dir, settings.clients_file, settings.gemini_auth_path.parent),
             scratch=run.path,
         ),
         retention_s=settings.hub_retention_days * 86_400,
@@ -210,7 +213,7 @@ def preconditions_of(env_file: Path | None) -> Generator[dict[str, Look]]:
             "certificates": lambda: preconditions.certificates(around),
             "file-roots": lambda: preconditions.file_roots(settings.hub_file_roots),
             "git": lambda: preconditions.git(around),
-            "http": lambda: preconditions.http(settings.hub_host, settings.hub_port, settings.loopback_only),
+            "http": lambda: _http(settings),
             "claude": claude_doctor.findings(around=around, home=home, upstream=settings.hub_claude_upstream),
             "gemini": gemini_doctor.findings(
                 around=around,
@@ -313,10 +316,50 @@ def editors_roots() -> tuple[Path, ...]:
 
 
 def build_server(hub: Hub, settings: Settings, updates: Updates | None = None) -> Server[Any]:
-    """The MCP server of a hub. `updates`: who watches its logins."""
+    """The MCP server of a hub. `updates`: who watches its logins; over HTTP they are given, and callers differ."""
     from llm_mcp_hub.serving.tools import build_server as build
+    from llm_mcp_hub.serving.tools import by_request, the_owner
 
-    return build(hub, VERSION, wait_s=settings.hub_wait_s, updates=updates)
+    who = the_owner if updates is None else by_request
+    return build(hub, VERSION, wait_s=settings.hub_wait_s, updates=updates, who=who)
+
+
+def clients_of(settings: Settings) -> Clients:
+    """Who may use the hub over HTTP."""
+    from llm_mcp_hub.serving.auth import Clients
+
+    return Clients(settings.clients_file, expected=settings.hub_clients_file is not None)
+
+
+def _check_address(settings: Settings, book: Book | None) -> None:
+    """Raise Misconfigured where others could reach a hub that cannot tell who they are, and by which name."""
+    if settings.loopback_only:
+        return
+    missing: list[tuple[str, str]] = []
+    if book is None or not book.clients:
+        missing.append(("a client token", "run llm-mcp-hub client add NAME"))
+    if not settings.hub_allowed_hosts:
+        missing.append(("HUB_ALLOWED_HOSTS", "set HUB_ALLOWED_HOSTS to the name that clients call the hub by"))
+    if missing:
+        raise Misconfigured(
+            f"HUB_HOST is {settings.hub_host}, which other machines can reach, and {_and(what for what, _ in missing)} "
+            "is missing: the hub would lend the owner's subscriptions to the network.",
+            action=f"To serve others {_and(step for _, step in missing)}; else set HUB_HOST=127.0.0.1.",
+        )
+
+
+def _and(parts: Iterable[str]) -> str:
+    return " and ".join(parts)
+
+
+def _http(settings: Settings) -> list[Finding]:
+    """Who can reach `serve`, or why it would not start."""
+    from llm_mcp_hub import preconditions
+
+    book = clients_of(settings).current()
+    _check_address(settings, book)
+    names = None if book is None else tuple(book.clients)
+    return preconditions.http(settings.hub_host, settings.hub_port, settings.loopback_only, names)
 
 
 def build_app(settings: Settings) -> Starlette:
@@ -325,12 +368,8 @@ def build_app(settings: Settings) -> Starlette:
     from llm_mcp_hub.serving.http import build_app as build
     from llm_mcp_hub.serving.resources import Updates
 
-    if not settings.loopback_only:
-        raise Misconfigured(
-            f"HUB_HOST is {settings.hub_host}, which other machines can reach, and this version has no client tokens: "
-            "it would lend the owner's subscriptions to the network.",
-            action="Set HUB_HOST=127.0.0.1, and reach it from elsewhere through an SSH tunnel.",
-        )
+    clients = clients_of(settings)
+    _check_address(settings, clients.current())
     first = build_hub(settings)  # what is wrong is told now, in one sentence: in a lifespan it would be a traceback
     first.kill()
     updates = Updates()
@@ -339,6 +378,9 @@ def build_app(settings: Settings) -> Starlette:
         lambda hub: build_server(hub, settings, updates),
         scrape=Metrics().scrape,
         updates=updates,
+        clients=clients,
+        hosts=settings.hub_allowed_hosts,
+        origins=settings.hub_allowed_origins,
         drain_s=settings.hub_drain_s,
     )
 

@@ -72,18 +72,12 @@ def settings(wrong: Sequence[Misconfigured], files: Sequence[tuple[str, Path, bo
     return found or [ok("settings", source)]
 
 
-def http(host: str, port: int, loopback_only: bool) -> list[Finding]:
-    """Who can reach `serve`. There are no client tokens in this version, so nobody else may."""
-    if loopback_only:
-        message = f"{host}, port {port}: this machine only, for this version has no client tokens"
-        return [ok("http", message)]
-    return [
-        blocks(
-            "http",
-            f"HUB_HOST is {host}, which other machines can reach: without client tokens `serve` refuses to start",
-            "Set HUB_HOST=127.0.0.1, and reach it from elsewhere through an SSH tunnel.",
-        )
-    ]
+def http(host: str, port: int, loopback_only: bool, clients: Sequence[str] | None) -> list[Finding]:
+    """Who can reach `serve`: with client tokens (None: without) their clients alone."""
+    where = f"{host}, port {port}: this machine only" if loopback_only else f"{host}, port {port}: other machines too"
+    if clients is None:
+        return [ok("http", f"{where}, and every program on it: there are no client tokens")]
+    return [ok("http", f"{where}, with a client token of: {', '.join(clients) or 'nobody'}")]
 
 
 def login(name: str, status: TokenStatus) -> Finding:

@@ -90,6 +90,28 @@ def _paths(value: Any) -> Any:
     return roots
 
 
+_PORT = r"(?::(?:[0-9]{1,5}|\*))?"
+_HOST = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?|\[[0-9a-f:.]+\])" + _PORT)
+_ORIGIN = re.compile(r"https?://" + _HOST.pattern)
+
+
+def _hosts(value: Any) -> Any:
+    return _listed(value, _HOST, "host names as they stand in an address, such as hub.example or hub.example:8443")
+
+
+def _origins(value: Any) -> Any:
+    return _listed(value, _ORIGIN, "origins such as https://pages.example")
+
+
+def _listed(value: Any, form: re.Pattern[str], what: str) -> Any:
+    if not isinstance(value, str):
+        return value
+    names = tuple(dict.fromkeys(part.strip().lower() for part in value.split(",") if part.strip()))
+    if not all(form.fullmatch(name) for name in names):
+        raise ValueError(f"must be {what}, separated by commas; the only wildcard is that of a port")
+    return names
+
+
 def _redis_url(value: SecretStr | None) -> SecretStr | None:
     if value is not None and not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
         raise ValueError("must begin with redis://, rediss:// or unix://")
@@ -130,6 +152,9 @@ class Settings(BaseModel):
     hub_log_format: Literal["json", "console"] | None = None
     hub_host: str = "127.0.0.1"
     hub_port: Annotated[int, Field(ge=0, le=65_535)] = 8000
+    hub_clients_file: UserPath | None = None
+    hub_allowed_hosts: Annotated[tuple[str, ...], BeforeValidator(_hosts)] = ()
+    hub_allowed_origins: Annotated[tuple[str, ...], BeforeValidator(_origins)] = ()
     hub_state_dir: UserPath = Field(default_factory=lambda: platformdirs.user_state_path(APP))
     hub_ask_timeout_s: Annotated[float, Field(ge=1, le=3600)] = 600
     hub_first_text_timeout_s: Seconds = 300
@@ -172,6 +197,11 @@ class Settings(BaseModel):
         """Every secret, for those who must keep them out of what they write."""
         held = (getattr(self, name.lower()) for name in SECRETS)
         return [secret.get_secret_value() for secret in held if secret is not None]
+
+    @property
+    def clients_file(self) -> Path:
+        """Where the clients' tokens are kept."""
+        return self.hub_clients_file or self.hub_state_dir / "clients.json"
 
     @property
     def loopback_only(self) -> bool:

@@ -66,6 +66,7 @@ def main(way: str, folder: Path) -> int:
 
         return stdio.run(lambda: hub_of(folder, updates), lambda hub: server_of(hub, updates), front)
     from llm_mcp_hub.serving import http
+    from llm_mcp_hub.serving.auth import Clients
 
     def scrape(_statuses: Mapping[str, TokenStatus], _accept: str) -> tuple[bytes, str]:
         return b"", "text/plain"
@@ -76,6 +77,7 @@ def main(way: str, folder: Path) -> int:
         lambda hub: server_of(hub, updates),
         scrape=scrape,
         updates=updates,
+        clients=Clients(folder / "clients.json"),
         drain_s=NEVER_S,
     )
     return http.serve(app, host="127.0.0.1", port=0, drain_s=NEVER_S)

@@ -54,13 +54,19 @@ def test_without_a_file_the_settings_come_from_the_environment() -> None:
     assert only(preconditions.settings([], [])) == Finding("settings", "ok", "from the environment")
 
 
-def test_an_address_that_others_can_reach_blocks_the_server() -> None:
-    """`serve` refuses to start there: there are no client tokens."""
-    assert only(preconditions.http("127.0.0.1", 8000, True)).state == "ok"
-    finding = only(preconditions.http("0.0.0.0", 8000, False))
+def test_who_can_reach_the_server_is_told() -> None:
+    """By address, and by who has a token; what `serve` refuses is told as it tells it (see the doctor's tests)."""
+    told = [
+        only(preconditions.http("127.0.0.1", 8000, True, None)),
+        only(preconditions.http("127.0.0.1", 8000, True, [])),
+        only(preconditions.http("0.0.0.0", 8000, False, ["anna", "bob"])),
+    ]
 
-    assert finding.state == "blocks"
-    assert "HUB_HOST" in finding.action
+    assert {finding.state for finding in told} == {"ok"}
+    assert "no client tokens" in told[0].message
+    assert "nobody" in told[1].message
+    assert "other machines" in told[2].message
+    assert "anna, bob" in told[2].message
 
 
 def status(state: str, **changes: Any) -> TokenStatus:

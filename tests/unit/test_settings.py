@@ -50,6 +50,9 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "HUB_LOG_FORMAT": ("console", "console"),
     "HUB_HOST": ("::1", "::1"),
     "HUB_PORT": ("9000", 9000),
+    "HUB_CLIENTS_FILE": ("/etc/hub/clients.json", Path("/etc/hub/clients.json")),
+    "HUB_ALLOWED_HOSTS": ("Hub.Example, [fd00::1]:8000,hub:*,", ("hub.example", "[fd00::1]:8000", "hub:*")),
+    "HUB_ALLOWED_ORIGINS": ("https://Pages.example,http://hub:*", ("https://pages.example", "http://hub:*")),
     "HUB_STATE_DIR": ("/state", Path("/state")),
     "HUB_ASK_TIMEOUT_S": ("30", 30.0),
     "HUB_FIRST_TEXT_TIMEOUT_S": ("1.5", 1.5),
@@ -111,6 +114,9 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "hub_log_format": None,
         "hub_host": "127.0.0.1",
         "hub_port": 8000,
+        "hub_clients_file": None,
+        "hub_allowed_hosts": (),
+        "hub_allowed_origins": (),
         "hub_state_dir": platformdirs.user_state_path(APP),
         "hub_ask_timeout_s": 600,
         "hub_first_text_timeout_s": 300,
@@ -133,6 +139,23 @@ def test_the_defaults_are_the_documented_ones() -> None:
     }
 
 
+NO_HOSTS = (
+    "*",
+    "*.example",
+    "hub.*",
+    "*:8000",
+    "box.test:",
+    "box.test:http",
+    "box.test:1234567",
+    "box.test/mcp",
+    "one.example two.example",
+    "me@box.test",
+    "https://box.test",
+    "-box.test",
+    "hüb.example",
+    "box.test,*",
+)
+
 WRONG: list[tuple[str, str]] = [
     ("CLAUDE_TOKEN_ISSUED_AT", "yesterday"),
     ("CLAUDE_TOKEN_ISSUED_AT", "2026-13-40"),
@@ -143,6 +166,12 @@ WRONG: list[tuple[str, str]] = [
     ("LOG_LEVEL", "LOUD"),
     ("LOG_LEVEL", "info"),
     ("HUB_LOG_FORMAT", "xml"),
+    ("HUB_CLIENTS_FILE", "~nobody-by-this-name/clients.json"),
+    *(("HUB_ALLOWED_HOSTS", name) for name in NO_HOSTS),
+    *(("HUB_ALLOWED_ORIGINS", f"https://{name}") for name in NO_HOSTS),
+    ("HUB_ALLOWED_ORIGINS", "box.test"),
+    ("HUB_ALLOWED_ORIGINS", "null"),
+    ("HUB_ALLOWED_ORIGINS", "ftp://box.test"),
     ("HUB_PORT", "70000"),
     ("HUB_PORT", "-1"),
     ("HUB_PORT", "80.5"),

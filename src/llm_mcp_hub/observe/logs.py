@@ -22,6 +22,7 @@ from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 HIDDEN = "[hidden]"
 _FORMS = re.compile(
     r"sk-ant-[A-Za-z0-9_-]{8,}"
+    r"|llmhub_[A-Za-z0-9_-]{8,}"
     r"|ya29\.[A-Za-z0-9._-]{8,}"
     r"|1//[A-Za-z0-9_-]{16,}"
     r"|AIza[A-Za-z0-9_-]{16,}"

@@ -1,8 +1,9 @@
-"""MCP over streamable HTTP, and the plain routes beside it. Loopback only: client tokens come with a later version.
+"""MCP over streamable HTTP, and the plain routes beside it.
 
-The SDK checks Host and Origin on its own route alone; here one check stands before every route, so that a page in a
-browser cannot reach the hub under a name of its own (DNS rebinding). Answers are streamed (SSE), never plain JSON
-(that drops all progress), and without an event store (its replay is shared between sessions).
+The SDK checks Host, Origin and tokens on its own route alone; here one door stands before every route (`door.py`), so
+that a page in a browser cannot reach the hub under a name of its own (DNS rebinding), nor a stranger at all. Answers
+are streamed (SSE), never plain JSON (that drops all progress), and without an event store (its replay is shared between
+sessions).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import contextlib
 import signal
 import socket
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
@@ -29,6 +30,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from llm_mcp_hub.credentials.status import TokenStatus
 from llm_mcp_hub.errors import Misconfigured
 from llm_mcp_hub.hub import Hub
+from llm_mcp_hub.serving.auth import STATUS, Caller, Clients
+from llm_mcp_hub.serving.door import CALLER, Door, insufficient
 from llm_mcp_hub.serving.resources import Updates
 from llm_mcp_hub.serving.unreadable import answer_to_half_a_character, without_quotation
 
@@ -38,24 +41,6 @@ MAX_SESSIONS = 500
 DRAIN_POLL_S = 0.1
 Scrape = Callable[[Mapping[str, TokenStatus], str], tuple[bytes, str]]
 """What Prometheus reads, of these logins and in a format of this `Accept` header: the text and its content type."""
-LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
-
-
-class LocalOnly:
-    """Refuses requests that name another host, or come from a page of another origin."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
-            if _name(headers.get(b"host", "")) not in LOOPBACK_NAMES:
-                return await Response("This host name is not served here.\n", 421)(scope, receive, send)
-            origin = headers.get(b"origin")
-            if origin is not None and _name(origin.partition("://")[2]) not in LOOPBACK_NAMES:
-                return await Response("Pages of this origin may not use the hub.\n", 403)(scope, receive, send)
-        return await self._app(scope, receive, send)
 
 
 class Readable:
@@ -103,17 +88,15 @@ class Readable:
         return await self._app(scope, hear, say)
 
 
-def _name(host: str) -> str:
-    name, _, port = host.rpartition(":")
-    return (name if port.isdigit() and name else host).lower()
-
-
 def build_app(
     hub_maker: Callable[[], Hub],
     server_maker: Callable[[Hub], Server[Any]],
     *,
     scrape: Scrape,
     updates: Updates,
+    clients: Clients,
+    hosts: Sequence[str] = (),
+    origins: Sequence[str] = (),
     drain_s: float = 0.0,
 ) -> Starlette:
     """The ASGI app. The hub is made and closed with the app's lifespan.
@@ -123,6 +106,9 @@ def build_app(
         server_maker: makes the MCP server of that hub.
         scrape: makes the text of `/metrics`.
         updates: who watches the logins through the server of `server_maker`.
+        clients: who may come in.
+        hosts: names of the hub beside this machine's own, as they stand in a request.
+        origins: pages of other origins that may use it.
         drain_s: how long asks that were handed back as tickets may go on when the app is to end.
     """
     held: list[Hub] = []
@@ -149,7 +135,7 @@ def build_app(
         inner = server_maker(hub).streamable_http_app(
             max_request_body_size=BODY_BYTES,
             max_sessions=MAX_SESSIONS,
-            # Ours stands before every route; the SDK's own would only repeat it.
+            # The door stands before every route; the SDK's own would only repeat it.
             transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
         )
         app.router.routes[:] = [*plain, *inner.router.routes]
@@ -171,12 +157,26 @@ def build_app(
 
     plain = [
         Route("/health/live", live, methods=["GET"]),
-        Route("/health/tokens", tokens, methods=["GET"]),
-        Route("/metrics", metrics, methods=["GET"]),
+        Route("/health/tokens", _needs(STATUS, tokens), methods=["GET"]),
+        Route("/metrics", _needs(STATUS, metrics), methods=["GET"]),
     ]
-    app = Starlette(routes=list(plain), middleware=[Middleware(LocalOnly), Middleware(Readable)], lifespan=lifespan)
+    app = Starlette(
+        routes=list(plain),
+        middleware=[Middleware(Door, clients, hosts, origins), Middleware(Readable)],
+        lifespan=lifespan,
+    )
     app.state.end_streams = updates.close
     return app
+
+
+def _needs(right: str, route: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+    """The route, for those who may use it."""
+
+    async def guarded(request: Request) -> Response:
+        caller: Caller = request.scope[CALLER]
+        return await route(request) if caller.may(right) else insufficient(right)
+
+    return guarded
 
 
 class _Server(uvicorn.Server):

@@ -13,10 +13,12 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import mcp_types as types
+import structlog
 from mcp.server import ServerRequestContext
 from mcp.server.lowlevel import Server
+from mcp.shared.exceptions import MCPError
 
-from llm_mcp_hub.errors import HubError, InvalidRequest
+from llm_mcp_hub.errors import HubError, InvalidRequest, PermissionDenied
 from llm_mcp_hub.hub import Hub
 from llm_mcp_hub.material import Attachment, GitDiff, attachment
 from llm_mcp_hub.providers.base import Traits
@@ -30,6 +32,8 @@ from llm_mcp_hub.serving.arguments import (
     status_arguments,
     validated,
 )
+from llm_mcp_hub.serving.auth import STATUS, Caller, ask_scope
+from llm_mcp_hub.serving.door import CALLER
 from llm_mcp_hub.serving.shapes import cancellation, data, failure, how, listing, outcome, success, ticket
 
 PROGRESS_EVERY_S = 4.0
@@ -40,7 +44,6 @@ WAITS: Mapping[str, float | None] = {"claude-code": None, "gemini-cli": 540.0}
 """How long clients are known to wait for a call (seconds; None: without end), by the beginning of their names."""
 WAIT_S = 50.0
 """Every other: clients that give up after 60 s are common."""
-OWNER = "owner"
 
 INSTRUCTIONS = (
     "Puts questions to other large language models with the subscriptions that the owner already pays for. "
@@ -52,8 +55,25 @@ INSTRUCTIONS = (
 Context = ServerRequestContext[Any, Any]
 
 
+def the_owner(_context: Context) -> Caller:
+    """Whose call it is where a hub has one user: over stdio."""
+    return Caller()
+
+
+def by_request(context: Context) -> Caller:
+    """Whose call it is over HTTP, by the very request that brought it: a session of the older era has many."""
+    request: Any = context.request
+    caller: Caller = request.scope[CALLER]
+    return caller
+
+
 def build_server(
-    hub: Hub, version: str, *, wait_s: float | None = None, updates: resources.Updates | None = None
+    hub: Hub,
+    version: str,
+    *,
+    wait_s: float | None = None,
+    updates: resources.Updates | None = None,
+    who: Callable[[Context], Caller] = the_owner,
 ) -> Server[Any]:
     """The MCP server of a hub, for any transport.
 
@@ -62,37 +82,53 @@ def build_server(
         version: the hub's own.
         wait_s: how long calls wait, whichever client makes them.
         updates: who watches the logins, for whoever has to end it.
+        who: tells whose call it is.
     """
     updates = updates or resources.Updates()
     hub.logins.watchers.append(updates.look)
     tools = _tools(hub)
     asks = {f"ask_{traits.name}": traits for traits in hub.traits}
+    needed = {"token_status": STATUS, **{name: ask_scope(traits.name) for name, traits in asks.items()}}
     of_status = status_arguments(tuple(traits.name for traits in hub.traits))
 
     def waits(context: Context, given: float | None) -> float | None:
         return next((seconds for seconds in (given, wait_s) if seconds is not None), _stands(context))
 
-    async def list_tools(_context: Context, _params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
-        return types.ListToolsResult(tools=tools)
+    def may(caller: Caller, tool: str) -> bool:
+        return tool not in needed or caller.may(needed[tool])
+
+    async def list_tools(context: Context, _params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
+        caller = who(context)
+        return types.ListToolsResult(tools=[tool for tool in tools if may(caller, tool.name)])
 
     async def call_tool(context: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
+        caller = who(context)
+        named = {} if caller.client is None else {"client": caller.client}
+        with structlog.contextvars.bound_contextvars(**named):
+            return await called(context, caller, params)
+
+    async def called(context: Context, caller: Caller, params: types.CallToolRequestParams) -> types.CallToolResult:
         given = params.arguments or {}
         try:
+            if params.name in needed:
+                _check(caller, needed[params.name])
             if params.name in asks:
                 traits = asks[params.name]
                 arguments = validated(AskArguments, given, traits.name)
-                return await _ask(hub, context, traits, arguments, waits(context, arguments.wait_s))
+                left = waits(context, arguments.wait_s)
+                return await _ask(hub, context, traits, arguments, principal=caller.principal, wait_s=left)
             if params.name == "ask_result":
                 wanted = validated(ResultArguments, given, None)
-                return await _result(hub, context, wanted, waits(context, wanted.wait_s))
+                left = waits(context, wanted.wait_s)
+                return await _result(hub, context, wanted, principal=caller.principal, wait_s=left)
             if params.name == "ask_cancel":
                 unwanted = validated(CancelArguments, given, None)
-                return cancellation(await hub.cancel(_principal(context), unwanted.ask_id))
+                return cancellation(await hub.cancel(caller.principal, unwanted.ask_id))
             if params.name == "token_status":
-                return await _token_status(hub, validated(of_status, given, None))
+                return await _token_status(hub, caller, validated(of_status, given, None))
         except HubError as error:
             return failure(error)
-        known = ", ".join(tool.name for tool in tools)
+        known = ", ".join(tool.name for tool in tools if may(caller, tool.name))
         return failure(InvalidRequest("There is no tool of that name.", action=f"Use one of: {known}."))
 
     async def list_prompts(_context: Context, _params: types.PaginatedRequestParams | None) -> types.ListPromptsResult:
@@ -104,7 +140,7 @@ def build_server(
     async def list_resources(
         context: Context, _params: types.PaginatedRequestParams | None
     ) -> types.ListResourcesResult:
-        return types.ListResourcesResult(resources=await resources.listed(hub, _principal(context)))
+        return types.ListResourcesResult(resources=await resources.listed(hub, who(context).principal))
 
     async def list_templates(
         _context: Context, _params: types.PaginatedRequestParams | None
@@ -112,7 +148,22 @@ def build_server(
         return types.ListResourceTemplatesResult(resource_templates=resources.templates())
 
     async def read_resource(context: Context, params: types.ReadResourceRequestParams) -> types.ReadResourceResult:
-        return await resources.read(hub, _principal(context), params.uri)
+        caller = who(context)
+        if params.uri == resources.TOKENS:
+            _check_status(caller)
+        return await resources.read(hub, caller.principal, params.uri)
+
+    async def subscribe(context: Context, params: types.SubscribeRequestParams) -> types.EmptyResult:
+        _check_status(who(context))
+        return await updates.subscribe(context, params)
+
+    async def listen(
+        context: Context, params: types.SubscriptionsListenRequestParams
+    ) -> types.SubscriptionsListenResult:
+        if not who(context).may(STATUS):  # acknowledged is what will be told of: nothing
+            nothing = params.notifications.model_copy(update={"resource_subscriptions": None})
+            params = params.model_copy(update={"notifications": nothing})
+        return await updates.listen(context, params)
 
     server: Server[Any] = Server(
         "llm-mcp-hub",
@@ -126,17 +177,28 @@ def build_server(
         on_list_resources=list_resources,
         on_list_resource_templates=list_templates,
         on_read_resource=read_resource,
-        on_subscribe_resource=updates.subscribe,
+        on_subscribe_resource=subscribe,
         on_unsubscribe_resource=updates.unsubscribe,
-        on_subscriptions_listen=updates.listen,
+        on_subscriptions_listen=listen,
     )
     resources.advertise(server)
     return server
 
 
-def _principal(_context: Context) -> str:
-    """Whose call it is: everyone who reaches a hub without client tokens is its owner."""
-    return OWNER
+def _check(caller: Caller, scope: str) -> None:
+    if not caller.may(scope):
+        raise PermissionDenied(
+            f"This client's token does not have the scope {scope}.",
+            action=f"Ask the owner of the hub to give it the scope {scope}, or do without.",
+        )
+
+
+def _check_status(caller: Caller) -> None:
+    try:
+        _check(caller, STATUS)
+    except PermissionDenied as error:
+        text = f"{error.code}: {error.message} {error.action}"
+        raise MCPError(code=types.INVALID_REQUEST, message=text) from None
 
 
 def _stands(context: Context) -> float | None:
@@ -150,12 +212,12 @@ def _stands(context: Context) -> float | None:
 
 
 async def _ask(
-    hub: Hub, context: Context, traits: Traits, given: AskArguments, wait_s: float | None
+    hub: Hub, context: Context, traits: Traits, given: AskArguments, *, principal: str, wait_s: float | None
 ) -> types.CallToolResult:
     ask = hub.new_ask(
         traits.name,
         given.prompt,
-        principal=_principal(context),
+        principal=principal,
         model=given.model,
         system=given.system,
         conversation_id=given.conversation_id,
@@ -194,8 +256,9 @@ def _sent(given: AskArguments, traits: Traits) -> list[Attachment]:
     ]
 
 
-async def _result(hub: Hub, context: Context, given: ResultArguments, wait_s: float | None) -> types.CallToolResult:
-    principal = _principal(context)
+async def _result(
+    hub: Hub, context: Context, given: ResultArguments, *, principal: str, wait_s: float | None
+) -> types.CallToolResult:
     if given.ask_id is None:
         return listing(await hub.recent(principal))
     # A caller that leaves takes nothing with it: whoever comes back for an ask does not own its life.
@@ -204,9 +267,14 @@ async def _result(hub: Hub, context: Context, given: ResultArguments, wait_s: fl
     return outcome(record, offset=given.offset or 0, quota=hub.logins.quota(record.provider))
 
 
-async def _token_status(hub: Hub, arguments: Strict) -> types.CallToolResult:
+async def _token_status(hub: Hub, caller: Caller, arguments: Strict) -> types.CallToolResult:
     provider: str | None = getattr(arguments, "provider", None)
-    known = await hub.token_status(provider, verify=bool(getattr(arguments, "verify", False)))
+    verify = bool(getattr(arguments, "verify", False))
+    if verify:  # it spends an ask of each
+        for traits in hub.traits:
+            if provider in {None, traits.name}:
+                _check(caller, ask_scope(traits.name))
+    known = await hub.token_status(provider, verify=verify)
     status = {name: one.model_dump(mode="json") for name, one in known.items()}
     lines = [f"{name}: {one.status} ({how(one)}). {one.message} {one.action}".strip() for name, one in known.items()]
     return data(status, "\n".join(lines))

@@ -1,0 +1,86 @@
+"""`llm-mcp-hub client`: who may use the hub over HTTP.
+
+A token is shown once, alone on stdout, fit for a pipe; all words go to stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from datetime import UTC, datetime
+
+from llm_mcp_hub import main as composition
+from llm_mcp_hub.errors import InvalidRequest
+from llm_mcp_hub.serving.auth import Book, Clients, all_scopes
+from llm_mcp_hub.settings import Settings
+
+HELP = "Run: llm-mcp-hub client --help"
+
+
+def run(settings: Settings, given: argparse.Namespace) -> int:
+    """Do what was asked. Returns the exit code. Raises HubError."""
+    clients = composition.clients_of(settings)
+    if (given.action == "list") != (given.name is None):
+        raise InvalidRequest(f"{given.action} {'takes no' if given.action == 'list' else 'needs a'} name.", action=HELP)
+    strange = {"--scope": given.scope, "--token": given.token, "--json": given.json or None}
+    allowed = {"add": "--scope", "revoke": "--token", "list": "--json"}[given.action]
+    for option, value in strange.items():
+        if value is not None and option != allowed:
+            raise InvalidRequest(f"{given.action} takes no {option}.", action=HELP)
+    if given.action == "add":
+        return _add(clients, given.name, given.scope or [])
+    if given.action == "revoke":
+        return _revoke(clients, given.name, given.token)
+    book = clients.list()
+    print(as_json(book) if given.json else table(book))
+    return 0
+
+
+def _add(clients: Clients, name: str, scopes: list[str]) -> int:
+    token, change = clients.add(name, scopes, datetime.now(UTC), every=all_scopes(composition.PROVIDERS))
+    client = change.book.clients[name]
+    _say(
+        f"{name} has a new token, for: {', '.join(client.scopes)}.",
+        "Its oldest token has gone: two are live at most." if change.dropped else "",
+        f"Its other token goes on until you run: llm-mcp-hub client revoke {name} --token 1" if change.rotated else "",
+        "It is shown this once. The client sends it as: Authorization: Bearer TOKEN",
+    )
+    print(token)
+    return 0
+
+
+def _revoke(clients: Clients, name: str, number: int | None) -> int:
+    left = clients.revoke(name, number)
+    if name in left.clients:
+        _say(f"That token of {name} is dead; its other one lives.")
+    else:
+        _say(f"{name} can use nothing any more.")
+    if not left.clients:
+        _say(
+            "No client is left, so nobody is let in over HTTP.",
+            f"To open the hub to everybody on this machine again: stop it, and delete {clients.file}",
+        )
+    return 0
+
+
+def _say(*lines: str) -> None:
+    print(*(line for line in lines if line), sep="\n", file=sys.stderr)
+
+
+def as_json(book: Book) -> str:
+    """For programs; without the hashes, which are nobody's business."""
+    told = book.model_dump(mode="json", exclude={"clients": {"__all__": {"tokens": {"__all__": {"sha256"}}}}})
+    return json.dumps(told["clients"], indent=2)
+
+
+def table(book: Book) -> str:
+    """For people: a line for each token."""
+    if not book.clients:
+        return "No clients."
+    width = max(6, *(len(name) for name in book.clients))
+    lines = [f"{'CLIENT':{width}}  TOKEN  MADE              SCOPES"]
+    for name, client in sorted(book.clients.items()):
+        for number, token in enumerate(client.tokens, 1):
+            lines.append(f"{name:{width}}  {number:5}  {token.made_at:%Y-%m-%d %H:%M}  {' '.join(client.scopes)}")
+    return "\n".join(lines)
