@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 VERSION = version("llm-mcp-hub")
 PROVIDERS = ("claude", "gemini")
 """The table of `build_hub` by its names, for those who need no hub."""
+DOCTOR_STORE_S = 5.0
+"""An ask does not wait for a Redis that takes so long; whether it is there at all is another question."""
 WEBHOOK_CLOSE_S = 3.0
 """Less than what a stdio hub has for its whole end."""
 
@@ -170,12 +172,13 @@ def _run_folder(settings: Settings, dead: Sequence[str] = ()) -> RunFolder:
         ) from error
 
 
-def _store(settings: Settings) -> Store:
-    """What this hub shares with others: by a file of this machine, or by Redis."""
+def _store(settings: Settings, *, away_after_s: float | None = None) -> Store:
+    """What this hub shares with others: by a file of this machine, or by Redis, which else is away after that long."""
     if settings.redis_url is not None:
         from llm_mcp_hub.store.redis import RedisStore
 
-        return RedisStore(settings.redis_url.get_secret_value())
+        url = settings.redis_url.get_secret_value()
+        return RedisStore(url) if away_after_s is None else RedisStore(url, timeout_s=away_after_s)
     from llm_mcp_hub.store.sqlite import SqliteStore
 
     return SqliteStore(settings.hub_state_dir)
@@ -208,7 +211,7 @@ def preconditions_of(env_file: Path | None) -> Generator[dict[str, Look]]:
             "settings": lambda: preconditions.settings(examined.wrong, examined.sources),
             "state-folder": lambda: preconditions.state_folder(state),
             "clock": lambda: preconditions.clock(state, stamps),
-            "store": preconditions.shared(lambda: _store(settings)),
+            "store": preconditions.shared(lambda: _store(settings, away_after_s=DOCTOR_STORE_S)),
             "proxy": preconditions.proxies(around),
             "certificates": lambda: preconditions.certificates(around),
             "file-roots": lambda: preconditions.file_roots(settings.hub_file_roots),
