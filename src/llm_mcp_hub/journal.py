@@ -175,8 +175,10 @@ class Journal:
                     return [turn]
                 # Whoever has it may be dead: to look at its ask settles that, and frees the conversation.
                 for holder in await self._store.holders(turn.lease):
-                    held = await self.get(record.principal, holder.partition("/")[2])
-                    if held is not None and held.ended:  # its hub died between writing its end and letting go
+                    instance, _, ask_id = holder.partition("/")
+                    held = await self.get(record.principal, ask_id)
+                    # Its hub died before it wrote the ask down, or between writing its end and letting go.
+                    if instance in self.dead or (held is not None and held.ended):
                         await self._store.release([Held(turn.lease, holder)])
         except StoreUnavailable:
             if begun:

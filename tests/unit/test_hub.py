@@ -32,7 +32,7 @@ from llm_mcp_hub.errors import (
 )
 from llm_mcp_hub.hub import Deadlines, Entry, Hub, Watch
 from llm_mcp_hub.providers.base import Alive, Event, Finished, Restarted, Text
-from llm_mcp_hub.store.base import PLACES, RUNNING, Put
+from llm_mcp_hub.store.base import PLACES, RUNNING, TALKING, Put, key
 from llm_mcp_hub.store.sqlite import SqliteStore
 from tests.unit.scripted import SUBSCRIPTION, Login, Pause, ScriptedProvider, ScriptedReader, Step, done, login
 from tests.unit.strategies import ANY_TEXT
@@ -909,6 +909,27 @@ async def test_an_answer_and_its_turn_are_written_as_one() -> None:
     # The dead hub still holds the conversation, and has nothing more to say in it.
     next_turn = another.new_ask("one", "and?", conversation_id=answer.conversation_id)
     assert (await within(another.ask(next_turn))).text == "More."
+
+
+async def test_a_conversation_is_free_at_once_when_its_hub_died_before_it_wrote_the_ask_down() -> None:
+    """There is no record that tells what became of it, only that the hub which has the turn is dead."""
+    first = make_hub(ScriptedProvider("one", [done("One.")]))
+    answer = await within(first.ask(first.new_ask("one", "hi")))
+    assert answer.conversation_id is not None
+    store = make_store()
+    turn = key(TALKING, who="owner", conversation_id=answer.conversation_id)
+    assert await within(store.take(turn, "gone/ask_gone", limit=1, ttl_s=LONG))
+    hub = Hub(
+        {"one": Entry(ScriptedProvider("one", [done("Two.")]), login(store), 1)},
+        store=store,
+        deadlines=Deadlines(LONG, LONG, LONG),
+        queue_limit=0,
+        dead=lambda: ["gone"],
+    )
+
+    again = await within(hub.ask(hub.new_ask("one", "and?", conversation_id=answer.conversation_id)))
+
+    assert again.text == "Two."
 
 
 class Held(SqliteStore):
