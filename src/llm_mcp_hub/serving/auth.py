@@ -241,7 +241,7 @@ class Clients:
     def _look(self) -> os.stat_result | None:
         try:
             return self.file.stat()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             if self.file.is_symlink():
                 raise self._unusable("it is a link to nowhere", "Mend the link, or remove it.") from None
             return None
