@@ -298,6 +298,22 @@ async def test_without_a_store_a_hub_knows_what_it_has_seen_itself(tmp_path: Pat
     await store.close()
 
 
+async def test_many_looks_write_down_at_once_what_the_store_had_not_taken(tmp_path: Path) -> None:
+    """Every ask looks: when the store is back, twenty of them find the same evidence unwritten."""
+    blocked = tmp_path / "state"
+    blocked.write_text("a file where the folder should be")
+    one = hub(SqliteStore(blocked))
+    await one.worked("made-up")
+    blocked.unlink()
+
+    seen = await asyncio.gather(*(one.look() for _ in range(20)))
+
+    assert {level(status) for status in seen} == {"proven"}
+    store = SqliteStore(blocked)
+    assert level(await hub(store).look()) == "proven"
+    await store.close()
+
+
 @pytest.mark.parametrize("error", [REFUSED, DEAD, AWAY], ids=lambda error: error.code)
 async def test_what_failed_without_a_login_says_nothing_of_one(shelf: Shelf, error: HubError) -> None:
     """An ask that found no login has no mark."""

@@ -113,7 +113,8 @@ class Monitor:
                     self._dated.add(one.mark)
             for mark, known in list(self._unwritten.items()):
                 await self._ledger.note(mark, known)
-                del self._unwritten[mark]
+                if self._unwritten.get(mark) is known:  # else another look wrote it, or more was learned meanwhile
+                    del self._unwritten[mark]
             for mark, known in (await self._ledger.known(marks)).items():
                 self._known[mark] = merged(self._known.get(mark, NOTHING), known)
             account = next((one.account for one in held if one.account), "")
@@ -166,9 +167,10 @@ class Monitor:
         unwritten = merged(self._unwritten.get(mark, NOTHING), known)
         try:
             await self._ledger.note(mark, unwritten)
-            self._unwritten.pop(mark, None)
         except StoreUnavailable:
-            self._unwritten[mark] = unwritten
+            self._unwritten[mark] = merged(self._unwritten.get(mark, NOTHING), known)
+        else:
+            self._unwritten.pop(mark, None)
 
     def _learn(self, mark: str, known: Known) -> None:
         self._known[mark] = merged(self._known.get(mark, NOTHING), known)
