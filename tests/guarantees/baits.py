@@ -134,10 +134,11 @@ class Baits:
         assert self.world.surprises == []
 
     def _snapshot(self) -> Mapping[str, str]:
-        # Every file of the home by its content, but for what the hub keeps for its children, and its store.
-        run = self.world.state / "run"
+        # Every file of the home by its content, but for what the hub keeps: for its children, its store, its copies of
+        # logins.
+        own = {self.world.state / "run", self.world.state / "logins"}
         store = {self.world.state / f"{FILE}{end}" for end in ("", "-wal", "-shm")}
-        files = (file for file in self.home.rglob("*") if file.is_file() and run not in file.parents)
+        files = (file for file in self.home.rglob("*") if file.is_file() and own.isdisjoint(file.parents))
         return {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file not in store}
 
     # -- what is planted --------------------------------------------------------------------------------------------

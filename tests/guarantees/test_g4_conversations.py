@@ -215,6 +215,10 @@ def test_all_that_a_hub_keeps_has_an_end(world: World, tmp_path: Path) -> None:
             kept = server.keys()
         days = {key: left / 86_400_000 for key, left in kept.items()}
 
+    # What is known of a login outlives asks and conversations: see the table of `store/base.py`.
+    of_logins = {key for key in days if b":ledger:" in key or key.endswith(b":salt")}
+    assert all(left > 0 for left in days.values()), days
+    days = {key: left for key, left in days.items() if key not in of_logins}
     assert any(b"turns:" in key for key in days)
-    assert all(0 < left <= 2 for left in days.values()), days
+    assert all(left <= 2 for left in days.values()), days
     assert max(days.values()) > 1.9
