@@ -49,10 +49,12 @@ fix: install
 serve: install
 	$(BIN)/llm-mcp-hub serve
 
-# Medians and ratios of one run against the stand-ins: what an ask and a conversation's next turn cost here and with the bare CLIs.
+# Medians and ratios of one run against the stand-ins: what an ask and a conversation's next turn cost here and
+# with the bare CLIs; what a Redis in trouble adds.
 bench: install
 	@$(BIN)/python benchmarks/ask_latency.py
 	@$(BIN)/python benchmarks/conversations.py
+	@$(BIN)/python benchmarks/store_away.py
 
 # What survives cancels, signals and kills, mid-answer: a tenth of the rounds (as in `make test`), or all of them.
 drill: install
