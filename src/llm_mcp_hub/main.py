@@ -5,10 +5,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
@@ -22,24 +19,21 @@ from llm_mcp_hub.credentials.claude import ClaudeCredentials
 from llm_mcp_hub.credentials.gemini import GeminiCredentials
 from llm_mcp_hub.credentials.known import Held
 from llm_mcp_hub.credentials.ledger import Ledger
-from llm_mcp_hub.credentials.monitor import Monitor, Reader, now
+from llm_mcp_hub.credentials.monitor import Monitor, now
 from llm_mcp_hub.credentials.saved import SavedLogins
-from llm_mcp_hub.errors import HubError, Misconfigured
+from llm_mcp_hub.errors import Misconfigured
 from llm_mcp_hub.hub import Deadlines, Entry, Hub
 from llm_mcp_hub.material import Material, default_roots
 from llm_mcp_hub.observe import logs
 from llm_mcp_hub.providers.claude import ClaudeProvider
-from llm_mcp_hub.providers.claude_login import ClaudeLogin
 from llm_mcp_hub.providers.gemini import GeminiProvider, Login
-from llm_mcp_hub.providers.gemini_login import GeminiLogin
-from llm_mcp_hub.providers.login import LoginFlow
 from llm_mcp_hub.settings import Settings
 
 if TYPE_CHECKING:
     from mcp.server.lowlevel import Server
     from starlette.applications import Starlette
 
-    from llm_mcp_hub.finding import Finding, Look
+    from llm_mcp_hub.finding import Finding
     from llm_mcp_hub.serving.auth import Book, Clients
     from llm_mcp_hub.serving.resources import Updates
     from llm_mcp_hub.store.base import Store
@@ -47,8 +41,6 @@ if TYPE_CHECKING:
 VERSION = version("llm-mcp-hub")
 PROVIDERS = ("claude", "gemini")
 """The table of `build_hub` by its names, for those who need no hub."""
-DOCTOR_STORE_S = 5.0
-"""An ask does not wait for a Redis that takes so long; whether it is there at all is another question."""
 WEBHOOK_CLOSE_S = 3.0
 """Less than what a stdio hub has for its whole end."""
 
@@ -60,21 +52,21 @@ def build_hub(settings: Settings, *, roots: Sequence[Path] = (), dead: Sequence[
     Raises Misconfigured when the state folder cannot be used.
     """
     around = surroundings()
-    run = _run_folder(settings, dead)
+    run = run_folder(settings, dead)
     for secret in settings.secrets():
         logs.hide(secret)
-    store = _store(settings)
+    store = open_store(settings)
     saved = SavedLogins(settings.hub_state_dir)
     alert = timedelta(days=settings.hub_alert_days)
-    anthropic, google = _anthropic(settings, around, saved), _google(settings, saved)
+    anthropic, google = anthropic_logins(settings, around, saved), google_logins(settings, saved)
     claude_login = Monitor(anthropic, Ledger(store, "claude"), alert=alert)
     gemini_login = Monitor(google, Ledger(store, "gemini"), alert=alert)
 
     def token() -> str:
-        return _hidden(claude_login.secret()).secret
+        return hidden(claude_login.secret()).secret
 
     def login_copy() -> Login:
-        found = _hidden(gemini_login.secret())
+        found = hidden(gemini_login.secret())
         return Login(found.secret.encode("utf-8", "surrogateescape"), found.mark)
 
     claude = ClaudeProvider(
@@ -129,7 +121,7 @@ def build_hub(settings: Settings, *, roots: Sequence[Path] = (), dead: Sequence[
     )
 
 
-def _anthropic(settings: Settings, around: Mapping[str, str], saved: SavedLogins) -> ClaudeCredentials:
+def anthropic_logins(settings: Settings, around: Mapping[str, str], saved: SavedLogins) -> ClaudeCredentials:
     return ClaudeCredentials(
         token=lambda: settings.secret("CLAUDE_CODE_OAUTH_TOKEN"),
         where=settings.origin("CLAUDE_CODE_OAUTH_TOKEN"),
@@ -140,11 +132,11 @@ def _anthropic(settings: Settings, around: Mapping[str, str], saved: SavedLogins
     )
 
 
-def _google(settings: Settings, saved: SavedLogins) -> GeminiCredentials:
+def google_logins(settings: Settings, saved: SavedLogins) -> GeminiCredentials:
     return GeminiCredentials(path=settings.gemini_auth_path, saved=saved, now=now, project=settings.gemini_project)
 
 
-def _hidden(held: Held) -> Held:
+def hidden(held: Held) -> Held:
     """A login on its way to a child; the log never shows it from here on, whatever happens."""
     for secret in held.secrets():
         logs.hide(secret)
@@ -162,7 +154,7 @@ def _sinks(settings: Settings) -> list[Sink]:
     return [Webhook(url, None if secret is None else secret.get_secret_value(), close_s=WEBHOOK_CLOSE_S)]
 
 
-def _run_folder(settings: Settings, dead: Sequence[str] = ()) -> RunFolder:
+def run_folder(settings: Settings, dead: Sequence[str] = ()) -> RunFolder:
     try:
         return RunFolder(settings.hub_state_dir, swept=dead)
     except OSError as error:
@@ -172,7 +164,7 @@ def _run_folder(settings: Settings, dead: Sequence[str] = ()) -> RunFolder:
         ) from error
 
 
-def _store(settings: Settings, *, away_after_s: float | None = None) -> Store:
+def open_store(settings: Settings, *, away_after_s: float | None = None) -> Store:
     """What this hub shares with others: by a file of this machine, or by Redis, which else is away after that long."""
     if settings.redis_url is not None:
         from llm_mcp_hub.store.redis import RedisStore
@@ -182,135 +174,6 @@ def _store(settings: Settings, *, away_after_s: float | None = None) -> Store:
     from llm_mcp_hub.store.sqlite import SqliteStore
 
     return SqliteStore(settings.hub_state_dir)
-
-
-@contextlib.contextmanager
-def preconditions_of(env_file: Path | None) -> Generator[dict[str, Look]]:
-    """What the doctor looks at, in the order in which it is shown; by what to call a look that fails."""
-    from llm_mcp_hub import preconditions
-    from llm_mcp_hub.providers import claude_doctor, gemini_doctor
-
-    examined, around = settings_module.examine(env_file), surroundings()
-    settings = examined.settings
-    state = settings.hub_state_dir
-    stamps = preconditions.stamps(state, Path(__file__))  # before this hub makes its own
-    run: RunFolder | None = None
-    home = Path(os.devnull)
-    with contextlib.suppress(OSError):  # one of the looks tells it
-        run = RunFolder(state)
-        home = run.new_home("doctor")
-
-    async def logins() -> AsyncGenerator[Finding]:
-        async with build_hub(settings, dead=() if run is None else run.dead()) as hub:
-            for name, status in (await hub.token_status()).items():
-                yield preconditions.login(name, status)
-
-    try:
-        yield {
-            "hub": lambda: preconditions.itself(VERSION),
-            "settings": lambda: preconditions.settings(examined.wrong, examined.sources),
-            "state-folder": lambda: preconditions.state_folder(state),
-            "clock": lambda: preconditions.clock(state, stamps),
-            "store": preconditions.shared(lambda: _store(settings, away_after_s=DOCTOR_STORE_S)),
-            "proxy": preconditions.proxies(around),
-            "certificates": lambda: preconditions.certificates(around),
-            "file-roots": lambda: preconditions.file_roots(settings.hub_file_roots),
-            "git": lambda: preconditions.git(around),
-            "http": lambda: _http(settings),
-            "claude": claude_doctor.findings(around=around, home=home, upstream=settings.hub_claude_upstream),
-            "gemini": gemini_doctor.findings(
-                around=around,
-                home=home,
-                command=settings.hub_gemini_command,
-                project=settings.gemini_project,
-                upstream=settings.hub_gemini_upstream,
-            ),
-            "logins": logins(),
-        }
-    finally:
-        if run is not None:
-            run.close()
-
-
-@dataclass(frozen=True, slots=True)
-class LoginParts:
-    """What `login` needs for one provider."""
-
-    flow: LoginFlow
-    saved: SavedLogins
-    hide: Callable[[str], None]
-    """Keeps a value out of the log."""
-    shadow: str
-    """What the user is told where a setting comes before what is saved; "" where none does."""
-    learned: Callable[[HubError | None], Awaitable[None]]
-    """Writes down what the saved login has shown: that it answered, or why it did not, and the day it was made."""
-    release: Callable[[], None]
-
-
-def build_login(settings: Settings, provider: str) -> LoginParts:
-    """The way to a login of that provider, and the place where it is kept. Raises Misconfigured as `build_hub` does."""
-    around = surroundings()
-    run = _run_folder(settings)
-
-    def hide(secret: str) -> None:
-        logs.hide(secret)
-        _hidden(Held("The new login", None, "login", "", secret=secret))
-
-    def claude_with(token: str) -> ClaudeProvider:
-        return ClaudeProvider(
-            run=run,
-            around=around,
-            token=lambda: token,
-            default_model=settings.claude_model,
-            warm_clients=0,
-            allow_overage=settings.hub_allow_overage,
-            upstream=settings.hub_claude_upstream,
-            version=VERSION,
-        )
-
-    def gemini_with(login: str) -> GeminiProvider:
-        return GeminiProvider(
-            run=run,
-            around=around,
-            login=lambda: Login(login.encode(), "new"),
-            default_model=settings.gemini_model,
-            command=settings.hub_gemini_command,
-            project=settings.gemini_project,
-            upstream=settings.hub_gemini_upstream,
-        )
-
-    shadow = ""
-    flow: LoginFlow
-    if provider == "claude":
-        flow = ClaudeLogin(run=run, around=around, provider=claude_with)
-        if settings.claude_code_oauth_token is not None:
-            first = settings.origin("CLAUDE_CODE_OAUTH_TOKEN")
-            shadow = f"{first} is set and comes before what is saved: unset it, or use --write-env FILE."
-    else:
-        flow = GeminiLogin(
-            run=run,
-            around=around,
-            provider=gemini_with,
-            model=settings.gemini_model,
-            command=settings.hub_gemini_command,
-            project=settings.gemini_project,
-            upstream=settings.hub_gemini_upstream,
-        )
-    saved = SavedLogins(settings.hub_state_dir)
-
-    async def learned(problem: HubError | None) -> None:
-        reader: Reader = _anthropic(settings, around, saved) if provider == "claude" else _google(settings, saved)
-        store = _store(settings)
-        try:
-            login = Monitor(reader, Ledger(store, provider), alert=timedelta(days=settings.hub_alert_days))
-            await login.look()
-            for held in reader.held():
-                if held.credential is not None and held.credential.source == "saved":
-                    await (login.worked(held.mark) if problem is None else login.failed(held.mark, problem))
-        finally:
-            await store.close()
-
-    return LoginParts(flow, saved, hide, shadow, learned, run.close)
 
 
 def editors_roots() -> tuple[Path, ...]:
@@ -355,7 +218,7 @@ def _and(parts: Iterable[str]) -> str:
     return " and ".join(parts)
 
 
-def _http(settings: Settings) -> list[Finding]:
+def http_findings(settings: Settings) -> list[Finding]:
     """Who can reach `serve`, or why it would not start."""
     from llm_mcp_hub import preconditions
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from llm_mcp_hub import main as composition
+from llm_mcp_hub import main_commands as composition
 from llm_mcp_hub.children.environment import surroundings
 from llm_mcp_hub.errors import HubError
 from llm_mcp_hub.finding import AGAIN, Finding, Look, blocks, told, warns

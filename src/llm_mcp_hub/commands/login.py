@@ -30,7 +30,7 @@ from llm_mcp_hub.providers.base import Finished, Provider
 from llm_mcp_hub.settings import Settings, with_values
 
 if TYPE_CHECKING:
-    from llm_mcp_hub.main import LoginParts
+    from llm_mcp_hub.main_commands import LoginParts
 
 LONGEST_S = 86_400
 CHECK_S = 90.0
@@ -55,7 +55,7 @@ def run(settings: Settings, provider: str, *, write_env: Path | None, timeout_s:
         raise InvalidRequest(
             f"--timeout is not between 0 and {LONGEST_S}.", action=f"Run: llm-mcp-hub login {provider} --timeout 600"
         )
-    from llm_mcp_hub import main as composition
+    from llm_mcp_hub import main_commands as composition
 
     return asyncio.run(_run(composition.build_login(settings, provider), write_env, timeout_s))
 

@@ -1,0 +1,170 @@
+"""Composition of the commands that need other parts than a hub: the doctor's looks, and a login."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from llm_mcp_hub import preconditions
+from llm_mcp_hub import settings as settings_module
+from llm_mcp_hub.children.environment import surroundings
+from llm_mcp_hub.children.supervision import RunFolder
+from llm_mcp_hub.credentials.known import Held
+from llm_mcp_hub.credentials.ledger import Ledger
+from llm_mcp_hub.credentials.monitor import Monitor, Reader
+from llm_mcp_hub.credentials.saved import SavedLogins
+from llm_mcp_hub.errors import HubError
+from llm_mcp_hub.finding import Finding, Look
+from llm_mcp_hub.main import (
+    VERSION,
+    anthropic_logins,
+    build_hub,
+    google_logins,
+    hidden,
+    http_findings,
+    open_store,
+    run_folder,
+)
+from llm_mcp_hub.observe import logs
+from llm_mcp_hub.providers import claude_doctor, gemini_doctor
+from llm_mcp_hub.providers.claude import ClaudeProvider
+from llm_mcp_hub.providers.claude_login import ClaudeLogin
+from llm_mcp_hub.providers.gemini import GeminiProvider, Login
+from llm_mcp_hub.providers.gemini_login import GeminiLogin
+from llm_mcp_hub.providers.login import LoginFlow
+from llm_mcp_hub.settings import Settings
+
+DOCTOR_STORE_S = 5.0
+"""An ask does not wait for a Redis that takes so long; whether it is there at all is another question."""
+
+
+@contextlib.contextmanager
+def preconditions_of(env_file: Path | None) -> Generator[dict[str, Look]]:
+    """What the doctor looks at, in the order in which it is shown; by what to call a look that fails."""
+    examined, around = settings_module.examine(env_file), surroundings()
+    settings = examined.settings
+    state = settings.hub_state_dir
+    stamps = preconditions.stamps(state, Path(__file__))  # before this hub makes its own
+    run: RunFolder | None = None
+    home = Path(os.devnull)
+    with contextlib.suppress(OSError):  # one of the looks tells it
+        run = RunFolder(state)
+        home = run.new_home("doctor")
+
+    async def logins() -> AsyncGenerator[Finding]:
+        async with build_hub(settings, dead=() if run is None else run.dead()) as hub:
+            for name, status in (await hub.token_status()).items():
+                yield preconditions.login(name, status)
+
+    try:
+        yield {
+            "hub": lambda: preconditions.itself(VERSION),
+            "settings": lambda: preconditions.settings(examined.wrong, examined.sources),
+            "state-folder": lambda: preconditions.state_folder(state),
+            "clock": lambda: preconditions.clock(state, stamps),
+            "store": preconditions.shared(lambda: open_store(settings, away_after_s=DOCTOR_STORE_S)),
+            "proxy": preconditions.proxies(around),
+            "certificates": lambda: preconditions.certificates(around),
+            "file-roots": lambda: preconditions.file_roots(settings.hub_file_roots),
+            "git": lambda: preconditions.git(around),
+            "http": lambda: http_findings(settings),
+            "claude": claude_doctor.findings(around=around, home=home, upstream=settings.hub_claude_upstream),
+            "gemini": gemini_doctor.findings(
+                around=around,
+                home=home,
+                command=settings.hub_gemini_command,
+                project=settings.gemini_project,
+                upstream=settings.hub_gemini_upstream,
+            ),
+            "logins": logins(),
+        }
+    finally:
+        if run is not None:
+            run.close()
+
+
+@dataclass(frozen=True, slots=True)
+class LoginParts:
+    """What `login` needs for one provider."""
+
+    flow: LoginFlow
+    saved: SavedLogins
+    hide: Callable[[str], None]
+    """Keeps a value out of the log."""
+    shadow: str
+    """What the user is told where a setting comes before what is saved; "" where none does."""
+    learned: Callable[[HubError | None], Awaitable[None]]
+    """Writes down what the saved login has shown: that it answered, or why it did not, and the day it was made."""
+    release: Callable[[], None]
+
+
+def build_login(settings: Settings, provider: str) -> LoginParts:
+    """The way to a login of that provider, and the place where it is kept. Raises Misconfigured as `build_hub` does."""
+    around = surroundings()
+    run = run_folder(settings)
+
+    def hide(secret: str) -> None:
+        logs.hide(secret)
+        hidden(Held("The new login", None, "login", "", secret=secret))
+
+    def claude_with(token: str) -> ClaudeProvider:
+        return ClaudeProvider(
+            run=run,
+            around=around,
+            token=lambda: token,
+            default_model=settings.claude_model,
+            warm_clients=0,
+            allow_overage=settings.hub_allow_overage,
+            upstream=settings.hub_claude_upstream,
+            version=VERSION,
+        )
+
+    def gemini_with(login: str) -> GeminiProvider:
+        return GeminiProvider(
+            run=run,
+            around=around,
+            login=lambda: Login(login.encode(), "new"),
+            default_model=settings.gemini_model,
+            command=settings.hub_gemini_command,
+            project=settings.gemini_project,
+            upstream=settings.hub_gemini_upstream,
+        )
+
+    shadow = ""
+    flow: LoginFlow
+    if provider == "claude":
+        flow = ClaudeLogin(run=run, around=around, provider=claude_with)
+        if settings.claude_code_oauth_token is not None:
+            first = settings.origin("CLAUDE_CODE_OAUTH_TOKEN")
+            shadow = f"{first} is set and comes before what is saved: unset it, or use --write-env FILE."
+    else:
+        flow = GeminiLogin(
+            run=run,
+            around=around,
+            provider=gemini_with,
+            model=settings.gemini_model,
+            command=settings.hub_gemini_command,
+            project=settings.gemini_project,
+            upstream=settings.hub_gemini_upstream,
+        )
+    saved = SavedLogins(settings.hub_state_dir)
+
+    async def learned(problem: HubError | None) -> None:
+        reader: Reader = (
+            anthropic_logins(settings, around, saved) if provider == "claude" else google_logins(settings, saved)
+        )
+        store = open_store(settings)
+        try:
+            login = Monitor(reader, Ledger(store, provider), alert=timedelta(days=settings.hub_alert_days))
+            await login.look()
+            for held in reader.held():
+                if held.credential is not None and held.credential.source == "saved":
+                    await (login.worked(held.mark) if problem is None else login.failed(held.mark, problem))
+        finally:
+            await store.close()
+
+    return LoginParts(flow, saved, hide, shadow, learned, run.close)
