@@ -23,7 +23,7 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +31,7 @@ from types import TracebackType
 from typing import Any, Literal, Self, cast
 
 import psutil
+import pytest
 from anyio.from_thread import start_blocking_portal
 from mcp.client import Client
 from mcp.client.stdio import stdio_client
@@ -41,8 +42,16 @@ from tests.harness import DEADLINE_S, Era, Line, Transport, World, stdio_server
 from tests.upstreams import anthropic, google
 from tests.upstreams.loopback import Received
 
-ROUNDS = int(os.environ.get("HUB_DRILL_ROUNDS", "2"))
-"""How often each blow falls; `make drill-full` says 20. Read here because the tests' own environment is scrubbed."""
+ROUNDS = int(os.environ.get("HUB_DRILL_ROUNDS", "1"))
+"""How often each blow falls: once; `make drill` says 2, and `make drill-full` 20. Read here because the tests' own
+environment is scrubbed."""
+
+
+def repeated(test: Callable[..., None]) -> Callable[..., None]:
+    """A test that every run makes once, and that is a drill where it is made more often."""
+    return pytest.mark.drill(test) if ROUNDS > 1 else test
+
+
 Provider = Literal["claude", "gemini"]
 PROVIDERS: tuple[Provider, ...] = ("claude", "gemini")
 QUESTION = "a question"

@@ -530,6 +530,7 @@ def goes_on(voices: Voices, hub: Hub, conversation: str | None) -> str:
     return answer["conversation_id"]
 
 
+@pytest.mark.drill
 @pytest.mark.parametrize("kind", STORES)
 def test_no_ask_is_lost_with_a_hub_that_is_killed(world: World, tmp_path: Path, kind: StoreKind) -> None:
     """At a random moment of several asks; the next hub accounts for them, goes on with their conversation, is next."""
@@ -729,6 +730,7 @@ def send_in_order(voices: Voices, hub: Hub, provider: Provider, count: int, go_o
     return questions
 
 
+@pytest.mark.drill
 @pytest.mark.parametrize("provider", AT_ONCE)
 def test_many_asks_at_once_are_all_answered_in_their_order(world: World, provider: Provider) -> None:
     """Never more than the limit at the provider, none lost or asked twice; afterwards the hub is as it was before."""

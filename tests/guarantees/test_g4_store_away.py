@@ -153,6 +153,7 @@ def full_of_garbage(redis: RedisServer) -> Generator[None]:
 FAULTS: list[Callable[[RedisServer], Any]] = [frozen, killed, full, restarted, flushed, full_of_garbage]
 
 
+@pytest.mark.drill
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
 def test_no_ask_fails_that_did_not_need_the_store(whole: Stage, fault: Callable[[RedisServer], Any]) -> None:
     """The fault strikes under load and ends under load; all is well again without a restart."""

@@ -1,7 +1,8 @@
 """G5, no leftovers: whatever ends an ask or the hub, no process, no request upstream, no held place is left.
 
 Both real CLIs are struck in the middle of an answer: the hub has its first text, and the stand-in says no more. Each
-blow falls HUB_DRILL_ROUNDS times on each provider (2 by default, 20 in `make drill-full`); `-s` shows a line for each.
+blow falls HUB_DRILL_ROUNDS times on each provider: once in `make test`, twice in `make drill`, 20 times by
+`make drill-full`.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ from tests.guarantees.drill import (
     gone,
     hello,
     official_client,
+    repeated,
     run_folders,
     shells,
     wait_until_gemini_starts,
@@ -90,6 +92,7 @@ def nothing_grew(world: World, hub: psutil.Process, before: int) -> None:
 # A hub that lives on ------------------------------------------------------------------------------------------------
 
 
+@repeated
 @pytest.mark.parametrize(("transport", "era"), EVERY_WAY)
 def test_an_ask_that_its_client_cancels_leaves_nothing(
     tight: World, tmp_path: Path, transport: Transport, era: Era
@@ -135,6 +138,7 @@ def test_an_ask_that_its_client_cancels_leaves_nothing(
     assert run_folders(tight) == []
 
 
+@repeated
 def test_an_ask_that_outlives_its_deadline_leaves_nothing(tight: World) -> None:
     """The client gets `timeout` with the text so far; both providers are late at once."""
     deadline = 2.0
@@ -166,6 +170,7 @@ def test_an_ask_that_outlives_its_deadline_leaves_nothing(tight: World) -> None:
     assert run_folders(tight) == []
 
 
+@repeated
 def test_an_ask_whose_provider_falls_silent_leaves_nothing(tight: World) -> None:
     """The idle timer ends it: the client gets `timeout` with the text so far; both providers are silent at once."""
     tight.changes["HUB_IDLE_TIMEOUT_S"] = "5"
@@ -189,6 +194,7 @@ def test_an_ask_whose_provider_falls_silent_leaves_nothing(tight: World) -> None
     assert run_folders(tight) == []
 
 
+@repeated
 def test_a_modern_stream_that_is_closed_leaves_nothing(tight: World) -> None:
     """The connection itself goes, without a word of the protocol: how a client that crashes looks."""
     with Tally("closed modern stream") as tally, Hub(tight, "http", "auto") as hub:
@@ -214,6 +220,7 @@ def test_a_modern_stream_that_is_closed_leaves_nothing(tight: World) -> None:
     assert run_folders(tight) == []
 
 
+@repeated
 @pytest.mark.parametrize(
     ("blow", "limit", "code"),
     [(signal.SIGKILL, {}, "upstream_error"), (signal.SIGSTOP, {"timeout_s": 6}, "timeout")],
@@ -253,6 +260,7 @@ def test_a_child_that_is_struck_itself_leaves_nothing(
     assert run_folders(tight) == []
 
 
+@repeated
 def test_an_ask_whose_child_dies_before_its_first_text_is_asked_of_another(tight: World) -> None:
     """No text is lost yet, so the caller need not know; of the first child and its request nothing is left."""
     with (
@@ -367,6 +375,7 @@ def strike_the_hub(
     return code, took
 
 
+@repeated
 @pytest.mark.parametrize(("transport", "blow", "expected"), FINAL_BLOWS.values(), ids=FINAL_BLOWS)
 def test_a_hub_that_ends_takes_all_with_it(
     tight: World, transport: Transport, blow: Callable[[Hub], None], expected: int, request: pytest.FixtureRequest
@@ -440,6 +449,7 @@ def requests_of(world: World, provider: Provider) -> list[Received]:
     return world.claude.received if provider == "claude" else world.gemini.generations
 
 
+@repeated
 def test_ctrl_c_ends_an_ask_of_the_command_line(world: World) -> None:
     """Mid-answer, to the whole group as a terminal sends it: exit code 130, one line and no traceback, nothing left."""
     with Tally("Ctrl-C of llm-mcp-hub ask") as tally:
