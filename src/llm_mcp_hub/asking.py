@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +22,7 @@ from llm_mcp_hub.conversation import Answer, Ask, Characters, Exchange, QuotaWin
 from llm_mcp_hub.cooldown import CoolDowns
 from llm_mcp_hub.credentials.monitor import Monitor
 from llm_mcp_hub.credentials.status import TokenStatus
-from llm_mcp_hub.errors import HubError, Internal, StoreUnavailable, Timeout
+from llm_mcp_hub.errors import Busy, HubError, Internal, StoreUnavailable, Timeout
 from llm_mcp_hub.journal import Journal, Record, completed, failed, now
 from llm_mcp_hub.places import Places, Seat
 from llm_mcp_hub.providers.base import Event, Finished, Limits, Provider, Restarted, Text
@@ -283,11 +284,11 @@ def _ended(running: Running) -> Record:
 def told(error: HubError, ask: Ask, ask_id: str | None, others: Sequence[str]) -> HubError:
     """The error as the caller gets it: a new one, for asks that wait for the same start of a CLI share theirs.
 
-    `others`: providers whose logins are usable, the way out that needs nobody.
+    `others`: providers whose logins are usable, the way out that needs nobody, where this caller may take it.
     """
     way_out = ""
     hopeless = error.code in {"invalid_request", "cancelled", "not_found", "internal", "store_unavailable"}
-    tools = [f"ask_{name}" for name in others]
+    tools = [f"ask_{name}" for name in others if ask.may_ask is None or name in ask.may_ask]
     if tools and not hopeless and tools[0] not in error.action:
         same = " with the same conversation_id" if ask.conversation_id and ask.history else ""
         way_out = f" Or use {' or '.join(tools)}{same}."
@@ -311,6 +312,16 @@ def stopped(ask: Ask) -> HubError:
         action="Ask again; what had come is kept.",
         provider=ask.provider,
         retryable=True,
+    )
+
+
+def closing(ask: Ask, seconds: float) -> HubError:
+    """What an ask meets that comes when its hub is about to end; `seconds`: until it has ended at the latest."""
+    return Busy(
+        "This hub is being stopped and takes no new asks.",
+        action=f"Ask again in {math.ceil(seconds)} s, or at once at another hub.",
+        provider=ask.provider,
+        retry_after_s=float(math.ceil(seconds)),
     )
 
 

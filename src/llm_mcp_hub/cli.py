@@ -67,6 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     serve = commands.add_parser("serve", help="serve MCP over streamable HTTP")
     serve.add_argument("--host", help="address to listen on (HUB_HOST, 127.0.0.1)")
     serve.add_argument("--port", type=int, help="port to listen on (HUB_PORT, 8000)")
+    serve.add_argument(
+        "--first-client", metavar="NAME", help="where no client has a token yet, make this one's, and say where it is"
+    )
 
     ask = commands.add_parser("ask", help="ask one question; the answer is streamed to the terminal")
     ask.add_argument("provider", choices=["claude", "gemini"])
@@ -133,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         level = settings.log_level if given.command in {None, "serve"} else "ERROR"
         logs.configure(level, settings.hub_log_format)
         if given.command == "serve":
-            return _serve(settings, given.host, given.port)
+            return _serve(settings, given.host, given.port, given.first_client)
         if given.command == "ask":
             if given.prompt in {None, "-"}:  # before the loop runs: within it a Ctrl-C could not end the reading
                 given.prompt = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
@@ -194,7 +197,10 @@ def _stdio(settings: Settings) -> int:
     )
 
 
-def _serve(settings: Settings, host: str | None, port: int | None) -> int:
+def _serve(settings: Settings, host: str | None, port: int | None, first_client: str | None) -> int:
+    from llm_mcp_hub.serving.signals import Early
+
+    early = Early()
     from llm_mcp_hub import main as composition
     from llm_mcp_hub.serving import http
 
@@ -202,8 +208,12 @@ def _serve(settings: Settings, host: str | None, port: int | None) -> int:
     settings = settings.model_copy(update={name: value for name, value in changes.items() if value is not None})
     if not 0 <= settings.hub_port <= 65_535:
         raise Misconfigured("The port is not between 0 and 65535.", action="Give a port with --port.")
+    if first_client is not None:
+        from llm_mcp_hub.commands import client
+
+        client.first(settings, first_client)
     app = composition.build_app(settings)
-    return http.serve(app, host=settings.hub_host, port=settings.hub_port, drain_s=settings.hub_drain_s)
+    return http.serve(app, host=settings.hub_host, port=settings.hub_port, early=early)
 
 
 async def _ask(settings: Settings, given: argparse.Namespace) -> int:

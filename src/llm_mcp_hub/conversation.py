@@ -115,6 +115,7 @@ class Ask:
         parts: what is put before the prompt.
         effort: `low`, `medium`, `high`, or None for the model's own.
         history: the conversation's earlier turns, oldest first.
+        may_ask: providers that its caller may ask; None: all.
     """
 
     ask_id: str
@@ -128,6 +129,7 @@ class Ask:
     parts: tuple[Part, ...] = ()
     effort: str | None = None
     history: tuple[Exchange, ...] = ()
+    may_ask: frozenset[str] | None = None
 
 
 class Usage(Noun):

@@ -5,12 +5,13 @@ A limit counts for one login: another login has other limits. It counts for one 
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any
 
-from llm_mcp_hub.conversation import Noun, read
-from llm_mcp_hub.errors import HubError, from_details
+from llm_mcp_hub.conversation import Ask, Noun, read
+from llm_mcp_hub.errors import HubError, StoreUnavailable, from_details
 from llm_mcp_hub.store.base import COOL, Store
 
 EVERY_MODEL = "*"
@@ -25,7 +26,7 @@ class Cooled(Noun):
 
 
 class CoolDowns:
-    """The cool-downs of all hubs on one store. Every method raises StoreUnavailable."""
+    """The cool-downs of all hubs on one store. Every method but `check` raises StoreUnavailable."""
 
     def __init__(self, store: Store, *, clock: Callable[[], float] = time.time) -> None:
         self._store = store
@@ -49,3 +50,13 @@ class CoolDowns:
             if cooled is not None and left > 0:
                 return from_details({**cooled.error, "retry_after_s": max(1, round(left))})
         return None
+
+    async def check(self, ask: Ask, login: str, *, pays_extra: bool) -> None:
+        """Raise the error that the provider would answer anyway, while its limit lasts.
+
+        Not one that another setting has met, where the owner allows asks beyond the subscription (`pays_extra`).
+        """
+        with contextlib.suppress(StoreUnavailable):  # then the provider itself will tell
+            met = await self.met(ask.provider, login, ask.model)
+            if met is not None and not (pays_extra and met.code == "billing_blocked"):
+                raise met

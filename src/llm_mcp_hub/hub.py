@@ -19,12 +19,13 @@ from typing import Self
 import anyio
 import structlog
 
-from llm_mcp_hub.asking import Asking, Deadlines, Entry, stopped, told
+from llm_mcp_hub.asking import Asking, Deadlines, Entry, closing, stopped, told
 from llm_mcp_hub.checks import check_size, checked
 from llm_mcp_hub.conversation import Answer, Ask
 from llm_mcp_hub.cooldown import CoolDowns
 from llm_mcp_hub.credentials.alerts import Alerts
 from llm_mcp_hub.credentials.status import TokenStatus
+from llm_mcp_hub.dead import Dead
 from llm_mcp_hub.errors import Busy, HubError, NotFound, StoreUnavailable
 from llm_mcp_hub.journal import Journal, Record, opened
 from llm_mcp_hub.logins import Logins
@@ -33,7 +34,7 @@ from llm_mcp_hub.places import Places
 from llm_mcp_hub.providers.base import Traits
 from llm_mcp_hub.rest import Rest
 from llm_mcp_hub.running import Floor, Running, Watch, cancelled, end
-from llm_mcp_hub.store.base import PLACES, RUNNING, Store
+from llm_mcp_hub.store.base import Store
 from llm_mcp_hub.transcripts import Transcripts, fitting_system
 
 POLL_S = 0.25
@@ -81,13 +82,12 @@ class Hub:
         self._deadlines = deadlines
         self._material = material or Material((), around={})
         self._instance = instance
-        self._dead = dead
-        self._unburied: set[str] = set()
         self._release = release
         self._journal = Journal(store, retention_s=retention_s, instance=instance)
         self.transcripts = Transcripts(store, retention_s=retention_s)
         self._cooldowns = CoolDowns(store)
-        self._floor = Floor(store, self._journal, self._bury_dead)
+        self._dead = Dead(store, self._journal, dead, list(table))
+        self._floor = Floor(store, self._journal, self._dead.bury)
         self._places = {
             name: Places(store, provider=name, instance=instance, limit=entry.concurrency, queue_limit=queue_limit)
             for name, entry in table.items()
@@ -104,7 +104,9 @@ class Hub:
             self.logins.shown,
         )
         self.rest = Rest((entry.provider for entry in table.values()), lambda: self.is_asked)
+        self.reaches_store = self._journal.reachable
         self._ending = False
+        self._ends_at: float | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -122,8 +124,7 @@ class Hub:
     @property
     def dead(self) -> tuple[str, ...]:
         """Names of hubs that are known to have died and still hold something."""
-        self._unburied.update(self._dead())
-        return tuple(self._unburied)
+        return self._dead.names
 
     def new_ask(
         self,
@@ -174,6 +175,8 @@ class Hub:
     async def begin(self, ask: Ask, watch: Watch | None = None) -> Running:
         """Accept an ask: from here on it runs, whoever waits. Raises HubError when it cannot be accepted."""
         began = time.monotonic()
+        if self._ends_at is not None:
+            raise closing(ask, max(1.0, self._ends_at - began))
         # A task of its own: cancelled half-way, it would leave an ask of nobody.
         accepting = asyncio.get_running_loop().create_task(self._accept(ask, watch or Watch(), began))
         try:
@@ -214,7 +217,7 @@ class Hub:
         if running is not None:
             await running.ended(max(0.0, deadline - time.monotonic()))
             return running.snapshot()
-        await self._bury_dead()
+        await self._dead.bury()
         unsaved = self._floor.unsaved(principal, ask_id)
         while unsaved is None:
             record = await self._journal.get(principal, ask_id)
@@ -223,15 +226,15 @@ class Hub:
                     "There is no such ask.", action="Call ask_result without ask_id: it lists your last asks."
                 )
             left = deadline - time.monotonic()
-            if record.ended or left <= 0:
+            if record.ended or left <= 0 or self._ends_at is not None:
                 return record
             await asyncio.sleep(min(POLL_S, left))
-            await self._bury_dead()
+            await self._dead.bury()
         return unsaved
 
     async def recent(self, principal: str, limit: int = 10) -> list[Record]:
         """One's own last asks, the newest first. Raises StoreUnavailable."""
-        await self._bury_dead()
+        await self._dead.bury()
         found: list[Record] = []
         for record in await self._journal.newest(principal, limit):
             running = self._floor.get(principal, record.ask_id)
@@ -291,9 +294,23 @@ class Hub:
         if error is not None:  # so a dead login is known before somebody needs it
             await entry.login.failed(login, error)
 
-    def ends_soon(self) -> None:
-        """Whoever leaves from now on leaves because the hub does: what it waited for was not cancelled by anybody."""
+    @property
+    def usable(self) -> tuple[str, ...]:
+        """Providers whose logins can be used, by what this hub knows: nobody is asked."""
+        return tuple(entry.provider.traits.name for entry in self._usable())
+
+    def take_no_more(self, until: float) -> None:
+        """Refuse every new ask from now on: the hub ends at about `until` (`time.monotonic()`). What runs goes on."""
+        self._ends_at = until
+
+    async def end_running(self) -> int:
+        """End every ask that still runs, as records that tell it: no caller has cancelled them. Returns how many."""
         self._ending = True
+        left = self._floor.all()
+        for running in left:
+            end(running, stopped(running.ask))
+        await asyncio.gather(*(running.ended(None) for running in left))
+        return len(left)
 
     @property
     def is_asked(self) -> bool:
@@ -316,11 +333,8 @@ class Hub:
         self._ending = True
         with anyio.CancelScope(shield=True):
             try:
-                if self.dead:  # nobody else has heard of them
-                    await self._bury_dead()
-                for running in self._floor.all():
-                    end(running, stopped(running.ask))
-                await asyncio.gather(*(running.ended(None) for running in self._floor.all()))
+                await self._dead.bury()  # nobody else may have heard of them
+                await self.end_running()
                 await self._floor.close()
                 await asyncio.gather(*(entry.provider.close() for entry in self._table.values()))
                 await self.logins.close()
@@ -340,9 +354,9 @@ class Hub:
         seat = places.enter(ask.principal, ask.ask_id)
         seen.place = lambda: places.position(seat)
         try:
-            await self._bury_dead()
+            await self._dead.bury()
             await entry.login.look()
-            await self._check_cool(entry, ask)
+            await self._cooldowns.check(ask, entry.login.mark(), pays_extra=entry.pays_extra)
             begun = bool(ask.conversation_id)
             ask = replace(ask, conversation_id=ask.conversation_id or f"conv_{secrets.token_urlsafe(18)}")
             record = opened(ask, self._instance)
@@ -368,23 +382,7 @@ class Hub:
         self.rest.hold()
         return running
 
-    async def _check_cool(self, entry: Entry, ask: Ask) -> None:
-        """Raise the error that the provider would answer anyway, while its limit lasts."""
-        with contextlib.suppress(StoreUnavailable):  # then the provider itself will tell
-            met = await self._cooldowns.met(ask.provider, entry.login.mark(), ask.model)
-            if met is not None and not (entry.pays_extra and met.code == "billing_blocked"):
-                raise met
-
     # -- around it -----------------------------------------------------------------------------------------------------
-
-    async def _bury_dead(self) -> None:
-        """Let go of what hubs held that are known to be dead: nobody has to wait until it lapses."""
-        leases = [RUNNING, *(PLACES.format(provider=name) for name in self._table)]
-        with contextlib.suppress(StoreUnavailable):
-            for instance in self.dead:
-                self._journal.dead.add(instance)
-                await self._store.lapse(leases, holders_of=f"{instance}/")
-                self._unburied.discard(instance)
 
     def _entry(self, provider: str) -> Entry:
         try:

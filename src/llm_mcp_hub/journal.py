@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from llm_mcp_hub.conversation import Answer, Ask, Noun, read
 from llm_mcp_hub.errors import Busy, HubError, Internal, StoreUnavailable, from_details
-from llm_mcp_hub.store.base import ASK, ASKS, CANCEL, RUNNING, TALKING, Held, Put, Store, key
+from llm_mcp_hub.store.base import ASK, ASKS, CANCEL, PROBED, RUNNING, TALKING, Held, Put, Store, key
 
 Status = Literal["accepted", "working", "completed", "failed", "cancelled"]
 TITLE_CHARS = 80
@@ -103,7 +103,7 @@ def now() -> str:
 
 
 class Journal:
-    """The records of all hubs on one store. Every method raises StoreUnavailable."""
+    """The records of all hubs on one store. Every method but `reachable` raises StoreUnavailable."""
 
     def __init__(self, store: Store, *, retention_s: float, instance: str = "") -> None:
         """`instance` is this hub: it knows itself what it runs, and whether it lives."""
@@ -112,6 +112,15 @@ class Journal:
         self._instance = instance
         self.dead: set[str] = set()
         """Hubs that are known to be dead: nobody has to look twice."""
+
+    async def reachable(self, within_s: float) -> bool:
+        """Whether the store answers within so many seconds. Raises nothing."""
+        try:
+            async with asyncio.timeout(within_s):
+                await self._store.get(PROBED)
+        except (StoreUnavailable, TimeoutError):
+            return False
+        return True
 
     async def save(self, record: Record) -> None:
         """Write a record as it is now. An open one is leased with it, so that nobody takes its hub for dead."""

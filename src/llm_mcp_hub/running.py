@@ -79,7 +79,7 @@ class Running:
     why: HubError | None = None
     """Why it is being ended, where it is."""
     handed_back: bool = False
-    """Whether its caller has got a ticket: then no caller's leaving ends it."""
+    """Whether its caller has got a ticket, or was sent away: then no caller's leaving ends it."""
     whole: bool = False
     """Whether its end is there and only has to be written down: too late to end it."""
     late: Callable[[Record], Awaitable[bool]] | None = None

@@ -80,7 +80,7 @@ def main(way: str, folder: Path) -> int:
         clients=Clients(folder / "clients.json"),
         drain_s=NEVER_S,
     )
-    return http.serve(app, host="127.0.0.1", port=0, drain_s=NEVER_S)
+    return http.serve(app, host="127.0.0.1", port=0)
 
 
 if __name__ == "__main__":

@@ -7,15 +7,24 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import secrets
+import shlex
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
+
+import structlog
 
 from llm_mcp_hub import main as composition
-from llm_mcp_hub.errors import InvalidRequest
+from llm_mcp_hub.errors import InvalidRequest, Misconfigured
+from llm_mcp_hub.observe import logs
 from llm_mcp_hub.serving.auth import Book, Clients, all_scopes
 from llm_mcp_hub.settings import Settings
 
 HELP = "Run: llm-mcp-hub client --help"
+FIRST = "first-client.token"
+log = structlog.stdlib.get_logger("llm_mcp_hub.client")
 
 
 def run(settings: Settings, given: argparse.Namespace) -> int:
@@ -35,6 +44,39 @@ def run(settings: Settings, given: argparse.Namespace) -> int:
     book = clients.list()
     print(as_json(book) if given.json else table(book))
     return 0
+
+
+def first(settings: Settings, name: str) -> None:
+    """Make the first client where nobody has made one yet, for `serve --first-client`: a container has no other hand.
+
+    Its token goes into a file of the state folder, and the command that reads it into the log. Raises InvalidRequest
+    and Misconfigured.
+    """
+    file = settings.hub_state_dir / FIRST
+    now = datetime.now(UTC)
+    made = composition.clients_of(settings).first(
+        name, now, every=all_scopes(composition.PROVIDERS), keep=lambda token: _keep(file, token)
+    )
+    if made:
+        log.warning(f"the first client is made; read its token with: cat {shlex.quote(str(file))}", client=name)
+
+
+def _keep(file: Path, token: str) -> None:
+    """Write a token into a file of its owner's alone. Raises Misconfigured."""
+    logs.hide(token)
+    beside = file.with_name(f".{file.name}-{secrets.token_hex(4)}")
+    try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
+            opened.write(token + "\n")
+            opened.flush()
+            os.fsync(opened.fileno())
+        beside.replace(file)
+    except OSError as error:
+        raise Misconfigured(
+            f"The first client's token cannot be written to {file} ({error.strerror}).",
+            action="Set HUB_STATE_DIR to a folder that this user can write.",
+        ) from error
 
 
 def _add(clients: Clients, name: str, scopes: list[str]) -> int:

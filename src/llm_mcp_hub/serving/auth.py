@@ -18,8 +18,8 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
@@ -75,6 +75,8 @@ class Caller:
 
     principal: str = OWNER
     scopes: frozenset[str] | None = None
+    sha256: str = field(default="", repr=False)
+    """Of the token that it bears, if any."""
 
     def may(self, scope: str) -> bool:
         """Whether it has this scope."""
@@ -113,8 +115,18 @@ def recognised(book: Book, token: bytes) -> Caller | None:
     for name, client in book.clients.items():
         for held in client.tokens:
             if hmac.compare_digest(held.sha256, given):
-                found = Caller(f"client:{name}", frozenset(client.scopes))
+                found = Caller(f"client:{name}", frozenset(client.scopes), given)
     return found
+
+
+def still(book: Book | None, caller: Caller) -> bool:
+    """Whether a caller of before would still come in, with no right less; `book` is None where nobody has a token."""
+    if book is None or caller.client is None:
+        return book is None and caller.client is None
+    client = book.clients.get(caller.client)
+    if client is None or caller.sha256 not in {token.sha256 for token in client.tokens}:
+        return False
+    return (caller.scopes or frozenset()) <= set(client.scopes)
 
 
 class Added(NamedTuple):
@@ -230,6 +242,24 @@ class Clients:
             change = added(self.list(), name, scopes, token, now, every=every)
             self._write(change.book)
         return token, change
+
+    def first(self, name: str, now: datetime, *, every: Sequence[str], keep: Callable[[str], None]) -> bool:
+        """Add a first client where there is no file yet. Returns whether it was.
+
+        `keep` is given the token, before anybody can come in with it: a token that was never kept would shut the hub's
+        owner out. Of two that do this at once one does it. A file without clients stays as it is: they were revoked.
+        Raises InvalidRequest and Misconfigured.
+        """
+        if self._look() is not None:  # and nothing is written, not even the lock: it may be mounted to be read
+            return False
+        token = new_token()
+        change = added(Book(), name, (), token, now, every=every)
+        with self._alone():
+            if self._look() is not None:
+                return False
+            keep(token)
+            self._write(change.book)
+        return True
 
     def revoke(self, name: str, number: int | None = None) -> Book:
         """Forget a client, or one of its tokens. Returns what is left. Raises NotFound and Misconfigured."""

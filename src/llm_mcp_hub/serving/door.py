@@ -122,10 +122,13 @@ def _known(scope: Scope, book: Book) -> Caller | Response:
             ),
         )
     caller = recognised(book, token.strip(b" "))
-    if caller is None:
-        fault = f'{_REALM}, error="invalid_token", error_description="The token is unknown or revoked"'
-        return _shut(scope, Response("This token is unknown or revoked.\n", 401, {"WWW-Authenticate": fault}))
-    return caller
+    return _shut(scope, unknown()) if caller is None else caller
+
+
+def unknown() -> Response:
+    """The answer to a token that is none, or none any more."""
+    fault = f'{_REALM}, error="invalid_token", error_description="The token is unknown or revoked"'
+    return Response("This token is unknown or revoked.\n", 401, {"WWW-Authenticate": fault})
 
 
 def _shut(scope: Scope, answer: Response) -> Response:

@@ -10,11 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 import socket
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -30,15 +27,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from llm_mcp_hub.credentials.status import TokenStatus
 from llm_mcp_hub.errors import Misconfigured
 from llm_mcp_hub.hub import Hub
+from llm_mcp_hub.serving import health
 from llm_mcp_hub.serving.auth import STATUS, Caller, Clients
 from llm_mcp_hub.serving.door import CALLER, Door, insufficient
+from llm_mcp_hub.serving.drain import LINGER_S, POLL_S, Drain
 from llm_mcp_hub.serving.resources import Updates
+from llm_mcp_hub.serving.signals import Early, overheard
+from llm_mcp_hub.serving.underway import Counted, Underway
 from llm_mcp_hub.serving.unreadable import answer_to_half_a_character, without_quotation
 
 BODY_BYTES = 16 << 20
 """A prompt of 1,000,000 characters takes up to 12 MB as escaped JSON."""
 MAX_SESSIONS = 500
-DRAIN_POLL_S = 0.1
 Scrape = Callable[[Mapping[str, TokenStatus], str], tuple[bytes, str]]
 """What Prometheus reads, of these logins and in a format of this `Accept` header: the text and its content type."""
 
@@ -109,12 +109,17 @@ def build_app(
         clients: who may come in.
         hosts: names of the hub beside this machine's own, as they stand in a request.
         origins: pages of other origins that may use it.
-        drain_s: how long asks that were handed back as tickets may go on when the app is to end.
+        drain_s: how long running asks may go on when the app is to end.
     """
     held: list[Hub] = []
+    underway = Underway()
+    drain = Drain(drain_s, underway, updates.close)
 
     async def live(_request: Request) -> Response:
-        return JSONResponse({"status": "alive"})
+        return health.alive()
+
+    async def ready(_request: Request) -> Response:
+        return await health.ready(held[0], draining=drain.begun)
 
     async def tokens(request: Request) -> Response:
         known = await held[0].token_status()
@@ -139,16 +144,14 @@ def build_app(
             transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
         )
         app.router.routes[:] = [*plain, *inner.router.routes]
-        beside = [asyncio.get_running_loop().create_task(work) for work in (hub.warm(), hub.logins.watch())]
+        works = (hub.warm(), hub.logins.watch(), underway.watch(clients))
+        beside = [drain.of(hub), *(asyncio.get_running_loop().create_task(work) for work in works)]
         try:
-            async with inner.router.lifespan_context(inner):
-                yield
-                # What nobody waits for on a connection has its time too: tickets, and what an older client has lost.
-                # Ours may have used some of it already, or be told to hurry by a signal, which cannot set an event.
-                hub.ends_soon()
-                stop_by = time.monotonic() + drain_s
-                while hub.is_asked and time.monotonic() < getattr(app.state, "stop_by", stop_by):  # noqa: ASYNC110
-                    await asyncio.sleep(DRAIN_POLL_S)
+            # Whichever server runs us stops us by a signal, and tells us when it has waited for all connections.
+            with overheard(drain.signalled):
+                async with inner.router.lifespan_context(inner):
+                    yield
+                    await drain.over()
         finally:
             for task in beside:
                 task.cancel()
@@ -157,15 +160,16 @@ def build_app(
 
     plain = [
         Route("/health/live", live, methods=["GET"]),
+        Route("/health/ready", ready, methods=["GET"]),
         Route("/health/tokens", _needs(STATUS, tokens), methods=["GET"]),
         Route("/metrics", _needs(STATUS, metrics), methods=["GET"]),
     ]
     app = Starlette(
         routes=list(plain),
-        middleware=[Middleware(Door, clients, hosts, origins), Middleware(Readable)],
+        middleware=[Middleware(Door, clients, hosts, origins), Middleware(Counted, underway), Middleware(Readable)],
         lifespan=lifespan,
     )
-    app.state.end_streams = updates.close
+    app.state.drain = drain
     return app
 
 
@@ -180,31 +184,41 @@ def _needs(right: str, route: Callable[[Request], Awaitable[Response]]) -> Calla
 
 
 class _Server(uvicorn.Server):
-    """Closes the app in any case: after a second Ctrl-C uvicorn's own would leave it to be torn down with the loop."""
+    """Waits for asks and not for connections, and closes the app in any case.
 
-    def __init__(self, config: uvicorn.Config, app: Starlette, drain_s: float) -> None:
+    uvicorn's own would wait for every stream that a client holds open, close a connection under a client that comes
+    for its answer, keep one for ever whose client does not read, and after a second Ctrl-C leave the app to be torn
+    down with the loop.
+    """
+
+    def __init__(self, config: uvicorn.Config, drain: Drain) -> None:
         super().__init__(config)
-        self._app = app
-        self._drain_s = drain_s
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        super().handle_exit(sig, frame)
-        if self.force_exit:
-            self._app.state.stop_by = 0.0
+        self._drain = drain
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._app.state.end_streams()
-        self._app.state.stop_by = 0.0 if self.force_exit else time.monotonic() + self._drain_s
+        for server in self.servers:
+            server.close()
+        await self._drain.over()
+        connections = self.server_state.connections
+        for connection in list(connections):
+            connection.shutdown()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_S):
+                while connections:  # noqa: ASYNC110
+                    await asyncio.sleep(POLL_S)
+        for connection in list(connections):
+            connection.transport.abort()
         await super().shutdown(sockets)
         if self.force_exit:
             await self.lifespan.shutdown()
 
 
-def serve(app: Starlette, *, host: str, port: int, drain_s: float) -> int:
-    """Serve until SIGTERM or SIGINT; running asks have `drain_s` seconds to end. Returns the exit code.
+def serve(app: Starlette, *, host: str, port: int, early: Early | None = None) -> int:
+    """Serve until SIGTERM or SIGINT, and until the app has come to its end. Returns the exit code.
 
-    Raises Misconfigured when the port cannot be had.
+    `early` has heard signals from before on. Raises Misconfigured when the port cannot be had.
     """
+    early = early or Early()
     try:  # uvicorn would tell it after everything has been started, among its log lines
         socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
     except OSError as error:
@@ -219,17 +233,18 @@ def serve(app: Starlette, *, host: str, port: int, drain_s: float) -> int:
         log_config=None,  # our own chain has the loggers
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=round(drain_s),
+        timeout_graceful_shutdown=1,  # nothing is left to wait for by then
         lifespan="on",
     )
-    server = _Server(config, app, drain_s)
+    server = _Server(config, app.state.drain)
 
     # uvicorn raises the signal that stopped it again when it has ended; an orderly end is no death by signal. And one
     # that comes before uvicorn listens must not be lost.
-    def stop(_number: int, _frame: object) -> None:
+    def stop() -> None:
         server.should_exit = True
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
+    early.then = stop
+    if early.came:
+        return 0
     server.run()
     return 0 if server.started else 1

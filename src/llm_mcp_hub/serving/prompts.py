@@ -13,7 +13,9 @@ SECOND_OPINION, REVIEW_CODE = "second_opinion", "review_code"
 
 
 def listed(traits: Sequence[Traits]) -> list[types.Prompt]:
-    """The prompts, for any set of providers."""
+    """The prompts, for any set of providers; none without one."""
+    if not traits:
+        return []
     names = ", ".join(each.name for each in traits)
     who = types.PromptArgument(name="provider", description=f"Who is asked: {names}, or all of them if left out.")
     return [
@@ -42,6 +44,8 @@ def listed(traits: Sequence[Traits]) -> list[types.Prompt]:
 def filled(name: str, given: Mapping[str, str], traits: Sequence[Traits]) -> types.GetPromptResult:
     """One prompt with its arguments. Raises MCPError (-32602) for a name or an argument that is not there."""
     known = {each.name: f"ask_{each.name}" for each in traits}
+    if not known:
+        raise _wrong("there is no prompt of that name")
     provider = given.get("provider")
     if provider is not None and provider not in known:
         raise _wrong(f"provider is none of: {', '.join(known)}")

@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import mcp_types as types
@@ -35,6 +36,7 @@ from llm_mcp_hub.serving.arguments import (
 from llm_mcp_hub.serving.auth import STATUS, Caller, ask_scope
 from llm_mcp_hub.serving.door import CALLER
 from llm_mcp_hub.serving.shapes import cancellation, data, failure, how, listing, outcome, success, ticket
+from llm_mcp_hub.serving.underway import was_sent_away
 
 PROGRESS_EVERY_S = 4.0
 """Promised are 5 s; a busy machine is late."""
@@ -116,7 +118,7 @@ def build_server(
                 traits = asks[params.name]
                 arguments = validated(AskArguments, given, traits.name)
                 left = waits(context, arguments.wait_s)
-                return await _ask(hub, context, traits, arguments, principal=caller.principal, wait_s=left)
+                return await _ask(hub, context, traits, arguments, caller=caller, wait_s=left)
             if params.name == "ask_result":
                 wanted = validated(ResultArguments, given, None)
                 left = waits(context, wanted.wait_s)
@@ -131,11 +133,11 @@ def build_server(
         known = ", ".join(tool.name for tool in tools if may(caller, tool.name))
         return failure(InvalidRequest("There is no tool of that name.", action=f"Use one of: {known}."))
 
-    async def list_prompts(_context: Context, _params: types.PaginatedRequestParams | None) -> types.ListPromptsResult:
-        return types.ListPromptsResult(prompts=prompts.listed(hub.traits))
+    async def list_prompts(context: Context, _params: types.PaginatedRequestParams | None) -> types.ListPromptsResult:
+        return types.ListPromptsResult(prompts=prompts.listed(_askable(hub, who(context))))
 
-    async def get_prompt(_context: Context, params: types.GetPromptRequestParams) -> types.GetPromptResult:
-        return prompts.filled(params.name, params.arguments or {}, hub.traits)
+    async def get_prompt(context: Context, params: types.GetPromptRequestParams) -> types.GetPromptResult:
+        return prompts.filled(params.name, params.arguments or {}, _askable(hub, who(context)))
 
     async def list_resources(
         context: Context, _params: types.PaginatedRequestParams | None
@@ -193,6 +195,11 @@ def _check(caller: Caller, scope: str) -> None:
         )
 
 
+def _askable(hub: Hub, caller: Caller) -> tuple[Traits, ...]:
+    """The providers that this caller may ask."""
+    return tuple(traits for traits in hub.traits if caller.may(ask_scope(traits.name)))
+
+
 def _check_status(caller: Caller) -> None:
     try:
         _check(caller, STATUS)
@@ -212,18 +219,19 @@ def _stands(context: Context) -> float | None:
 
 
 async def _ask(
-    hub: Hub, context: Context, traits: Traits, given: AskArguments, *, principal: str, wait_s: float | None
+    hub: Hub, context: Context, traits: Traits, given: AskArguments, *, caller: Caller, wait_s: float | None
 ) -> types.CallToolResult:
     ask = hub.new_ask(
         traits.name,
         given.prompt,
-        principal=principal,
+        principal=caller.principal,
         model=given.model,
         system=given.system,
         conversation_id=given.conversation_id,
         effort=given.effort,
         timeout_s=given.timeout_s,
     )
+    ask = replace(ask, may_ask=frozenset(each.name for each in _askable(hub, caller)))
     arrived = time.monotonic()
     ask = await hub.with_material(ask, files=given.files or (), git_diff=_diff(given), attachments=_sent(given, traits))
     running = await hub.begin(ask)
@@ -237,8 +245,10 @@ async def _ask(
             left = None if wait_s is None else max(0.0, arrived + wait_s - time.monotonic())
             ended = await running.ended(left)
     except asyncio.CancelledError:
-        # The caller has gone while it waited: cancelled, closed its stream, or ended.
-        await hub.stop(running)
+        if was_sent_away(context.request):  # it may not be here any more: nobody listens, and nobody has cancelled
+            running.handed_back = True
+        else:  # it has gone while it waited: cancelled, closed its stream, or ended
+            await hub.stop(running)
         raise
     if not ended:
         running.handed_back = True

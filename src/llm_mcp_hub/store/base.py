@@ -35,6 +35,7 @@ VERIFIED = "verified:{provider}"  # record; ends after a minute
 RUNNING = "running"  # lease of every running ask; holder `{instance}/{who}/{ask_id}`
 PLACES = "places:{provider}"  # lease; as many as may run at once; holder `{instance}/{ask_id}`
 TALKING = "talking:{who}:{conversation_id}"  # lease of one; holder `{instance}/{ask_id}`
+PROBED = "probed"  # nothing ever; read to see whether the store answers
 DOCTOR = "doctor"  # lease that `llm-mcp-hub doctor` takes and releases, to see that it can
 
 LAPSED_KEPT_S = 86_400.0
