@@ -8,6 +8,7 @@ It knows the wire, the log and the processes; it does not know how the hub keeps
 from __future__ import annotations
 
 import contextlib
+import copy
 import http.client
 import itertools
 import json
@@ -406,6 +407,15 @@ class Hub:
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()
+
+    def another(self, era: Era) -> Hub:
+        """One more client of the same hub over HTTP. The hub ends with the first one."""
+        other = copy.copy(self)
+        other.era = era
+        other._calls, other._threads, other._session = {}, [], None
+        if era == "legacy":
+            other._shake_hands()
+        return other
 
     # -- blows
 

@@ -1,7 +1,8 @@
 """Run in a network of its own, where this machine has one address more: calls a hub there as other machines would.
 
 Reads steps from stdin as JSON and writes what came of each: a request `[address, method, path, headers]` gives its
-status and body, `["run", …]` a command of the hub, whose output is written.
+status and body, `["run", …]` a command of the hub, whose output is the TOKEN of later steps, `["read", FILE]` a file
+that holds one.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import socket
 import struct
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 from llm_mcp_hub.children.environment import surroundings
@@ -58,6 +60,9 @@ def main(command: list[str]) -> None:
                 done = subprocess.run(words, capture_output=True, text=True, timeout=DEADLINE_S, check=True)
                 token = done.stdout.strip()
                 came.append(done.returncode)
+            elif step[0] == "read":
+                token = Path(step[1]).read_text().strip()
+                came.append(None)
             else:
                 address, method, path, headers = step
                 sent = {name: value.replace("TOKEN", token) for name, value in headers.items()}

@@ -19,6 +19,7 @@ import pytest
 from mcp.client import Client
 from mcp.shared.exceptions import MCPError
 
+from tests.guarantees.durable import until
 from tests.harness import (
     DEADLINE_S,
     ROOT,
@@ -36,7 +37,9 @@ from tests.harness import (
 )
 from tests.protocol.conftest import CANARY
 from tests.protocol.elsewhere import HERE, IN_A_NETWORK_OF_ITS_OWN
+from tests.protocol.streams import Open
 from tests.protocol.test_http import GREETING, MCP, ROUTES
+from tests.upstreams import anthropic
 
 ERAS: list[Era] = ["auto", "legacy"]
 SCOPES = {"anna": [], "bob": [], "carol": ["ask:claude"], "dave": ["status"]}
@@ -277,6 +280,43 @@ def test_the_status_cannot_be_read_or_watched_without_its_scope(guarded: Guarded
         with pytest.raises(MCPError, match="permission_denied"):
             guarded.lines["carol", "legacy"].run(work)
         guarded.lines["dave", "legacy"].run(work)
+
+
+def test_a_stream_without_the_scope_is_told_of_nothing(guarded: Guarded) -> None:
+    """It is acknowledged for what it will carry: with the scope the logins' status, without it nothing."""
+    acknowledged: list[Any] = []
+    for name in ("carol", "dave"):
+        with Open(guarded.url, guarded.tokens[name]) as stream:
+            stream.listens("auto")
+            until(lambda stream=stream: b"\n\n" in stream.body.replace(b"\r", b""), "the acknowledgement")
+            (line,) = [line for line in stream.body.splitlines() if line.startswith(b"data:")]
+            acknowledged.append(json.loads(line.removeprefix(b"data:"))["params"]["notifications"])
+
+    assert acknowledged == [{}, {"resourceSubscriptions": ["hub://tokens"]}]
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_no_next_step_names_a_tool_that_the_client_may_not_use(guarded: Guarded, era: Era) -> None:
+    """The other provider is a way out for those alone who may ask it. Nor does a prompt name it."""
+
+    async def prompt(client: Client) -> Any:
+        return await client.get_prompt("second_opinion", {"question": "why?"})
+
+    told: dict[str, list[str]] = {}
+    for name in ("anna", "carol"):
+        line = guarded.lines[name, era]
+        guarded.world.claude.script(anthropic.Error.org_not_allowed())
+        told[name] = [
+            error_of(line.call("ask_claude", {"prompt": CANARY}))["action"],
+            str(line.call("ask_result").content),
+            line.run(prompt).messages[0].content.text,
+        ]
+        guarded.world.forget_limits()
+
+    assert ["ask_gemini" in text for text in told["anna"]] == [True, False, True]
+    assert not any("ask_gemini" in text for text in told["carol"])
+    with pytest.raises(MCPError):
+        guarded.lines["dave", era].run(prompt)
 
 
 # One client beside another ------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ ROUTES = [
     ("POST", "/mcp"),
     ("GET", "/mcp"),
     ("GET", "/health/live"),
+    ("GET", "/health/ready"),
     ("GET", "/health/tokens"),
     ("GET", "/metrics"),
     ("GET", "/nowhere"),

@@ -19,7 +19,18 @@ from hypothesis import strategies as st
 from llm_mcp_hub import main as composition
 from llm_mcp_hub.errors import InvalidRequest, Misconfigured, NotFound
 from llm_mcp_hub.observe.logs import HIDDEN, cleaned
-from llm_mcp_hub.serving.auth import Added, Book, Clients, added, all_scopes, new_token, recognised, revoked
+from llm_mcp_hub.serving.auth import (
+    Added,
+    Book,
+    Caller,
+    Clients,
+    added,
+    all_scopes,
+    new_token,
+    recognised,
+    revoked,
+    still,
+)
 from llm_mcp_hub.settings import load
 from tests.harness import DEADLINE_S, ROOT
 
@@ -41,6 +52,12 @@ def refused(clients: Clients) -> Misconfigured:
     with pytest.raises(Misconfigured) as raised:
         clients.current()
     return raised.value
+
+
+def caller_of(book: Book, token: str) -> Caller:
+    caller = recognised(book, token.encode())
+    assert caller is not None
+    return caller
 
 
 # -- tokens ------------------------------------------------------------------------------------------------------------
@@ -172,6 +189,34 @@ def test_the_scopes_are_those_of_the_provider_table() -> None:
 
     assert tuple(traits.name for traits in hub.traits) == composition.PROVIDERS
     assert all_scopes(composition.PROVIDERS) == EVERY
+
+
+BEFORE = put(put(Book(), "anna", "one", "status").book, "bob", "other").book
+CHANGES: dict[str, tuple[Book | None, bool]] = {
+    "nothing": (BEFORE, True),
+    "another client goes": (revoked(BEFORE, "bob", None), True),
+    "another client comes": (put(BEFORE, "carol", "more").book, True),
+    "a second token": (put(BEFORE, "anna", "two").book, True),
+    "more rights": (put(BEFORE, "anna", "two", "status", "ask:claude").book, True),
+    "other rights": (put(BEFORE, "anna", "two", "ask:claude").book, False),
+    "it goes": (revoked(BEFORE, "anna", None), False),
+    "its token goes": (revoked(put(BEFORE, "anna", "two").book, "anna", 1), False),
+    "it goes and comes back": (put(revoked(BEFORE, "anna", None), "anna", "two", "status").book, False),
+    "nobody is left": (Book(), False),
+    "the file goes": (None, False),
+}
+
+
+@pytest.mark.parametrize(("after", "stays"), CHANGES.values(), ids=CHANGES)
+def test_who_was_let_in_stays_as_long_as_that_token_may_do_as_much(after: Book | None, stays: bool) -> None:
+    """For streams, which outlive the moment in which their client came in."""
+    assert still(after, caller_of(BEFORE, "one")) is stays
+
+
+def test_who_came_in_without_a_token_stays_until_there_are_some() -> None:
+    """The door was open to this machine; then somebody shut it."""
+    assert still(None, Caller())
+    assert not still(Book(), Caller())
 
 
 # -- the file ----------------------------------------------------------------------------------------------------------

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Generator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -514,6 +516,34 @@ async def test_the_next_step_names_the_other_provider_where_it_helps(told: HubEr
     hub = make_hub(ScriptedProvider("one", [told]), ScriptedProvider("two"))
 
     assert (await failure(hub, hub.new_ask("one", "hi"))).action.endswith(" Or use ask_two.")
+
+
+@pytest.mark.parametrize(("may_ask", "named"), [(None, True), ("one two", True), ("one", False), ("", False)])
+async def test_a_provider_that_the_caller_may_not_ask_is_no_way_out(may_ask: str | None, named: bool) -> None:
+    """Its tool would only refuse."""
+    hub = make_hub(ScriptedProvider("one", [UpstreamError("It broke.", action="Again.")]), ScriptedProvider("two"))
+    ask = replace(hub.new_ask("one", "hi"), may_ask=None if may_ask is None else frozenset(may_ask.split()))
+
+    assert ("ask_two" in (await failure(hub, ask)).action) is named
+
+
+async def test_a_hub_that_is_about_to_end_takes_no_new_ask_and_finishes_what_runs() -> None:
+    """Refused with a time; the ask that runs is not touched, and ends as a record when its time is over."""
+    provider = ScriptedProvider("one", [Text("so far"), asyncio.Event()])
+    hub = make_hub(provider, ScriptedProvider("two"))
+    running = await within(hub.begin(hub.new_ask("one", "hi")))
+    await provider.until_asked(1)
+    hub.take_no_more(time.monotonic() + 30)
+    refusals = [await failure(hub, hub.new_ask(name, "hi")) for name in ("one", "two")]
+
+    assert [(error.code, error.retryable) for error in refusals] == [("busy", True)] * 2
+    assert all(0 < (error.retry_after_s or 0) <= 30 for error in refusals)
+    assert not any("ask_" in error.action for error in refusals)
+    assert hub.is_asked
+    assert await within(hub.end_running()) == 1
+    record = await hub.result("owner", running.ask.ask_id)
+    assert (record.status, record.failure and record.failure.retryable) == ("failed", True)
+    assert await within(hub.end_running()) == 0
 
 
 @pytest.mark.parametrize("state", ["expired", "missing", "misconfigured"])
