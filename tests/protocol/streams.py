@@ -78,8 +78,8 @@ class Open:
             self.status = response.status
             self.headers = {name.lower(): value for name, value in response.getheaders()}
             self.headed.set()
-            for line in response:
-                self.body += line
+            while piece := response.read1(1 << 16):  # line by line it would not notice that the end is missing
+                self.body += piece
         except (OSError, ValueError, AttributeError, http.client.HTTPException) as error:
             self.broke = error
         self.headed.set()
