@@ -18,7 +18,7 @@ from tests.guarantees.drill import Gate, Log, run_folders, wait_until_gemini_sta
 from tests.guarantees.durable import until
 from tests.harness import DEADLINE_S, TOKEN, Era, HttpHub, World, http_hub, run_command
 from tests.protocol.conftest import Shared
-from tests.protocol.streams import SENT, VERSION, Open, answer_in, error_in
+from tests.protocol.streams import SENT, VERSION, Open, answer_in, error_in, greeted
 from tests.protocol.test_http import MCP, ask
 from tests.upstreams import google
 from tests.upstreams.redis import RedisServer
@@ -128,11 +128,10 @@ def test_a_hub_that_drains_finishes_what_runs_and_takes_nothing_new(lean: World,
     with http_hub(lean) as hub, ExitStack() as stack:
         lines = [stack.enter_context(Open(hub.url)) for _ in range(6)]
         waiting, ticket, lost = (asked(lean, line, era) for line in lines[:3])
-        session = ticket.session
+        lines[4].session = greeted(hub.url)  # a new connection could not be had any more
         hub.process.terminate()
         logged(hub, "the hub ends")
         lines[3].send("GET", "/health/ready")
-        lines[4].session = session
         refused = error_in(lines[4].call(era, "ask_claude", prompt="one more").result())
         assert lines[3].ended.wait(DEADLINE_S)
         live = lines[5].send("GET", "/health/live")

@@ -18,7 +18,6 @@ import structlog
 
 from llm_mcp_hub import main as composition
 from llm_mcp_hub.errors import InvalidRequest, Misconfigured
-from llm_mcp_hub.observe import logs
 from llm_mcp_hub.serving.auth import Book, Clients, all_scopes
 from llm_mcp_hub.settings import Settings
 
@@ -63,7 +62,6 @@ def first(settings: Settings, name: str) -> None:
 
 def _keep(file: Path, token: str) -> None:
     """Write a token into a file of its owner's alone. Raises Misconfigured."""
-    logs.hide(token)
     beside = file.with_name(f".{file.name}-{secrets.token_hex(4)}")
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
