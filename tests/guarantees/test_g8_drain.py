@@ -15,7 +15,7 @@ from typing import Literal
 
 import pytest
 
-from tests.guarantees.drill import FIRST, PROVIDERS, ROUNDS, Call, Hub, run_folders
+from tests.guarantees.drill import FIRST, PROVIDERS, ROUNDS, Call, Hub, repeated, run_folders
 from tests.guarantees.durable import STORES, WHOLE, Question, StoreKind, Voices, held_in, id_of, stored, ticket
 from tests.harness import DEADLINE_S, Era, World, answer_of, error_of
 
@@ -24,7 +24,6 @@ pytestmark = pytest.mark.timeout(240 + 120 * ROUNDS)
 DRAIN_S = 8.0
 GRACE_S = DRAIN_S + 20.0
 """A service manager's patience: what is asked for is DRAIN_S and a few seconds, on a machine that does nothing else."""
-TIMES = max(1, ROUNDS // 2)
 Kind = Literal["waits", "ticket", "connection lost"]
 WAYS: list[tuple[Era, Kind]] = [
     ("legacy", "connection lost"),  # first those whose ids only the list tells: it has the last ten
@@ -96,6 +95,7 @@ def found_at(next_hub: Hub, one: Asked) -> str:
     return "error"
 
 
+@repeated
 @pytest.mark.parametrize("kind", STORES)
 def test_of_twenty_asks_each_ends_in_an_answer_or_a_record(world: World, tmp_path: Path, kind: StoreKind) -> None:
     """Exit code 0 within the grace time, no child left, nothing held, and no ask of which nobody knows."""
@@ -107,7 +107,7 @@ def test_of_twenty_asks_each_ends_in_an_answer_or_a_record(world: World, tmp_pat
         "LOG_LEVEL": "DEBUG",
     }
     with stored(world, kind, tmp_path):
-        for number in range(TIMES):
+        for number in range(ROUNDS):
             go_on = threading.Event()
             voices = Voices(world)
             with Hub(world, "http", "auto") as hub:
@@ -128,8 +128,8 @@ def test_of_twenty_asks_each_ends_in_an_answer_or_a_record(world: World, tmp_pat
                 kept = [found_at(next_hub, one) for one in asked]
             assert len({one.ask_id for one in asked}) == len(asked) == 20
             print(
-                f"\nG8  drain, {kind:<6} round {number + 1}/{TIMES}: {len(kept)} of {len(asked)} asks are known at the "
-                f"next hub ({kept.count('answer')} answers, {kept.count('error')} with what had come); of {len(told)} "
+                f"\nG8  drain, {kind:<6} round {number + 1}/{ROUNDS}: {len(kept)} of {len(asked)} asks are known at "
+                f"the next hub ({kept.count('answer')} answers, {kept.count('error')} with what had come); of {len(told)} "
                 f"calls that waited {told.count('answer')} got an answer, {told.count('error')} a coded error; exit "
                 f"{code} {took:.1f} s after SIGTERM (drain {DRAIN_S:.0f} s)"
             )
