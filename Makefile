@@ -8,6 +8,7 @@ BIN := .venv/bin
 export PYRIGHT_PYTHON_CACHE_DIR := $(CURDIR)/.tools/pyright
 export PYTHONPYCACHEPREFIX :=
 GEMINI := gemini-cli/node_modules/.bin/gemini
+CLIENTS := .tools/clients/ready
 
 .PHONY: install demo test check fix serve bench drill drill-full lock snapshots screenshots clean
 
@@ -25,22 +26,31 @@ $(GEMINI): gemini-cli/package.json gemini-cli/package-lock.json
 	npm ci --prefix gemini-cli --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
+# The clients that tests try the hub with: the ones of npm below tests/clients, FastMCP in a venv of its own.
+$(CLIENTS): tests/clients/requirements.txt tests/clients/package-lock.json
+	rm -rf .tools/clients
+	$(PYTHON) -m venv .tools/clients
+	.tools/clients/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/clients/requirements.txt
+	npm ci --prefix tests/clients --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
 # The main job, shown: a real MCP client asks both providers through the hub. LIVE=1 uses your own logins.
 demo: install
 	@$(BIN)/python scripts/demo.py $(if $(LIVE),--live)
 
 # Every test, a drill's blows once each. COVERAGE=1 measures on the way what is run of src, which costs a sixth more:
-# without the guarantees, which start hubs by the hundred.
-test: install
+# without the guarantees, which start hubs by the hundred. Other people's clients run by file: each program starts once.
+test: install $(CLIENTS)
 ifdef COVERAGE
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m $(PYTEST) --ignore=tests/guarantees
+	$(BIN)/coverage run -m $(PYTEST) --ignore=tests/guarantees --ignore=tests/clients
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 	$(BIN)/python -m $(PYTEST) -m "not drill" tests/guarantees
 else
-	$(BIN)/python -m $(PYTEST) -m "not drill"
+	$(BIN)/python -m $(PYTEST) -m "not drill" --ignore=tests/clients
 endif
+	$(BIN)/python -m $(PYTEST) --dist loadfile tests/clients
 
 check: install
 	$(BIN)/ruff check .
@@ -74,7 +84,9 @@ lock: .venv/ready
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url pyproject.toml -o requirements/runtime.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --group dev pyproject.toml -o requirements/dev.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url tests/clients/requirements.in -o tests/clients/requirements.txt
 	npm install --prefix gemini-cli --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund
+	npm install --prefix tests/clients --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund
 
 snapshots: install
 	UPDATE_SNAPSHOTS=1 $(BIN)/python -m pytest tests/protocol/test_tools.py -q
@@ -84,4 +96,4 @@ screenshots: install
 	$(BIN)/python scripts/screenshots.py
 
 clean:
-	rm -rf .venv .tools gemini-cli/node_modules .coverage .coverage.* .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .tools gemini-cli/node_modules tests/clients/node_modules .coverage .coverage.* .pytest_cache .ruff_cache .hypothesis

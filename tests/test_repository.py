@@ -324,9 +324,10 @@ def test_no_file_knows_the_machine_it_was_made_on(pattern: str) -> None:
     assert lines_with(pattern, kept_files()) == []
 
 
-def test_the_lock_of_the_gemini_cli_has_hashes_and_no_addresses() -> None:
+@pytest.mark.parametrize("folder", ["gemini-cli", "tests/clients"])
+def test_the_locks_of_npm_have_hashes_and_no_addresses(folder: str) -> None:
     """`npm ci` takes every package from the registry that the machine has, and checks what it got."""
-    lock = json.loads((ROOT / "gemini-cli" / "package-lock.json").read_text("utf-8"))
+    lock = json.loads((ROOT / folder / "package-lock.json").read_text("utf-8"))
     packages = {name: held for name, held in lock["packages"].items() if name}
 
     assert packages
@@ -334,10 +335,10 @@ def test_the_lock_of_the_gemini_cli_has_hashes_and_no_addresses() -> None:
     assert [name for name, held in packages.items() if "integrity" not in held and not held.get("inBundle")] == []
 
 
-@pytest.mark.parametrize("file", ["dev.txt", "runtime.txt"])
+@pytest.mark.parametrize("file", ["requirements/dev.txt", "requirements/runtime.txt", "tests/clients/requirements.txt"])
 def test_the_locks_of_python_have_hashes_and_no_addresses(file: str) -> None:
     """Every requirement is one version with at least one hash."""
-    text = (ROOT / "requirements" / file).read_text("utf-8").replace("\\\n", " ")
+    text = (ROOT / file).read_text("utf-8").replace("\\\n", " ")
     requirements = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
 
     assert requirements

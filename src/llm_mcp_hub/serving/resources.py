@@ -77,14 +77,19 @@ async def read(hub: Hub, principal: str, uri: str) -> types.ReadResourceResult:
         return _contents(uri, "application/json", json.dumps(status, indent=2))
     named = _CONVERSATION.fullmatch(uri)
     if named is None:
-        raise MCPError(code=types.INVALID_PARAMS, message="Resource not found")
+        raise _not_found(uri)
     try:
         head, turns = await hub.transcripts.get(principal, named[1])
     except HubError as error:
         if error.code == "not_found":
-            raise MCPError(code=types.INVALID_PARAMS, message="Resource not found") from None
+            raise _not_found(uri) from None
         raise MCPError(code=types.INTERNAL_ERROR, message=f"{error.code}: {error.message} {error.action}") from None
     return _contents(uri, "text/markdown", markdown(head, turns))
+
+
+def _not_found(uri: str) -> MCPError:
+    """As SEP-2164 has it: which one, as data."""
+    return MCPError(code=types.INVALID_PARAMS, message="Resource not found", data={"uri": uri})
 
 
 class Updates:
