@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from contextlib import ExitStack
+from functools import cached_property
 from pathlib import Path
 
 import pytest
@@ -13,30 +14,41 @@ from tests.upstreams import anthropic, google
 
 CLAUDE_SAYS = "Hello from the stand-in of Claude."
 GEMINI_SAYS = "Hello from the stand-in of Gemini."
+TOOLS = ["ask_claude", "ask_gemini", "ask_result", "ask_cancel", "token_status"]
 
 
-@dataclass
 class Served:
-    """Where a client finds the hub."""
+    """Where a client finds the hub. What no test of a run asks for is not started."""
 
-    world: World
-    url: str
-    """Of `/mcp` where the owner alone comes in."""
-    guarded: str
-    """Of `/mcp` where nobody comes in without `token`."""
-    token: str
+    def __init__(self, world: World, folder: Path, stack: ExitStack) -> None:
+        self.world = world
+        self._guarded_world = World(world.home, world.claude, world.gemini, {"HUB_STATE_DIR": str(folder / "guarded")})
+        self._stack = stack
+
+    @cached_property
+    def url(self) -> str:
+        """Of `/mcp` where the owner alone comes in."""
+        return self._stack.enter_context(http_hub(self.world)).url + "/mcp"
+
+    @cached_property
+    def guarded(self) -> str:
+        """Of `/mcp` where nobody comes in without `token`."""
+        assert self.token
+        return self._stack.enter_context(http_hub(self._guarded_world)).url + "/mcp"
+
+    @cached_property
+    def token(self) -> str:
+        added = run_command(self._guarded_world, "client", "add", "laptop")
+        assert added.returncode == 0, added.stderr
+        return added.stdout.decode().strip()
 
 
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Generator[Served]:
-    """The two hubs share their stand-ins, and nothing else."""
+    """Two hubs that share their stand-ins, and nothing else."""
     folder = tmp_path_factory.mktemp("clients")
-    with make_world(folder / "open") as world:
-        guarded = World(world.home, world.claude, world.gemini, {"HUB_STATE_DIR": str(folder / "guarded")})
-        added = run_command(guarded, "client", "add", "laptop")
-        assert added.returncode == 0, added.stderr
-        with http_hub(world) as hub, http_hub(guarded) as other:
-            yield Served(world, f"{hub.url}/mcp", f"{other.url}/mcp", added.stdout.decode().strip())
+    with make_world(folder / "open") as world, ExitStack() as stack:
+        yield Served(world, folder, stack)
 
 
 @pytest.fixture
