@@ -6,6 +6,7 @@ from collections.abc import Generator
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,3 +67,11 @@ def hubs(served: Served) -> Generator[Served]:
 def home(tmp_path: Path) -> Path:
     """Of a client, and of nobody else."""
     return tmp_path / "of-a-client"
+
+
+def reach(transport: str, served: Served) -> dict[str, Any]:
+    """How a client reaches a hub, as its scripts here take it: over stdio its own, over HTTP with a token."""
+    if transport == "http":
+        return {"url": served.guarded, "token": served.token}
+    program, *arguments = served.world.command
+    return {"command": program, "args": arguments, "env": served.world.environment}

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.clients.conftest import GEMINI_SAYS, TOOLS, Served
+from tests.clients.conftest import GEMINI_SAYS, TOOLS, Served, reach
 from tests.clients.programs import HERE, around, node
 from tests.harness import DEADLINE_S
 from tests.upstreams import anthropic, google
@@ -41,17 +41,10 @@ class Program:
             str(HERE / "typescript.mjs"),
             version,
             self.word,
-            json.dumps(self._reach(transport, served)),
+            json.dumps(reach(transport, served)),
         ]
         self._environment = around(folder / self.word)
         self.complaints = ""
-
-    @staticmethod
-    def _reach(transport: str, served: Served) -> dict[str, Any]:
-        if transport == "http":
-            return {"url": served.guarded, "token": served.token}
-        program, *arguments = served.world.command
-        return {"command": program, "args": arguments, "env": served.world.environment}
 
     def run(self) -> None:
         with subprocess.Popen(
