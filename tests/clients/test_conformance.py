@@ -15,6 +15,7 @@ import pytest
 from tests.clients.bearer import WithToken
 from tests.clients.conftest import Served
 from tests.clients.programs import HERE, PACKAGES, around, node, run
+from tests.harness import HttpHub, World, run_command
 
 ERAS: Mapping[str, tuple[str, list[str]]] = {
     "2025-11-25": ("@modelcontextprotocol/conformance", ["--suite", "all"]),
@@ -72,6 +73,39 @@ def test_every_scenario_that_applies_to_the_hub_passes(era: str, url: str, home:
         assert not [check for check in checks[scenario] if check.startswith(("FAILURE", "WARNING"))], scenario
     for scenario in known["applies"]:
         assert any(check.startswith("SUCCESS") for check in checks[scenario]), scenario
+
+
+@pytest.fixture(scope="module")
+def fixtures(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
+    """The suite's own tools, prompts and resources behind the hub's door, which wants a token."""
+    state = tmp_path_factory.mktemp("fixtures")
+    world = World(served.world.home, served.world.claude, served.world.gemini, {"HUB_STATE_DIR": str(state)})
+    token = run_command(world, "client", "add", "suite").stdout.decode().strip()
+    hub = HttpHub(world.environment, command=(str(HERE / "fixture_server.py"), "serve"))
+    try:
+        with WithToken(hub.url, token) as proxy:
+            yield f"{proxy.url}/mcp"
+    finally:
+        hub.stop()
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_with_its_fixtures_the_suite_passes_behind_the_hubs_door(era: str, fixtures: str, home: Path) -> None:
+    """Calls, streams, progress, requests of the server to its client, sessions: all the ways through what is ours."""
+    package, words = ERAS[era]
+    exceptions = baseline(f"fixtures-{era}")
+
+    code, said, checks = suite(package, home, fixtures, *words, "--expected-failures", str(exceptions))
+
+    assert code == 0, said
+    excused = {scenario for listed in lists(exceptions).values() for scenario in listed}
+    of_the_hub = {scenario for listed in lists(baseline(era)).values() for scenario in listed}
+    assert set(checks) == of_the_hub
+    assert len(of_the_hub - excused) >= 25
+    for scenario in of_the_hub - excused:
+        ended = {check.split()[0] for check in checks[scenario]}
+        assert "SUCCESS" in ended, scenario
+        assert not ended & {"FAILURE", "WARNING"}, scenario
 
 
 def test_sessions_of_the_older_era_live_and_end_as_specified(url: str, home: Path) -> None:

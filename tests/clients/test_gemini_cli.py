@@ -1,0 +1,157 @@
+"""The real Gemini CLI with the hub as its MCP server, over stdio and HTTP: what its *model* is told.
+
+Its model is a stand-in of its own, which calls the hub's tools one after the other; the hub asks its own stand-ins.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.clients.conftest import CLAUDE_SAYS, GEMINI_SAYS, TOOLS, Served
+from tests.clients.programs import around, run
+from tests.harness import GEMINI
+from tests.upstreams.anthropic import Answer as ClaudeAnswer
+from tests.upstreams.google import Answer, FunctionCall, GoogleUpstream, function_responses, write_login
+from tests.upstreams.loopback import Received
+
+SERVERS = {"stdio": "llm-hub", "http": "hub-over-http"}
+SETTINGS = {
+    "security": {"auth": {"selectedType": "oauth-personal"}},
+    "general": {"enableAutoUpdate": False},
+    "privacy": {"usageStatisticsEnabled": False},
+}
+
+
+@dataclass
+class GeminiCli:
+    """The CLI in a home of its own, which knows both ways to the hub; and its model."""
+
+    environment: dict[str, str]
+    folder: Path
+    """Where it is started. It connects to no MCP server, also to none of its user's, in a folder it does not trust."""
+    model: GoogleUpstream
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run it to its end. Raises AssertionError when that is not well."""
+        ended = run([str(GEMINI), *words], self.environment, cwd=self.folder)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        return ended
+
+
+@pytest.fixture(scope="module")
+def gemini_cli(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Generator[GeminiCli]:
+    """`gemini mcp add`, once for each transport; its user has logged in with Google, and trusts the folder."""
+    folder = tmp_path_factory.mktemp("gemini-cli")
+    home = folder / "home"
+    work = home / "work"
+    with GoogleUpstream(folder / "google") as model:
+        made = GeminiCli(around(home, model.environment), work, model)
+        work.mkdir()
+        write_login(home / ".gemini")
+        (home / ".gemini" / "settings.json").write_text(json.dumps(SETTINGS))
+        (home / ".gemini" / "trustedFolders.json").write_text(json.dumps({str(work): "TRUST_FOLDER"}))
+        user = ["mcp", "add", "-s", "user", "--trust", "--timeout", "660000"]
+        given = [word for name, value in served.world.environment.items() for word in ("-e", f"{name}={value}")]
+        made.run(*user, *given, SERVERS["stdio"], *served.world.command)
+        header = f"Authorization: Bearer {served.token}"
+        made.run(*user, "-t", "http", "-H", header, SERVERS["http"], served.guarded)
+        yield made
+        assert model.surprises == []
+
+
+@dataclass
+class Told:
+    """What its model got for its calls, in their order."""
+
+    offered: list[str]
+    """The hub's tools that it could call."""
+    gemini: dict[str, Any]
+    claude: dict[str, Any]
+    error: dict[str, Any]
+    ticket: dict[str, Any]
+    fetched: dict[str, Any]
+    said: str
+    """What the CLI printed at the end."""
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def told(request: pytest.FixtureRequest, gemini_cli: GeminiCli, served: Served) -> Told:
+    """One run of `gemini -p`, in which its model makes all these calls."""
+    prefix = f"mcp_{SERVERS[request.param]}_"
+    model = gemini_cli.model
+    served.world.claude.default = ClaudeAnswer(CLAUDE_SAYS)
+    served.world.gemini.default = Answer(GEMINI_SAYS)
+
+    def fetch(received: Received) -> FunctionCall:
+        ticket = output(function_responses(received)[-1])
+        wanted = re.search(r'call ask_result\(ask_id="(ask_[\w-]+)"\)', ticket)
+        assert wanted is not None, ticket
+        return FunctionCall(prefix + "ask_result", {"ask_id": wanted[1], "wait_s": 60})
+
+    model.clear()
+    model.script(
+        FunctionCall(prefix + "ask_gemini", {"prompt": "Who are you?"}),
+        FunctionCall(prefix + "ask_claude", {"prompt": "Who are you?"}),
+        FunctionCall(prefix + "ask_claude", {"prompt": "Who are you?", "model": "gpt-4"}),
+        FunctionCall(prefix + "ask_claude", {"prompt": "Who are you?", "wait_s": 0}),
+        fetch,
+        Answer("That was all."),
+    )
+    words = ["-m", "gemini-2.5-pro", "--allowed-mcp-server-names", SERVERS[request.param], "-p", "Ask the others."]
+    said = gemini_cli.run(*words).stdout
+    assert model.unused == 0
+    last = model.generations[-1]
+    declared = [tool["name"] for each in last.json["request"]["tools"] for tool in each["functionDeclarations"]]
+    offered = [name.removeprefix(prefix) for name in declared if name.startswith(prefix)]
+    assert served.world.surprises == []
+    gemini, claude, error, ticket, fetched = function_responses(last)
+    return Told(offered, gemini, claude, error, ticket, fetched, said)
+
+
+def output(response: dict[str, Any]) -> str:
+    """The text that stands for a tool's result."""
+    told = response["response"]
+    return str(told.get("output", told.get("error")))
+
+
+def test_it_lists_both_as_connected(gemini_cli: GeminiCli) -> None:
+    """`gemini mcp list`, after `gemini mcp add`. It ends well either way, so its words count."""
+    listed = gemini_cli.run("mcp", "list")
+    lines = (listed.stdout + listed.stderr).splitlines()
+
+    for server in SERVERS.values():
+        assert [line for line in lines if line.startswith(f"✓ {server}: ") and line.endswith(" - Connected")], lines
+
+
+def test_its_model_has_the_tools(told: Told) -> None:
+    """Under names that the CLI did not have to shorten."""
+    assert sorted(told.offered) == sorted(TOOLS)
+
+
+def test_its_model_reads_the_answer_first_and_whole(told: Told) -> None:
+    """As text, and after it one line about it, each marked by the CLI as somebody else's words."""
+    for response, answer, about in ((told.gemini, GEMINI_SAYS, "gemini · "), (told.claude, CLAUDE_SAYS, "claude · ")):
+        first, second = re.findall(r"<untrusted_context>\n(.*?)\n</untrusted_context>", output(response), re.DOTALL)
+        assert first == answer
+        assert second.startswith(about)
+        assert "ask_id: ask_" in second
+    assert told.said.strip() == "That was all."
+
+
+def test_its_model_reads_what_to_do_about_an_error(told: Told) -> None:
+    """The code, what happened and the next step."""
+    assert "invalid_request: model is no model name of Claude. Give sonnet, " in output(told.error)
+
+
+def test_its_model_fetches_what_came_as_a_ticket(told: Told) -> None:
+    """The ticket's words are enough to come back with."""
+    assert "Still working: call ask_result(" in output(told.ticket)
+    assert CLAUDE_SAYS in output(told.fetched)
