@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from llm_mcp_hub.providers.claude_child import bundled_cli
-from tests.harness import ROOT, TOKEN, World
+from tests.harness import DEADLINE_S, GEMINI, ROOT, TOKEN, World
 
 DOCUMENTS = sorted(ROOT.glob("*.md"))
 NOT_HERE = {
@@ -40,12 +40,15 @@ def test_every_shell_block_does_what_it_says(world: World, tmp_path: Path, scrip
     claude = bundled_cli()
     assert claude is not None
     (programs / "claude").symlink_to(claude)
+    (programs / "gemini").symlink_to(GEMINI)
+    # as the text beside it says: it connects to no server in a folder that it does not trust
+    (world.home / ".gemini" / "trustedFolders.json").write_text(json.dumps({str(ROOT): "TRUST_FOLDER"}))
     text = "\n".join(lines).replace(".venv/bin/", f"{Path(sys.executable).parent}/")
     text = text.replace('"$PWD/', '"').replace("8000", str(8000 + 1 + sum(map(ord, str(tmp_path))) % 2000))
     environment = {**world.environment, "CLAUDE_CODE_OAUTH_TOKEN": TOKEN, "DISABLE_AUTOUPDATER": "1"}
     environment["CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC"] = "1"
     environment["PATH"] = f"{programs}:{environment['PATH']}"
-    if "claude mcp" in text:  # the reader's own Claude Code, not contained by the hub: it must reach nobody
+    if " mcp " in text:  # the reader's own Claude Code or Gemini CLI, not contained by the hub: it must reach nobody
         environment["HTTPS_PROXY"] = "http://127.0.0.1:9"
     done = subprocess.run(
         ["bash", "-e", "-u", "-c", text],
@@ -60,13 +63,33 @@ def test_every_shell_block_does_what_it_says(world: World, tmp_path: Path, scrip
 
     assert done.returncode == 0, done.stderr
     if "mcp list" in text:
-        assert "Connected" in done.stdout, done.stdout
+        assert "Connected" in done.stdout + done.stderr, done.stdout + done.stderr
     if " ask " in text:
         assert done.stdout.count("Hello from the stand-in of") == text.count(" ask ")
     if "compare.py" in text:
         assert "stand-in of Claude" in done.stdout
         assert "stand-in of Gemini" in done.stdout
     world.wait_until_no_child()
+
+
+def test_the_clients_that_it_names_are_those_that_are_tested() -> None:
+    """By their versions: of what is pinned, and of the Claude Code that is in claude-agent-sdk's wheel."""
+    text = (ROOT / "README.md").read_text("utf-8")
+    pinned = json.loads((ROOT / "tests" / "clients" / "package.json").read_text("utf-8"))["dependencies"]
+    fastmcp = (ROOT / "tests" / "clients" / "requirements.in").read_text("utf-8")
+    python = (ROOT / "requirements" / "runtime.txt").read_text("utf-8")
+    claude = bundled_cli()
+    assert claude is not None
+    told = subprocess.run([claude, "--version"], capture_output=True, text=True, timeout=DEADLINE_S, check=True)
+    named = [
+        f"Claude Code {told.stdout.split()[0]}",
+        f"TypeScript SDK {pinned['@modelcontextprotocol/sdk']} and {pinned['@modelcontextprotocol/client']}",
+        f"MCP Inspector {pinned['@modelcontextprotocol/inspector']}",
+        f"FastMCP {re.findall(r'==([0-9.]+)', fastmcp)[0]}",
+        f"Python SDK {re.findall(r'^mcp==([0-9.]+)', python, re.MULTILINE)[0]}",
+    ]
+
+    assert [name for name in named if f"| {name} |" not in text] == []
 
 
 @pytest.mark.parametrize("text", blocks("json"), ids=["client configuration"])
