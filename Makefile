@@ -66,11 +66,12 @@ serve: install
 	$(BIN)/llm-mcp-hub serve
 
 # Medians and ratios of one run against the stand-ins: what an ask and a conversation's next turn cost here and
-# with the bare CLIs; what a Redis in trouble adds.
+# with the bare CLIs; what a Redis in trouble adds; what HTTP adds to a call, against a bare server of the SDK.
 bench: install
 	@$(BIN)/python benchmarks/ask_latency.py
 	@$(BIN)/python benchmarks/conversations.py
 	@$(BIN)/python benchmarks/store_away.py
+	@$(BIN)/python benchmarks/over_http.py
 
 # What survives cancels, signals, kills and long trouble: a tenth of the rounds, or all of them, one after the other.
 drill: install
