@@ -15,6 +15,9 @@ from tests.upstreams import anthropic, google
 
 CLAUDE_SAYS = "Hello from the stand-in of Claude."
 GEMINI_SAYS = "Hello from the stand-in of Gemini."
+LONG = "All of it, to the last word. " * 8_280
+"""240,120 characters."""
+LONG_PROMPT = "At length, please."
 TOOLS = ["ask_claude", "ask_gemini", "ask_result", "ask_cancel", "token_status"]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from llm_mcp_hub.providers.claude_child import bundled_cli
-from tests.clients.conftest import CLAUDE_SAYS, GEMINI_SAYS, TOOLS, Served
+from tests.clients.conftest import CLAUDE_SAYS, GEMINI_SAYS, LONG, LONG_PROMPT, TOOLS, Served
 from tests.clients.programs import around, run
 from tests.harness import TOKEN
 from tests.upstreams import google
@@ -22,9 +22,6 @@ from tests.upstreams.anthropic import Answer, AnthropicUpstream, ToolCall, all_b
 from tests.upstreams.loopback import Received
 
 SERVERS = {"stdio": "llm-hub", "http": "hub-over-http"}
-LONG = "All of it, to the last word. " * 8_280
-"""240,120 characters; of more than 50,000 Claude Code shows its model a file's name, unless the tool says otherwise."""
-LONG_PROMPT = "At length, please."
 
 
 @dataclass
@@ -166,7 +163,7 @@ def test_its_model_reads_what_to_do_about_an_error(told: Told) -> None:
 
 
 def test_its_model_reads_a_very_long_answer_whole(told: Told) -> None:
-    """By the tool's own word on how long its results may be."""
+    """By the tool's own word on how long its results may be; of 50,000 characters it would read a file's name."""
     assert texts(told.long)[0] == LONG
 
 

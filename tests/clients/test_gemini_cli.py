@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 
-from tests.clients.conftest import CLAUDE_SAYS, GEMINI_SAYS, TOOLS, Served
+from tests.clients.conftest import CLAUDE_SAYS, GEMINI_SAYS, LONG, LONG_PROMPT, TOOLS, Served
 from tests.clients.programs import around, run
 from tests.harness import GEMINI
 from tests.upstreams.anthropic import Answer as ClaudeAnswer
+from tests.upstreams.anthropic import last_user_texts
 from tests.upstreams.google import Answer, FunctionCall, GoogleUpstream, function_responses, write_login
 from tests.upstreams.loopback import Received
 
@@ -76,6 +77,7 @@ class Told:
     gemini: dict[str, Any]
     claude: dict[str, Any]
     error: dict[str, Any]
+    long: dict[str, Any]
     ticket: dict[str, Any]
     fetched: dict[str, Any]
     said: str
@@ -87,7 +89,7 @@ def told(request: pytest.FixtureRequest, gemini_cli: GeminiCli, served: Served) 
     """One run of `gemini -p`, in which its model makes all these calls."""
     prefix = f"mcp_{SERVERS[request.param]}_"
     model = gemini_cli.model
-    served.world.claude.default = ClaudeAnswer(CLAUDE_SAYS)
+    served.world.claude.default = _claude
     served.world.gemini.default = Answer(GEMINI_SAYS)
 
     def fetch(received: Received) -> FunctionCall:
@@ -101,6 +103,7 @@ def told(request: pytest.FixtureRequest, gemini_cli: GeminiCli, served: Served) 
         FunctionCall(prefix + "ask_gemini", {"prompt": "Who are you?"}),
         FunctionCall(prefix + "ask_claude", {"prompt": "Who are you?"}),
         FunctionCall(prefix + "ask_claude", {"prompt": "Who are you?", "model": "gpt-4"}),
+        FunctionCall(prefix + "ask_claude", {"prompt": LONG_PROMPT}),
         FunctionCall(prefix + "ask_claude", {"prompt": "Who are you?", "wait_s": 0}),
         fetch,
         Answer("That was all."),
@@ -112,8 +115,13 @@ def told(request: pytest.FixtureRequest, gemini_cli: GeminiCli, served: Served) 
     declared = [tool["name"] for each in last.json["request"]["tools"] for tool in each["functionDeclarations"]]
     offered = [name.removeprefix(prefix) for name in declared if name.startswith(prefix)]
     assert served.world.surprises == []
-    gemini, claude, error, ticket, fetched = function_responses(last)
-    return Told(offered, gemini, claude, error, ticket, fetched, said)
+    gemini, claude, error, _masked, ticket, fetched = function_responses(last)
+    long = function_responses(model.generations[4])[-1]  # as it came; later the CLI masks what is old and long
+    return Told(offered, gemini, claude, error, long, ticket, fetched, said)
+
+
+def _claude(received: Received) -> ClaudeAnswer:
+    return ClaudeAnswer(LONG if LONG_PROMPT in "".join(last_user_texts(received)) else CLAUDE_SAYS)
 
 
 def output(response: dict[str, Any]) -> str:
@@ -149,6 +157,11 @@ def test_its_model_reads_the_answer_first_and_whole(told: Told) -> None:
 def test_its_model_reads_what_to_do_about_an_error(told: Told) -> None:
     """The code, what happened and the next step."""
     assert "invalid_request: model is no model name of Claude. Give sonnet, " in output(told.error)
+
+
+def test_its_model_reads_a_very_long_answer_whole(told: Told) -> None:
+    """The CLI cuts a result that is one text at 40,000 characters; ours are two, and it leaves them as they are."""
+    assert LONG in output(told.long)
 
 
 def test_its_model_fetches_what_came_as_a_ticket(told: Told) -> None:
