@@ -130,8 +130,8 @@ def test_of_twenty_asks_each_ends_in_an_answer_or_a_record(world: World, tmp_pat
             print(
                 f"\nG8  drain, {kind:<6} round {number + 1}/{ROUNDS}: {len(kept)} of {len(asked)} asks are known at "
                 f"the next hub ({kept.count('answer')} answers, {kept.count('error')} with what had come); "
-                f"of {len(told)} calls that waited {told.count('answer')} got an answer, {told.count('error')} a coded error; exit "
-                f"{code} {took:.1f} s after SIGTERM (drain {DRAIN_S:.0f} s)"
+                f"of {len(told)} calls that waited {told.count('answer')} got an answer, "
+                f"{told.count('error')} a coded error; exit {code} {took:.1f} s after SIGTERM (drain {DRAIN_S:.0f} s)"
             )
     for one_upstream in PROVIDERS:
         world.upstream(one_upstream).wait_until_quiet(timeout=DEADLINE_S)
