@@ -16,6 +16,8 @@ from llm_mcp_hub.errors import Busy, StoreUnavailable
 from llm_mcp_hub.journal import LEASE_S
 from llm_mcp_hub.store.base import PLACES, Held, Store
 
+OWNER = "owner"
+"""Who has a hub for himself: stdio, the shell, HTTP without client tokens. Every other principal is one of some."""
 POLL_S = 0.2
 """How often a full store is asked again: another hub does not tell us when it frees a place."""
 RETRY_S = 15.0
@@ -58,7 +60,17 @@ class Places:
         self._changed = asyncio.Event()
 
     def enter(self, principal: str, ask_id: str) -> Seat:
-        """Stand in the queue. Raises Busy when it is full."""
+        """Stand in the queue. Raises Busy when it is full, and for one of several principals when half of it is theirs.
+
+        So whoever comes beside one that asks without end finds room, and by the queue's order is served next.
+        """
+        own = self._running[principal] + sum(seat.principal == principal for seat in self._queue)
+        if principal != OWNER and own >= self._limit + self._queue_limit // 2:
+            raise Busy(
+                "Your asks have taken their share of the places and of the queue for this provider.",
+                action=f"Try again in {RETRY_S:.0f} s, or when some of your asks have ended.",
+                retry_after_s=RETRY_S,
+            )
         if len(self._queue) + self._running.total() >= self._limit + self._queue_limit:
             raise Busy(
                 "All places for this provider are taken and the queue is full.",

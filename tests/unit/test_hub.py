@@ -308,7 +308,7 @@ async def test_the_queue_is_fair_between_principals(places: int) -> None:
     """200 asks at once, most of one who came first: the others take turns with him, and do not wait for his crowd."""
     hold = [asyncio.Event() for _ in range(200)]
     one = ScriptedProvider("one", *([held, done()] for held in hold))
-    hub = make_hub(one, places=places, queue=200)
+    hub = make_hub(one, places=places, queue=240)  # of which one may take a half
     whose = ["anna"] * 120 + ["bob", "carl", "dora", "emil"] * 20
     asks = [hub.new_ask("one", "hi", principal=f"client:{name}") for name in whose]
     running = [asyncio.ensure_future(hub.ask(ask)) for ask in asks]
@@ -330,6 +330,34 @@ async def test_the_queue_is_fair_between_principals(places: int) -> None:
     for name in set(whose):  # and nobody is overtaken by himself
         asked = [ask_id for ask_id in one.asked if names[ask_id] == name]
         assert asked == [ask.ask_id for ask in asks if names[ask.ask_id] == name]
+
+
+@pytest.mark.parametrize(("principal", "taken"), [("client:anna", 3), ("owner", 5)])
+async def test_one_of_several_clients_takes_half_of_the_queue(principal: str, taken: int) -> None:
+    """There is room for whoever comes beside it, and its next place is theirs. The owner is alone, and may have all."""
+    hold = [asyncio.Event() for _ in range(6)]
+    one = ScriptedProvider("one", *([held, done()] for held in hold))
+    hub = make_hub(one, places=1, queue=4)
+    theirs = [hub.new_ask("one", "hi", principal=principal) for _ in range(taken)]
+    running = [asyncio.ensure_future(hub.ask(ask)) for ask in theirs]
+    await within(one.until_asked(1))
+
+    error = await failure(hub, hub.new_ask("one", "hi", principal=principal))
+
+    assert (error.code, error.retryable, bool(error.retry_after_s)) == ("busy", True, True)
+    other = hub.new_ask("one", "hi", principal="client:bob")
+    if principal == "owner":
+        assert (await failure(hub, other)).code == "busy"
+    else:
+        running.append(asyncio.ensure_future(hub.ask(other)))
+        async with asyncio.timeout(DEADLINE_S):
+            while hub.is_asked and other.ask_id not in [*one.asked]:
+                hold[len(one.asked) - 1].set()
+                await asyncio.sleep(0)
+        assert one.asked.index(other.ask_id) == 1
+    for held in hold:
+        held.set()
+    await within(asyncio.gather(*running))
 
 
 async def test_a_full_queue_is_busy_and_nothing_is_started() -> None:
