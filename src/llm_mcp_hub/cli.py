@@ -113,6 +113,8 @@ def _parser() -> argparse.ArgumentParser:
     client.add_argument(
         "--scope", action="append", metavar="SCOPE", help="add: ask:claude, ask:gemini or status (all); may be repeated"
     )
+    for limit, what in [("requests-per-minute", "requests"), ("asks-per-minute", "asks"), ("at-once", "open requests")]:
+        client.add_argument(f"--{limit}", type=int, metavar="N", help=f"add: how many {what} it may have")
     client.add_argument("--token", type=int, metavar="N", help="revoke: this token alone, by its number in the list")
     client.add_argument("--json", action="store_true", help="list: print it as JSON")
     return parser

@@ -21,6 +21,7 @@ from llm_mcp_hub.errors import InvalidRequest, Misconfigured, NotFound
 from llm_mcp_hub.observe.logs import HIDDEN, cleaned
 from llm_mcp_hub.serving.auth import (
     Added,
+    Allowance,
     Book,
     Caller,
     Clients,
@@ -113,6 +114,47 @@ def test_no_other_bytes_come_in(given_bytes: bytes) -> None:
     book = put(Book(), "anna", "llmhub_right").book
 
     assert recognised(book, given_bytes) is None or given_bytes == b"llmhub_right"
+
+
+# -- limits ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_clients_limits_stay_until_they_are_told_anew(tmp_path: Path) -> None:
+    """With its second token too; each for itself. They come in with whoever bears one of its tokens."""
+    clients = Clients(tmp_path / "clients.json")
+    clients.add("anna", (), NOON, every=EVERY, limits={"asks_per_minute": 3, "at_once": 2})
+    clients.add("bob", (), NOON, every=EVERY)
+    token, _ = clients.add("anna", (), NOON, every=EVERY, limits={"at_once": 5})
+    book = clients.current()
+    assert book is not None
+
+    caller = recognised(book, token.encode())
+
+    assert caller is not None
+    assert caller.limits == Allowance(asks_per_minute=3, at_once=5)
+    assert book.clients["bob"].limits is None
+
+
+@pytest.mark.parametrize("number", [0, -1, 1_000_001])
+def test_a_limit_that_is_none_changes_nothing(number: int, tmp_path: Path) -> None:
+    """Zero would be a client that may do nothing: that is what `revoke` is for."""
+    clients = Clients(tmp_path / "clients.json")
+    with pytest.raises(InvalidRequest):
+        clients.add("anna", (), NOON, every=EVERY, limits={"at_once": number})
+
+    assert not clients.file.exists()
+
+
+def test_a_file_without_limits_is_one_of_before_there_were_any(tmp_path: Path) -> None:
+    """An older hub that reads it refuses what it does not know; and what it wrote is read."""
+    clients = Clients(tmp_path / "clients.json")
+    clients.add("anna", (), NOON, every=EVERY)
+    told = json.loads(clients.file.read_text())
+
+    assert set(told["clients"]["anna"]) == {"scopes", "tokens", "created_at"}
+    told["clients"]["anna"]["rotated_at"] = None
+    clients.file.write_text(json.dumps(told))
+    assert clients.current() is not None
 
 
 # -- rotation ----------------------------------------------------------------------------------------------------------
@@ -293,7 +335,15 @@ BROKEN: dict[str, Callable[[Path], Any]] = {
     "deep": lambda file: file.write_text("[" * 100_000),
     "of a later version": lambda file: file.write_text(file.read_text().replace('"version": 1', '"version": 2')),
     "with more": lambda file: file.write_text(file.read_text().replace('"version"', '"paused": true, "version"')),
-    "a client with more": lambda file: file.write_text(file.read_text().replace('"scopes"', '"limits": {}, "scopes"')),
+    "a client with more": lambda file: file.write_text(
+        file.read_text().replace('"scopes"', '"paused": true, "scopes"')
+    ),
+    "a limit that is none": lambda file: file.write_text(
+        file.read_text().replace('"scopes"', '"limits": {"at_once": 0}, "scopes"')
+    ),
+    "a limit of a later version": lambda file: file.write_text(
+        file.read_text().replace('"scopes"', '"limits": {"asks_per_day": 1}, "scopes"')
+    ),
     "no hash": lambda file: file.write_text(file.read_text().replace('"sha256": "', '"sha256": "x')),
     "a name that is none": lambda file: file.write_text(file.read_text().replace('"anna"', '"an:na"')),
     "written by others": lambda file: file.chmod(0o620),

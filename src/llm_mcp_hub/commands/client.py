@@ -11,6 +11,7 @@ import os
 import secrets
 import shlex
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,10 +19,12 @@ import structlog
 
 from llm_mcp_hub import main as composition
 from llm_mcp_hub.errors import InvalidRequest, Misconfigured
-from llm_mcp_hub.serving.auth import Book, Clients, all_scopes
+from llm_mcp_hub.serving.auth import Allowance, Book, Clients, all_scopes
 from llm_mcp_hub.settings import Settings
 
 HELP = "Run: llm-mcp-hub client --help"
+LIMITS = {name: f"--{name.replace('_', '-')}" for name in Allowance.model_fields}
+"""The options that set a client's limits, by their names in the file."""
 FIRST = "first-client.token"
 log = structlog.stdlib.get_logger("llm_mcp_hub.client")
 
@@ -31,13 +34,15 @@ def run(settings: Settings, given: argparse.Namespace) -> int:
     clients = composition.clients_of(settings)
     if (given.action == "list") != (given.name is None):
         raise InvalidRequest(f"{given.action} {'takes no' if given.action == 'list' else 'needs a'} name.", action=HELP)
+    limits = {name: value for name in LIMITS if (value := getattr(given, name)) is not None}
     strange = {"--scope": given.scope, "--token": given.token, "--json": given.json or None}
-    allowed = {"add": "--scope", "revoke": "--token", "list": "--json"}[given.action]
+    strange |= {LIMITS[name]: value for name, value in limits.items()}
+    allowed = {"add": {"--scope", *LIMITS.values()}, "revoke": {"--token"}, "list": {"--json"}}[given.action]
     for option, value in strange.items():
-        if value is not None and option != allowed:
+        if value is not None and option not in allowed:
             raise InvalidRequest(f"{given.action} takes no {option}.", action=HELP)
     if given.action == "add":
-        return _add(clients, given.name, given.scope or [])
+        return _add(clients, given.name, given.scope or [], limits)
     if given.action == "revoke":
         return _revoke(clients, given.name, given.token)
     book = clients.list()
@@ -77,11 +82,13 @@ def _keep(file: Path, token: str) -> None:
         ) from error
 
 
-def _add(clients: Clients, name: str, scopes: list[str]) -> int:
-    token, change = clients.add(name, scopes, datetime.now(UTC), every=all_scopes(composition.PROVIDERS))
+def _add(clients: Clients, name: str, scopes: list[str], limits: Mapping[str, int]) -> int:
+    every = all_scopes(composition.PROVIDERS)
+    token, change = clients.add(name, scopes, datetime.now(UTC), every=every, limits=limits)
     client = change.book.clients[name]
     _say(
         f"{name} has a new token, for: {', '.join(client.scopes)}.",
+        f"Its limits: {_limits(client.limits)}." if client.limits is not None else "",
         "Its oldest token has gone: two are live at most." if change.dropped else "",
         f"Its other token goes on until you run: llm-mcp-hub client revoke {name} --token 1" if change.rotated else "",
         "It is shown this once. The client sends it as: Authorization: Bearer TOKEN",
@@ -108,6 +115,12 @@ def _say(*lines: str) -> None:
     print(*(line for line in lines if line), sep="\n", file=sys.stderr)
 
 
+def _limits(limits: Allowance | None) -> str:
+    """A client's own limits in words; empty where it has none."""
+    told = {} if limits is None else limits.told()
+    return ", ".join(f"{count} {name.replace('_', ' ').replace('per ', 'a ')}" for name, count in told.items())
+
+
 def as_json(book: Book) -> str:
     """For programs; without the hashes, which are nobody's business."""
     told = book.model_dump(mode="json", exclude={"clients": {"__all__": {"tokens": {"__all__": {"sha256"}}}}})
@@ -115,12 +128,14 @@ def as_json(book: Book) -> str:
 
 
 def table(book: Book) -> str:
-    """For people: a line for each token."""
+    """For people: a line for each token, which tells of the client's limits where it has its own."""
     if not book.clients:
         return "No clients."
     width = max(6, *(len(name) for name in book.clients))
     lines = [f"{'CLIENT':{width}}  TOKEN  MADE              SCOPES"]
     for name, client in sorted(book.clients.items()):
         for number, token in enumerate(client.tokens, 1):
-            lines.append(f"{name:{width}}  {number:5}  {token.made_at:%Y-%m-%d %H:%M}  {' '.join(client.scopes)}")
+            line = f"{name:{width}}  {number:5}  {token.made_at:%Y-%m-%d %H:%M}  {' '.join(client.scopes)}"
+            own = _limits(client.limits)
+            lines.append(f"{line}  ({own})" if own else line)
     return "\n".join(lines)

@@ -2,7 +2,8 @@
 
     clients.json   0600, replaced as a whole: a reader sees the old one or the new one, never half of one
         {"version": 1, "clients": {NAME: {"scopes": […], "tokens": [{"sha256": …, "made_at": …}], "created_at": …,
-                                          "rotated_at": …}}}
+                                          "rotated_at": …,
+                                          "limits": {"requests_per_minute": …, "asks_per_minute": …, "at_once": …}}}}
 
 Where there is such a file, nobody comes in without a token. One that cannot be read, is not ours through and through,
 or has gone since it was seen admits nobody; it never makes everybody the owner again. The upper half is pure.
@@ -30,6 +31,8 @@ from llm_mcp_hub.errors import InvalidRequest, Misconfigured, NotFound
 
 OWNER = "owner"
 STATUS = "status"
+CALLER = "llm_mcp_hub.caller"
+"""Where a request's scope says whose it is."""
 LIVE_TOKENS = 2
 """The one in use, and the one that takes its place."""
 TOKEN_BYTES = 32
@@ -37,6 +40,20 @@ MARK = "llmhub_"
 """How each token begins: so the log, and whoever searches a repository for secrets, knows one."""
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"  # no colon: names become parts of keys
+
+
+class Allowance(BaseModel):
+    """How much a client may do, where it is told otherwise than all are; see `serving/limits.py`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    requests_per_minute: Annotated[int | None, Field(ge=1, le=1_000_000)] = None
+    asks_per_minute: Annotated[int | None, Field(ge=1, le=1_000_000)] = None
+    at_once: Annotated[int | None, Field(ge=1, le=1_000_000)] = None
+
+    def told(self) -> dict[str, int]:
+        """What it says, by its names."""
+        return self.model_dump(exclude_none=True)
 
 
 class Token(BaseModel):
@@ -57,6 +74,7 @@ class Client(BaseModel):
     tokens: Annotated[tuple[Token, ...], Field(min_length=1, max_length=LIVE_TOKENS)]
     created_at: datetime
     rotated_at: datetime | None = None
+    limits: Allowance | None = None
 
 
 class Book(BaseModel):
@@ -77,6 +95,7 @@ class Caller:
     scopes: frozenset[str] | None = None
     sha256: str = field(default="", repr=False)
     """Of the token that it bears, if any."""
+    limits: Allowance | None = None
 
     def may(self, scope: str) -> bool:
         """Whether it has this scope."""
@@ -115,7 +134,7 @@ def recognised(book: Book, token: bytes) -> Caller | None:
     for name, client in book.clients.items():
         for held in client.tokens:
             if hmac.compare_digest(held.sha256, given):
-                found = Caller(f"client:{name}", frozenset(client.scopes), given)
+                found = Caller(f"client:{name}", frozenset(client.scopes), given, client.limits)
     return found
 
 
@@ -137,7 +156,16 @@ class Added(NamedTuple):
     dropped: bool
 
 
-def added(book: Book, name: str, scopes: Sequence[str], token: str, now: datetime, *, every: Sequence[str]) -> Added:
+def added(
+    book: Book,
+    name: str,
+    scopes: Sequence[str],
+    token: str,
+    now: datetime,
+    *,
+    every: Sequence[str],
+    limits: Mapping[str, int] | None = None,
+) -> Added:
     """The book with this token for that client, which is a new one, or gets its second token.
 
     Args:
@@ -147,6 +175,7 @@ def added(book: Book, name: str, scopes: Sequence[str], token: str, now: datetim
         token: the new token.
         now: when it was made.
         every: all scopes there are.
+        limits: what changes of its `Allowance`.
 
     Raises InvalidRequest.
     """
@@ -161,8 +190,9 @@ def added(book: Book, name: str, scopes: Sequence[str], token: str, now: datetim
         raise InvalidRequest(f"There is no scope {unknown[0]!r}.", action=f"Use one of: {', '.join(every)}.")
     new = Token(sha256=digest(token.encode()), made_at=now)
     before = book.clients.get(name)
+    allowed = _allowance(before.limits if before is not None else None, limits or {})
     if before is None:
-        client = Client(scopes=tuple(dict.fromkeys(scopes or every)), tokens=(new,), created_at=now)
+        client = Client(scopes=tuple(dict.fromkeys(scopes or every)), tokens=(new,), created_at=now, limits=allowed)
     else:
         kept = before.tokens[-(LIVE_TOKENS - 1) :]
         client = Client(
@@ -170,9 +200,19 @@ def added(book: Book, name: str, scopes: Sequence[str], token: str, now: datetim
             tokens=(*kept, new),
             created_at=before.created_at,
             rotated_at=now,
+            limits=allowed,
         )
     dropped = before is not None and len(before.tokens) == LIVE_TOKENS
     return Added(Book(clients={**book.clients, name: client}), before is not None, dropped)
+
+
+def _allowance(before: Allowance | None, changes: Mapping[str, int]) -> Allowance | None:
+    """Raises InvalidRequest."""
+    try:
+        now = Allowance.model_validate({**(before.told() if before is not None else {}), **changes})
+    except ValidationError:
+        raise InvalidRequest("A limit is a number from 1 to 1,000,000.", action="Choose another number.") from None
+    return now if now.told() else None
 
 
 def revoked(book: Book, name: str, number: int | None) -> Book:
@@ -232,14 +272,22 @@ class Clients:
         """What the file holds now. Raises Misconfigured."""
         return Book() if self._look() is None else self._read()[0]
 
-    def add(self, name: str, scopes: Sequence[str], now: datetime, *, every: Sequence[str]) -> tuple[str, Added]:
+    def add(
+        self,
+        name: str,
+        scopes: Sequence[str],
+        now: datetime,
+        *,
+        every: Sequence[str],
+        limits: Mapping[str, int] | None = None,
+    ) -> tuple[str, Added]:
         """A new token for that client: the token itself, which is nowhere else, and what became of the book.
 
         Raises InvalidRequest and Misconfigured.
         """
         token = new_token()
         with self._alone():
-            change = added(self.list(), name, scopes, token, now, every=every)
+            change = added(self.list(), name, scopes, token, now, every=every, limits=limits)
             self._write(change.book)
         return token, change
 
@@ -298,7 +346,8 @@ class Clients:
         beside = self.file.with_name(f".{self.file.name}-{secrets.token_hex(4)}")
         try:
             with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-                file.write(book.model_dump_json(indent=1).encode() + b"\n")
+                # What is not said is not written: so an older hub reads it as long as no client has limits.
+                file.write(book.model_dump_json(indent=1, exclude_none=True).encode() + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
             beside.replace(self.file)
