@@ -103,6 +103,7 @@ ONE_PLACE = {
     "uvicorn": r"serving/\w+\.py",
     "httpx2": r"credentials/webhook\.py",
     "prometheus_client": r"observe/metrics\.py",
+    "limits": r"serving/limits\.py",
     "redis": r"store/redis\.py",
     "sqlite3": r"store/sqlite\.py",
 }

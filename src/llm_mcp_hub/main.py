@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from llm_mcp_hub.finding import Finding
     from llm_mcp_hub.serving.auth import Book, Clients
+    from llm_mcp_hub.serving.limits import Limits
     from llm_mcp_hub.serving.resources import Updates
     from llm_mcp_hub.store.base import Store
 
@@ -181,13 +182,16 @@ def editors_roots() -> tuple[Path, ...]:
     return default_roots(surroundings(), Path.cwd(), Path.home())
 
 
-def build_server(hub: Hub, settings: Settings, updates: Updates | None = None) -> Server[Any]:
-    """The MCP server of a hub. `updates`: who watches its logins; over HTTP they are given, and callers differ."""
+def build_server(
+    hub: Hub, settings: Settings, updates: Updates | None = None, limits: Limits | None = None
+) -> Server[Any]:
+    """The MCP server of a hub. Over HTTP callers differ: `updates` watch its logins, `limits` count their asks."""
     from llm_mcp_hub.serving.tools import build_server as build
     from llm_mcp_hub.serving.tools import by_request, the_owner
 
     who = the_owner if updates is None else by_request
-    return build(hub, VERSION, wait_s=settings.hub_wait_s, updates=updates, who=who)
+    admit = None if limits is None else limits.ask
+    return build(hub, VERSION, wait_s=settings.hub_wait_s, updates=updates, who=who, admit=admit)
 
 
 def clients_of(settings: Settings) -> Clients:
@@ -232,6 +236,7 @@ def build_app(settings: Settings) -> Starlette:
     """The ASGI app. Raises Misconfigured for an address that others could reach, and for what stops a hub."""
     from llm_mcp_hub.observe.metrics import Metrics
     from llm_mcp_hub.serving.http import build_app as build
+    from llm_mcp_hub.serving.limits import Limits, Rates
     from llm_mcp_hub.serving.resources import Updates
 
     clients = clients_of(settings)
@@ -239,12 +244,14 @@ def build_app(settings: Settings) -> Starlette:
     first = build_hub(settings)  # what is wrong is told now, in one sentence: in a lifespan it would be a traceback
     first.kill()
     updates = Updates()
+    limits = Limits(Rates(None if settings.redis_url is None else settings.redis_url.get_secret_value()))
     return build(
         lambda: build_hub(settings, dead=first.dead),
-        lambda hub: build_server(hub, settings, updates),
+        lambda hub: build_server(hub, settings, updates, limits),
         scrape=Metrics().scrape,
         updates=updates,
         clients=clients,
+        limits=limits,
         hosts=settings.hub_allowed_hosts,
         origins=settings.hub_allowed_origins,
         drain_s=settings.hub_drain_s,

@@ -7,7 +7,7 @@ from its head: nothing of a body is read before. Without client tokens the door 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
@@ -16,12 +16,13 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llm_mcp_hub.errors import Misconfigured
-from llm_mcp_hub.serving.auth import Book, Caller, Clients, recognised
+from llm_mcp_hub.serving.auth import CALLER, Book, Caller, Clients, recognised
+from llm_mcp_hub.serving.limits import too_many, whole_seconds
 
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
 STRANGERS_BODY_BYTES = 64 << 10
-CALLER = "llm_mcp_hub.caller"
-"""Where a request's scope says whose it is."""
+SHUT_RETRY_S = 60
+"""A person has to mend the clients' file first."""
 NEEDS_TOKENS = (
     "This hub has no client tokens, so it serves its own machine alone: else it would lend the owner's subscriptions "
     "to the network. Run there: llm-mcp-hub client add NAME\n"
@@ -33,9 +34,24 @@ _REALM = 'Bearer realm="llm-mcp-hub"'
 class Door:
     """Lets in who may come, with `CALLER` in the scope."""
 
-    def __init__(self, app: ASGIApp, clients: Clients, hosts: Sequence[str] = (), origins: Sequence[str] = ()) -> None:
-        """`hosts`, `origins`: under which names, and from which pages, the hub may be used beside this machine's."""
+    def __init__(
+        self,
+        app: ASGIApp,
+        clients: Clients,
+        hosts: Sequence[str] = (),
+        origins: Sequence[str] = (),
+        failed: Callable[[str | None], float | None] = lambda _address: None,
+    ) -> None:
+        """
+        Args:
+            app: what is behind it.
+            clients: who may come in.
+            hosts: under which names the hub may be used beside this machine's.
+            origins: from which pages.
+            failed: counts an address that came without a valid token; the seconds that it is to stay away, or None.
+        """
         self._app = app
+        self._failed = failed
         self._clients = clients
         self._hosts = frozenset(hosts)
         self._origins = frozenset(origins)
@@ -85,8 +101,16 @@ class Door:
         if open_to_all:
             return Caller()
         if book is None:
-            return _shut(scope, Response("Nobody can be let in now. The hub's log says why.\n", 503))
-        return _known(scope, book)
+            shut = {"Retry-After": str(SHUT_RETRY_S)}
+            return _shut(scope, Response("Nobody can be let in now. The hub's log says why.\n", 503, shut))
+        found = _known(scope, book)
+        if isinstance(found, Caller):  # whoever else comes from its address
+            return found
+        left = self._failed((scope.get("client") or (None,))[0])
+        if left is None:
+            return found
+        told = f"Too often without a valid token from this address: try again in {whole_seconds(left)} s.\n"
+        return _shut(scope, too_many(told, left, {"Connection": "close"}))
 
     def _tell(self, error: Misconfigured) -> None:
         """Say in the log, and only there, why nobody is let in; once, however many come."""

@@ -27,10 +27,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from llm_mcp_hub.credentials.status import TokenStatus
 from llm_mcp_hub.errors import Misconfigured
 from llm_mcp_hub.hub import Hub
-from llm_mcp_hub.serving import health
+from llm_mcp_hub.serving import bodies, connections, health
 from llm_mcp_hub.serving.auth import STATUS, Caller, Clients
 from llm_mcp_hub.serving.door import CALLER, Door, insufficient
 from llm_mcp_hub.serving.drain import LINGER_S, POLL_S, Drain
+from llm_mcp_hub.serving.limits import Limits, Rates, Turnstile
 from llm_mcp_hub.serving.resources import Updates
 from llm_mcp_hub.serving.signals import Early, overheard
 from llm_mcp_hub.serving.underway import Counted, Underway
@@ -95,6 +96,7 @@ def build_app(
     scrape: Scrape,
     updates: Updates,
     clients: Clients,
+    limits: Limits | None = None,
     hosts: Sequence[str] = (),
     origins: Sequence[str] = (),
     drain_s: float = 0.0,
@@ -107,6 +109,7 @@ def build_app(
         scrape: makes the text of `/metrics`.
         updates: who watches the logins through the server of `server_maker`.
         clients: who may come in.
+        limits: how much each of them may do; closed with the app. By default what every client may.
         hosts: names of the hub beside this machine's own, as they stand in a request.
         origins: pages of other origins that may use it.
         drain_s: how long running asks may go on when the app is to end.
@@ -114,6 +117,7 @@ def build_app(
     held: list[Hub] = []
     underway = Underway()
     drain = Drain(drain_s, underway, updates.close)
+    limits = limits or Limits(Rates())
 
     async def live(_request: Request) -> Response:
         return health.alive()
@@ -157,6 +161,7 @@ def build_app(
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
             await hub.close()
+            await limits.rates.close()
 
     plain = [
         Route("/health/live", live, methods=["GET"]),
@@ -166,10 +171,17 @@ def build_app(
     ]
     app = Starlette(
         routes=list(plain),
-        middleware=[Middleware(Door, clients, hosts, origins), Middleware(Counted, underway), Middleware(Readable)],
+        middleware=[
+            Middleware(bodies.Bodies, bodies.Bounds(BODY_BYTES, bodies.QUIET_S, bodies.WHOLE_S), limits.refused),
+            Middleware(Door, clients, hosts, origins, limits.failed),
+            Middleware(Turnstile, limits),
+            Middleware(Counted, underway),
+            Middleware(Readable),
+        ],
         lifespan=lifespan,
     )
     app.state.drain = drain
+    app.state.refused = limits.refused
     return app
 
 
@@ -230,6 +242,8 @@ def serve(app: Starlette, *, host: str, port: int, early: Early | None = None) -
         app,
         host=host,
         port=port,
+        http=connections.guarded(app.state.refused, head_s=connections.HEAD_S),
+        ws="none",  # it would take a connection over from what watches it
         log_config=None,  # our own chain has the loggers
         access_log=False,
         server_header=False,

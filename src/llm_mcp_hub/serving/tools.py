@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -76,6 +76,7 @@ def build_server(
     wait_s: float | None = None,
     updates: resources.Updates | None = None,
     who: Callable[[Context], Caller] = the_owner,
+    admit: Callable[[Caller], Awaitable[None]] | None = None,
 ) -> Server[Any]:
     """The MCP server of a hub, for any transport.
 
@@ -85,6 +86,7 @@ def build_server(
         wait_s: how long calls wait, whichever client makes them.
         updates: who watches the logins, for whoever has to end it.
         who: tells whose call it is.
+        admit: counts an ask of a caller; raises Busy where it is one too many.
     """
     updates = updates or resources.Updates()
     hub.logins.watchers.append(updates.look)
@@ -117,6 +119,8 @@ def build_server(
             if params.name in asks:
                 traits = asks[params.name]
                 arguments = validated(AskArguments, given, traits.name)
+                if admit is not None:
+                    await admit(caller)
                 left = waits(context, arguments.wait_s)
                 return await _ask(hub, context, traits, arguments, caller=caller, wait_s=left)
             if params.name == "ask_result":

@@ -32,6 +32,8 @@ PINGS_S = (0.05, 0.1, 0.2, 0.4, 0.5)
 CONNECTIONS = 16
 FOREVER_MS = 100 * 365 * 86_400_000
 KEPT_MS = int(LAPSED_KEPT_S * 1000)
+COUNTS = "hub:count"
+"""How the keys begin under which requests are counted, by a library of its own; each ends by itself."""
 
 UNREACHABLE = ("The Redis server of REDIS_URL cannot be reached.", "Start it, or correct REDIS_URL.")
 NO_ANSWER = ("The Redis server of REDIS_URL does not answer.", "Check that server; the hub finds it again by itself.")
@@ -114,8 +116,23 @@ def connection(url: str) -> dict[str, Any]:
     return {**told, "db": int(database)}
 
 
+def pool(url: str, timeout_s: float) -> Any:
+    """Connections for a library that brings its own commands: short times, nothing sent twice. Raises Misconfigured."""
+    return _client(connection(url), timeout_s).connection_pool
+
+
+def _client(told: dict[str, Any], timeout_s: float) -> Redis:
+    from redis.asyncio import Redis
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
+
+    # No time-out of redis-py's own on an answer: ours holds for connecting, sending and reading together, and grows
+    # with what is sent.
+    return Redis(**told, protocol=2, socket_timeout=None, socket_connect_timeout=timeout_s, retry=Retry(NoBackoff(), 0))
+
+
 @contextlib.asynccontextmanager
-async def _deadline(limit: float) -> AsyncGenerator[None]:
+async def deadline(limit: float) -> AsyncGenerator[None]:
     """`asyncio.timeout`, but time in which this loop itself stood still is not the server's: it is given back once."""
     loop = asyncio.get_running_loop()
     due = loop.time() + limit
@@ -285,23 +302,11 @@ class RedisStore:
 
     async def _sent(self, *words: str | bytes | int, size: int = 0) -> Any:
         client: Any = self._client or self._connect()  # its answers have no types
-        async with _deadline(self._timeout_s + size / BYTES_PER_S):
+        async with deadline(self._timeout_s + size / BYTES_PER_S):
             return await client.execute_command(*words)
 
     def _connect(self) -> Redis:
-        from redis.asyncio import Redis
-        from redis.asyncio.retry import Retry
-        from redis.backoff import NoBackoff
-
-        # No time-out of redis-py's own on an answer: ours holds for connecting, sending and reading together, and
-        # grows with what is sent.
-        self._client = Redis(
-            **self._told,
-            protocol=2,
-            socket_timeout=None,
-            socket_connect_timeout=self._timeout_s,
-            retry=Retry(NoBackoff(), 0),
-        )
+        self._client = _client(self._told, self._timeout_s)
         return self._client
 
     def _be_away(self, what: tuple[str, str]) -> None:

@@ -5,6 +5,7 @@
     hub:log:{key}       list of values
     hub:until:{lease}   sorted set of holders by the end of their time, in ms of the server's clock
     hub:since:{lease}   sorted set of the same holders by their order
+    hub:count:…         not ours: what the library `limits` counts (`serving/limits.py`)
 
 Whatever reads and then writes is one script, so it happens as a whole, on the server's clock. Everything ends by
 itself: with its time, or a day after its last renewal. What others have put under these keys counts as absent.

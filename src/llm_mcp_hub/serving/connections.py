@@ -1,0 +1,257 @@
+"""Connections to `serve`: how many there are, and how long one may stay without a request. Knows no route, no client.
+
+uvicorn has no time-out for a request's head. Here it is complete in time, counted from the connection's opening or from
+the end of the answer before; what is left of a body by then has gone as well. While a request is open nothing is
+counted, only a reader that takes nothing at all is let go in the end. Where all places are taken, the connection that
+has waited longest for a request makes room, of whoever has the most: who holds connections open cannot keep others out.
+
+It stands on the one of uvicorn's protocols that is pure Python, on h11; DECISIONS.md says why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from collections.abc import Callable
+from typing import Any, ClassVar, cast
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from llm_mcp_hub.serving.limits import Refused, nobody, peer_of
+
+HEAD_S = 10.0
+STALL_S = 120.0
+"""For a reader to take anything of what stands ready for it."""
+LINGER_S = 2.0
+"""How long what is still sent is read and dropped after a connection's last answer: else that would be lost."""
+CONNECTIONS = 1_000
+OTHER_FILES = 256
+"""File descriptors that are not for connections: children, the store, what is read."""
+RETRY_S = 10
+_FULL = f"Too many connections are open: try again in {RETRY_S} s.\n"
+_NO_ROOM = (
+    "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n"
+    f"Retry-After: {RETRY_S}\r\nContent-Length: {len(_FULL)}\r\n\r\n{_FULL}"
+).encode()
+_LATE = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+
+
+def room_for(files: int) -> int:
+    """How many connections a process has room for that may open so many files (negative: any number)."""
+    return CONNECTIONS if files < 0 else min(CONNECTIONS, max(16, files - OTHER_FILES, files // 2))
+
+
+class Room:
+    """Who is connected. Other machines have half of the places each at most; this machine's own may have all."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._share = max(1, most // 2)
+        self._peer: dict[object, str | None] = {}
+        self._waiting: dict[str | None, dict[object, None]] = {}
+        """Those without an open request by peer, the one that has waited longest first."""
+        self._count: dict[str | None, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._peer)
+
+    def enter(self, one: object, peer: str | None) -> tuple[bool, object | None]:
+        """Whether there is a place for one more, and which connection makes room for it. It waits for a request."""
+        makes_room: object | None = None
+        if peer is not None and self._count.get(peer, 0) >= self._share:
+            makes_room = next(iter(self._waiting.get(peer, ())), None)
+        elif len(self._peer) >= self._most:
+            heaviest = max(self._waiting, key=lambda of: self._count[of], default=None)
+            makes_room = next(iter(self._waiting.get(heaviest, ())), None)
+        else:
+            return self._enter(one, peer), None
+        if makes_room is None:
+            return False, None
+        self.leave(makes_room)
+        return self._enter(one, peer), makes_room
+
+    def waits(self, one: object) -> None:
+        """It has no request open."""
+        if one in self._peer:
+            self._waiting.setdefault(self._peer[one], {})[one] = None
+
+    def busy(self, one: object) -> None:
+        """It has one."""
+        if one in self._peer:
+            self._no_longer_waits(one, self._peer[one])
+
+    def leave(self, one: object) -> None:
+        """It has gone. May be called twice."""
+        if one in self._peer:
+            peer = self._peer.pop(one)
+            self._no_longer_waits(one, peer)
+            self._count[peer] -= 1
+            if not self._count[peer]:
+                del self._count[peer]
+
+    def _enter(self, one: object, peer: str | None) -> bool:
+        self._peer[one] = peer
+        self._count[peer] = self._count.get(peer, 0) + 1
+        self.waits(one)
+        return True
+
+    def _no_longer_waits(self, one: object, peer: str | None) -> None:
+        waiting = self._waiting.get(peer, {})
+        waiting.pop(one, None)
+        if not waiting:
+            self._waiting.pop(peer, None)
+
+
+class _Patient:
+    """A transport that closes in such a way that the other side can read what it was told."""
+
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None], closes: Callable[[], bool]) -> None:
+        self._transport = transport
+        self.close = close
+        self.is_closing = closes
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+class Connection(H11Protocol):
+    """One connection of `serve`."""
+
+    room: ClassVar[Room]
+    refused: ClassVar[staticmethod[[str], None]] = staticmethod(nobody)
+    head_s: ClassVar[float] = HEAD_S
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._under: asyncio.Transport | None = None
+        self._admitted = False
+        self._closing = False
+        self._open = False
+        self.cycle: Any = None  # uvicorn's own type does not say that there may be none
+        self._head: asyncio.TimerHandle | None = None
+        self._stall: asyncio.TimerHandle | None = None
+        self._stuck_at = 0
+
+    # -- what happens to it --------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._under = transport
+        peername: Any = transport.get_extra_info("peername")  # of a socket file it is a text
+        address = str(peername[0]) if peername and not isinstance(peername, str) else None
+        self._admitted, makes_room = self.room.enter(self, peer_of(address))
+        if makes_room is not None:
+            self.refused("connections")
+            cast(Connection, makes_room).give_way()
+        if not self._admitted:
+            self.refused("connections")
+            transport.write(_NO_ROOM)
+            transport.close()
+            return
+        super().connection_made(cast(asyncio.Transport, _Patient(transport, self._close, self._closes)))
+        self._wait_for_head()
+
+    def data_received(self, data: bytes) -> None:
+        if self._admitted and not self._closing:
+            super().data_received(data)
+            self._look()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._look()
+
+    def eof_received(self) -> None:
+        if self._closing and self._under is not None:
+            self._under.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.room.leave(self)
+        for timer in (self._head, self._stall):
+            if timer is not None:
+                timer.cancel()
+        if self._admitted:
+            super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stuck_at = 1 << 62
+        self._watch_reader()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._stall is not None:
+            self._stall.cancel()
+
+    # -- what is done about it -----------------------------------------------------------------------------------------
+
+    def give_way(self) -> None:
+        """Make room for another one."""
+        if self._under is not None and self._under.get_write_buffer_size():
+            self._under.close()  # when its answer has been taken
+        elif self._under is not None:
+            self._under.abort()
+
+    def _look(self) -> None:
+        """Whether a request is open now; from when on none is, the next head has its time."""
+        is_open = self.cycle is not None and not self.cycle.response_complete
+        if is_open == self._open:
+            return
+        self._open = is_open
+        if is_open:
+            self.room.busy(self)
+            if self._head is not None:
+                self._head.cancel()
+        else:
+            self.room.waits(self)
+            self._wait_for_head()
+
+    def _wait_for_head(self) -> None:
+        if self._head is not None:
+            self._head.cancel()
+        self._head = self.loop.call_later(self.head_s, self._late)
+
+    def _late(self) -> None:
+        if self._under is None or self._closing:
+            return
+        self.refused("head_time")
+        if self.conn.our_state is h11.IDLE and self.conn.trailing_data[0]:  # a part of a head
+            self._under.write(_LATE)
+        self._under.close()
+
+    def _closes(self) -> bool:
+        return self._closing or self._under is None or self._under.is_closing()
+
+    def _close(self) -> None:
+        """Close as uvicorn wants it; where the other side may still be sending, tell it the end and hear it out."""
+        transport = self._under
+        if transport is None:
+            return
+        unread = self.conn.their_state in {h11.SEND_BODY, h11.ERROR}
+        if self._closing or not unread or not transport.can_write_eof() or transport.is_closing():
+            transport.close()
+            return
+        self._closing = True
+        self.flow.resume_reading()
+        transport.write_eof()
+        self.loop.call_later(LINGER_S, transport.close)
+
+    def _watch_reader(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+        self._stall = self.loop.call_later(STALL_S, self._stalled)
+
+    def _stalled(self) -> None:
+        if self._under is None:
+            return
+        left = self._under.get_write_buffer_size()
+        if left >= self._stuck_at:
+            self._under.abort()
+        elif left:
+            self._stuck_at = left
+            self._watch_reader()
+
+
+def guarded(refused: Refused = nobody, *, most: int | None = None, head_s: float = HEAD_S) -> type[Connection]:
+    """uvicorn's `http=` for one server. `most`: connections; by default as many as this process has room for."""
+    room = Room(room_for(resource.getrlimit(resource.RLIMIT_NOFILE)[0]) if most is None else most)
+    return type("Guarded", (Connection,), {"room": room, "refused": staticmethod(refused), "head_s": head_s})

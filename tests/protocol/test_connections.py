@@ -1,0 +1,174 @@
+"""The protocol that `serve` gives uvicorn, with few places and little patience: who is let go, and who is not."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import pytest
+import uvicorn
+from starlette.types import Receive, Scope, Send
+
+from llm_mcp_hub.serving import connections
+
+pytestmark = pytest.mark.anyio
+DEADLINE_S = 60.0
+GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+CHUNK = b"x" * (1 << 20)
+
+
+async def disconnected(receive: Receive) -> None:
+    """Return when the client has gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+class App:
+    """Answers when it may; or without end, as fast as it is read."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.open = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.open += 1
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            if scope["path"] == "/endless":
+                left = asyncio.ensure_future(disconnected(receive))
+                while not self.gate.is_set() and not left.done():
+                    await send({"type": "http.response.body", "body": CHUNK, "more_body": True})
+                    await asyncio.sleep(0)
+                left.cancel()
+            else:
+                await self.gate.wait()
+            await send({"type": "http.response.body", "body": b"done"})
+        finally:
+            self.open -= 1
+
+    async def until_open(self, count: int) -> None:
+        async with asyncio.timeout(DEADLINE_S):
+            while self.open != count:
+                await asyncio.sleep(0.01)
+
+
+class Served:
+    """A server of a test's own."""
+
+    def __init__(self, app: App, port: int, refused: list[str]) -> None:
+        self.app = app
+        self.port = port
+        self.refused = refused
+        """The reasons of all refusals so far."""
+        self._writers: list[asyncio.StreamWriter] = []
+
+    async def connect(self, sent: bytes = b"") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=1 << 16)
+        self._writers.append(writer)
+        writer.write(sent)
+        return reader, writer
+
+    def leave(self) -> None:
+        for writer in self._writers:
+            writer.transport.abort()
+
+
+@asynccontextmanager
+async def served(*, most: int = 100, head_s: float = DEADLINE_S) -> AsyncGenerator[Served]:
+    app, refused = App(), list[str]()
+    listening = socket.create_server(("127.0.0.1", 0))
+    protocol = connections.guarded(refused.append, most=most, head_s=head_s)
+    config = uvicorn.Config(app, http=protocol, ws="none", lifespan="off", log_config=None, timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    serving = asyncio.ensure_future(server.serve(sockets=[listening]))
+    one = Served(app, listening.getsockname()[1], refused)
+    try:
+        yield one
+    finally:
+        app.gate.set()
+        one.leave()
+        server.should_exit = True
+        await asyncio.wait_for(serving, DEADLINE_S)
+
+
+async def all_of(reader: asyncio.StreamReader) -> bytes:
+    """All that comes until the other side has closed."""
+    async with asyncio.timeout(DEADLINE_S):
+        return await reader.read()
+
+
+async def test_where_all_are_being_answered_a_newcomer_is_told_when_to_come_back() -> None:
+    """503, and the answers go on. Where one of them waits for a request, it makes room."""
+    async with served(most=2) as hub:
+        first, _ = await hub.connect(GET)
+        second, _ = await hub.connect(GET)
+        await hub.app.until_open(2)
+        turned_away = await all_of((await hub.connect())[0])
+        assert hub.refused == ["connections"]
+        hub.app.gate.set()
+        answers = [await asyncio.wait_for(reader.readuntil(b"done"), DEADLINE_S) for reader in (first, second)]
+        third, _ = await hub.connect(GET)
+        came = await asyncio.wait_for(third.readuntil(b"done"), DEADLINE_S)
+
+        assert turned_away.startswith(b"HTTP/1.1 503 ")
+        head, _, body = turned_away.partition(b"\r\n\r\n")
+        assert b"Retry-After: 10" in head
+        assert f"Content-Length: {len(body)}".encode() in head
+        assert all(answer.startswith(b"HTTP/1.1 200") for answer in [*answers, came])
+        assert (await all_of(first)).strip(b"0\r\n") == b""
+        assert hub.refused == ["connections"] * 2
+
+
+async def test_who_is_being_answered_is_let_go_by_no_clock() -> None:
+    """Not while it waits for the first byte of it; and afterwards the next head has its whole time."""
+    async with served(head_s=0.2) as hub:
+        answered, writer = await hub.connect(GET)
+        await hub.app.until_open(1)
+        for _ in range(3):
+            assert await all_of((await hub.connect(GET[:9]))[0]) != b""
+        hub.app.gate.set()
+        assert (await asyncio.wait_for(answered.readuntil(b"done"), DEADLINE_S)).startswith(b"HTTP/1.1 200")
+        writer.write(GET)
+
+        assert (await asyncio.wait_for(answered.readuntil(b"done"), DEADLINE_S)).endswith(b"done")
+        assert set(hub.refused) == {"head_time"}
+
+
+async def test_requests_one_after_another_are_answered_in_one_go() -> None:
+    """A client may send the next before it has the answer to the last."""
+    async with served(head_s=DEADLINE_S) as hub:
+        hub.app.gate.set()
+        reader, _ = await hub.connect(GET * 5)
+        for _ in range(5):
+            assert b"200 OK" in await asyncio.wait_for(reader.readuntil(b"done"), DEADLINE_S)
+        assert hub.refused == []
+
+
+async def test_a_reader_that_takes_nothing_is_let_go_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is slow is not: it takes something in each span. What it is sent has no end here."""
+    monkeypatch.setattr(connections, "STALL_S", 2.0)
+    endless = GET.replace(b"/ ", b"/endless ")
+    async with served() as hub:
+        slow, _ = await hub.connect(endless)
+        await hub.app.until_open(1)
+        with socket.create_connection(("127.0.0.1", hub.port)) as deaf:
+            deaf.sendall(endless)
+            await hub.app.until_open(2)
+            async with asyncio.timeout(DEADLINE_S):
+                while hub.app.open == 2:
+                    assert await slow.read(1 << 16)
+
+        assert await asyncio.wait_for(slow.read(1), DEADLINE_S)
+        assert hub.app.open == 1
+
+
+async def test_a_client_that_sends_on_can_read_why_it_was_closed() -> None:
+    """What it still sends is dropped; a reset would have taken the answer away."""
+    async with served() as hub:
+        reader, writer = await hub.connect(b"GET / HTTP/1.1\r\nX: " + b"x" * (1 << 20))
+
+        async with asyncio.timeout(DEADLINE_S):
+            await writer.drain()
+        assert (await all_of(reader)).startswith(b"HTTP/1.1 400 ")
