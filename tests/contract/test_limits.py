@@ -31,6 +31,12 @@ class Clock:
         return self.now
 
 
+@pytest.fixture(autouse=True)
+def time_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is counted in memory has minutes of the clock; none is over while a test runs."""
+    monkeypatch.setattr("limits.aio.storage.memory.time.time", lambda: 1_800_000_000.0)
+
+
 @pytest.fixture
 def server(tmp_path: Path) -> Generator[RedisServer]:
     with RedisServer(tmp_path / "redis") as started:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 
 from llm_mcp_hub import cli
-from llm_mcp_hub.serving import bodies, connections, limits
+from llm_mcp_hub.serving import bodies, connections, http, limits
 
 HEAD_S, QUIET_S, WHOLE_S = 3.0, 3.0, 6.0
 FAILURES = 12
+SESSIONS = 40
 
 if __name__ == "__main__":
     connections.HEAD_S, bodies.QUIET_S, bodies.WHOLE_S = HEAD_S, QUIET_S, WHOLE_S
+    http.MAX_SESSIONS = SESSIONS
     limits.FAILURES_PER_MINUTE = FAILURES
     raise SystemExit(cli.main(sys.argv[1:]))

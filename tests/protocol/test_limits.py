@@ -31,8 +31,8 @@ from tests.harness import (
     open_line,
     run_command,
 )
-from tests.protocol.hurried import FAILURES
-from tests.protocol.test_http import MCP
+from tests.protocol.hurried import FAILURES, SESSIONS
+from tests.protocol.test_http import GREETING, MCP
 from tests.upstreams import google
 from tests.upstreams.redis import RedisServer
 
@@ -131,6 +131,7 @@ def hurried(tmp_path_factory: pytest.TempPathFactory) -> Generator[Hurried]:
             "bob": add(world, "bob"),
             "five": add(world, "five", requests_per_minute=5),
             "two": add(world, "two", at_once=2),
+            "many": add(world, "many"),
             "auto": add(world, "auto", asks_per_minute=1),
             "legacy": add(world, "legacy", asks_per_minute=1),
         }
@@ -288,7 +289,7 @@ def test_requests_over_a_clients_limit_are_told_when_to_come_back(hurried: Hurri
     seen = [hurried.get("five") for _ in range(7)]
     status, headers, body = seen[-1]
 
-    assert [one[0] for one in seen] == [200] * 5 + [429] * 2
+    assert [one[0] for one in seen].count(200) in {5, 6}  # one more where a minute of the clock is just over
     assert 1 <= int(headers["retry-after"]) <= 60
     assert (
         body.decode()
@@ -305,8 +306,11 @@ def test_asks_over_a_clients_limit_are_a_coded_error(hurried: Hurried, era: Era)
     with open_line(hurried.world, "http", era, hub=hurried.hub, token=hurried.tokens[era]) as line:
         assert error_of(line.call("ask_gemini", {"prompt": 7}))["code"] == "invalid_request"
         first = answer_of(line.call("ask_gemini", {"prompt": "hi"}))
+        if not (second := line.call("ask_gemini", {"prompt": "hi"})).is_error:  # a minute of the clock is just over
+            second = line.call("ask_gemini", {"prompt": "hi"})
+        error = error_of(second)
         before = hurried.world.prompts_received("gemini")
-        error = error_of(line.call("ask_gemini", {"prompt": "hi"}))
+        assert error_of(line.call("ask_gemini", {"prompt": "hi"}))["code"] == "busy"
 
         assert (error["code"], error["retryable"]) == ("busy", True)
         assert 1 <= error["retry_after_s"] <= 60
@@ -366,6 +370,34 @@ def test_one_client_that_asks_without_end_leaves_room_for_another(hurried: Hurri
         for one in waiting:
             ticket = one.meta["llm-mcp-hub/answer"]["ask_id"]  # type: ignore[index]
             assert answer_of(anna.call("ask_result", {"ask_id": ticket}))["text"] == "Later."
+
+
+def test_one_client_that_opens_sessions_without_end_leaves_room_for_another(hurried: Hurried) -> None:
+    """Of the older era's, half of all; one that it ends is one it may open. The newer era needs none."""
+
+    def call(name: str, method: str, body: bytes = b"", **headers: str) -> Came:
+        connection = http.client.HTTPConnection(*hurried.address, timeout=DEADLINE_S)
+        given = {key.replace("_", "-"): value for key, value in headers.items()}
+        given = {**MCP, "Authorization": f"Bearer {hurried.tokens[name]}", **given}
+        connection.request(method, "/mcp", body=body, headers=given)
+        answer = connection.getresponse()
+        seen = answer.status, {key.lower(): value for key, value in answer.getheaders()}, answer.read()
+        connection.close()
+        return seen
+
+    greeting = json.dumps(GREETING).encode()
+    opened = [call("many", "POST", greeting) for _ in range(SESSIONS // 2)]
+    status, headers, body = call("many", "POST", greeting)
+
+    assert {one[0] for one in opened} == {200}
+    assert (status, headers["retry-after"]) == (429, "60")
+    assert f"holds {SESSIONS // 2} sessions" in body.decode()
+    assert call("bob", "POST", greeting)[0] == 200
+    with open_line(hurried.world, "http", "auto", hub=hurried.hub, token=hurried.tokens["many"]) as line:
+        assert not line.call("token_status").is_error
+    session = opened[0][1]["mcp-session-id"]
+    assert call("many", "DELETE", Mcp_Session_Id=session)[0] == 200
+    assert [call("many", "POST", greeting)[0] for _ in range(2)] == [200, 429]
 
 
 def test_who_guesses_is_sent_away_and_who_knows_comes_in(hurried: Hurried) -> None:
@@ -431,4 +463,5 @@ def test_two_hubs_on_one_redis_share_a_clients_limits(world: World, tmp_path: Pa
         alone = [[hub.status("bob") for _ in range(6)] for hub in hubs]
 
     assert shared == [200] * 8 + [429] * 4
-    assert alone == [[200] * 4 + [429] * 2] * 2
+    for codes in alone:
+        assert (codes.count(200) in {4, 5}, codes[-1]) == (True, 429)

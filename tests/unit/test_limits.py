@@ -24,10 +24,11 @@ from llm_mcp_hub.serving.limits import (
     wait_s,
     whole_seconds,
 )
+from llm_mcp_hub.serving.sessions import Sessions
 
 pytestmark = pytest.mark.anyio
 DEADLINE_S = 60.0
-ANNA = Caller("client:anna", frozenset(), Allowance(requests_per_minute=3, asks_per_minute=2, at_once=2))
+ANNA = Caller("client:anna", frozenset(), limits=Allowance(requests_per_minute=3, asks_per_minute=2, at_once=2))
 BOB = Caller("client:bob", frozenset())
 
 
@@ -86,7 +87,7 @@ def test_a_clients_own_limits_take_the_place_of_everybodys() -> None:
     assert allowance(Caller()) is None
     assert allowance(BOB) == everybodys
     assert allowance(ANNA) == (3, 2, 2)
-    assert allowance(Caller("client:c", frozenset(), Allowance(at_once=7))) == (*everybodys[:2], 7)
+    assert allowance(Caller("client:c", frozenset(), limits=Allowance(at_once=7))) == (*everybodys[:2], 7)
 
 
 # -- addresses ---------------------------------------------------------------------------------------------------------
@@ -139,8 +140,9 @@ def test_failures_of_the_oldest_addresses_are_forgotten() -> None:
 # -- counts ------------------------------------------------------------------------------------------------------------
 
 
-async def test_asks_over_the_limit_are_told_when_to_come_back() -> None:
+async def test_asks_over_the_limit_are_told_when_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """As a coded error; the owner, and another client, are not touched by it."""
+    monkeypatch.setattr("limits.aio.storage.memory.time.time", Clock())
     refused: list[str] = []
     limits = Limits(Rates(), refused=refused.append)
     for caller in [ANNA, ANNA, *[Caller()] * 500, *[BOB] * 50]:
@@ -183,7 +185,7 @@ async def test_open_requests_over_the_limit_are_429_until_one_ends() -> None:
         await gate.wait()
         raise OSError("made up")
 
-    many = Caller("client:anna", frozenset(), Allowance(at_once=2))
+    many = Caller("client:anna", frozenset(), limits=Allowance(at_once=2))
     limits = Limits(Rates())
     opened = [asyncio.ensure_future(through(Turnstile(waits, limits), many)) for _ in range(2)]
     async with asyncio.timeout(DEADLINE_S):
@@ -211,6 +213,29 @@ async def test_what_the_sdk_refuses_says_how_long_to_wait_too(status: int, path:
     _, headers, _ = await through(Turnstile(full, Limits(Rates())), Caller(), path)
 
     assert (b"retry-after" in headers) is told
+
+
+def test_a_session_is_held_until_it_ends_or_nobody_uses_it() -> None:
+    """As long as a request of it is open somebody does."""
+    clock = Clock()
+    sessions = Sessions(idle_s=10, clock=clock)
+    for name in ("one", "two", "three"):
+        sessions.began(name, "client:anna")
+    sessions.began("four", "client:bob")
+    sessions.uses("one", "client:anna")
+    sessions.uses("nobody's", "client:anna")
+    sessions.uses("three", "client:bob")
+    sessions.ended("four", "client:anna")
+    sessions.ended("two", "client:anna")
+    held = [sessions.of("client:anna"), sessions.of("client:bob")]
+    clock.now += 11
+    held += [sessions.of("client:anna"), sessions.of("client:bob")]
+    sessions.used("one", "client:anna")
+    held += [sessions.of("client:anna")]
+    clock.now += 11
+    held += [sessions.of("client:anna")]
+
+    assert held == [2, 1, 1, 0, 1, 0]
 
 
 async def answers(scope: Scope, receive: Receive, send: Send) -> None:

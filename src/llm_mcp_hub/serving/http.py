@@ -33,6 +33,7 @@ from llm_mcp_hub.serving.door import CALLER, Door, insufficient
 from llm_mcp_hub.serving.drain import LINGER_S, POLL_S, Drain
 from llm_mcp_hub.serving.limits import Limits, Rates, Turnstile
 from llm_mcp_hub.serving.resources import Updates
+from llm_mcp_hub.serving.sessions import SessionShare
 from llm_mcp_hub.serving.signals import Early, overheard
 from llm_mcp_hub.serving.underway import Counted, Underway
 from llm_mcp_hub.serving.unreadable import answer_to_half_a_character, without_quotation
@@ -175,6 +176,7 @@ def build_app(
             Middleware(bodies.Bodies, bodies.Bounds(BODY_BYTES, bodies.QUIET_S, bodies.WHOLE_S), limits.refused),
             Middleware(Door, clients, hosts, origins, limits.failed),
             Middleware(Turnstile, limits),
+            Middleware(SessionShare, MAX_SESSIONS // 2, limits.refused),
             Middleware(Counted, underway),
             Middleware(Readable),
         ],

@@ -44,7 +44,7 @@ log = structlog.stdlib.get_logger("llm_mcp_hub.limits")
 
 Refused = Callable[[str], None]
 """Told of each refusal by a word for its reason: requests, asks, at_once, failures, body_size, body_time, head_time,
-connections."""
+connections, sessions."""
 
 
 def nobody(_reason: str) -> None:
