@@ -20,6 +20,7 @@ import anyio
 import structlog
 
 from llm_mcp_hub.asking import Asking, Deadlines, Entry, closing, stopped, told
+from llm_mcp_hub.begun import Begun
 from llm_mcp_hub.checks import check_size, checked
 from llm_mcp_hub.conversation import Answer, Ask
 from llm_mcp_hub.cooldown import CoolDowns
@@ -68,7 +69,6 @@ class Hub:
         Args:
             table: providers by name.
             store: what this hub shares with others; it is closed with the hub.
-            deadlines: see `Deadlines`.
             queue_limit: how many asks may wait for a place, per provider.
             material: reads what is put before a prompt; without one only attachments are taken.
             retention_s: seconds that ended asks and conversations are kept.
@@ -85,6 +85,7 @@ class Hub:
         self._release = release
         self._journal = Journal(store, retention_s=retention_s, instance=instance)
         self.transcripts = Transcripts(store, retention_s=retention_s)
+        self.begun = Begun(store)
         self._cooldowns = CoolDowns(store)
         self._dead = Dead(store, self._journal, dead, list(table))
         self._floor = Floor(store, self._journal, self._dead.bury)
@@ -285,8 +286,8 @@ class Hub:
     # -- life ----------------------------------------------------------------------------------------------------------
 
     async def warm(self) -> None:
-        """Start ahead what makes the first ask fast."""
-        await asyncio.gather(*(self._warm(entry) for entry in self._usable()))
+        """Start ahead what makes the first ask fast, and let go of what dead hubs held: others may wait for it."""
+        await asyncio.gather(self._dead.bury(), *(self._warm(entry) for entry in self._usable()))
 
     async def _warm(self, entry: Entry) -> None:
         login = entry.login.mark()

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from llm_mcp_hub.finding import Finding
     from llm_mcp_hub.serving.auth import Book, Clients
+    from llm_mcp_hub.serving.detached import Detached
     from llm_mcp_hub.serving.limits import Limits
     from llm_mcp_hub.serving.resources import Updates
     from llm_mcp_hub.store.base import Store
@@ -183,15 +184,22 @@ def editors_roots() -> tuple[Path, ...]:
 
 
 def build_server(
-    hub: Hub, settings: Settings, updates: Updates | None = None, limits: Limits | None = None
+    hub: Hub,
+    settings: Settings,
+    updates: Updates | None = None,
+    limits: Limits | None = None,
+    detached: Detached | None = None,
 ) -> Server[Any]:
-    """The MCP server of a hub. Over HTTP callers differ: `updates` watch its logins, `limits` count their asks."""
+    """The MCP server of a hub. Over HTTP callers differ: `updates` watch its logins, `limits` count their asks.
+
+    `detached` lets the calls of a replica outlive their connections.
+    """
     from llm_mcp_hub.serving.tools import build_server as build
     from llm_mcp_hub.serving.tools import by_request, the_owner
 
     who = the_owner if updates is None else by_request
     admit = None if limits is None else limits.ask
-    return build(hub, VERSION, wait_s=settings.hub_wait_s, updates=updates, who=who, admit=admit)
+    return build(hub, VERSION, wait_s=settings.hub_wait_s, updates=updates, who=who, admit=admit, detached=detached)
 
 
 def clients_of(settings: Settings) -> Clients:
@@ -229,7 +237,11 @@ def http_findings(settings: Settings) -> list[Finding]:
     book = clients_of(settings).current()
     _check_address(settings, book)
     names = None if book is None else tuple(book.clients)
-    return preconditions.http(settings.hub_host, settings.hub_port, settings.loopback_only, names)
+    shared = "SQLite in the state folder" if settings.redis_url is None else "Redis"
+    return [
+        *preconditions.http(settings.hub_host, settings.hub_port, settings.loopback_only, names),
+        *preconditions.replicas(len(settings.state_keys), shared),
+    ]
 
 
 def build_app(settings: Settings) -> Starlette:
@@ -247,7 +259,7 @@ def build_app(settings: Settings) -> Starlette:
     limits = Limits(Rates(None if settings.redis_url is None else settings.redis_url.get_secret_value()))
     return build(
         lambda: build_hub(settings, dead=first.dead),
-        lambda hub: build_server(hub, settings, updates, limits),
+        lambda hub, detached: build_server(hub, settings, updates, limits, detached),
         scrape=Metrics().scrape,
         updates=updates,
         clients=clients,
@@ -255,6 +267,7 @@ def build_app(settings: Settings) -> Starlette:
         hosts=settings.hub_allowed_hosts,
         origins=settings.hub_allowed_origins,
         drain_s=settings.hub_drain_s,
+        keys=settings.state_keys,
     )
 
 

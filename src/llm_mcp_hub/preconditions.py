@@ -80,6 +80,14 @@ def http(host: str, port: int, loopback_only: bool, clients: Sequence[str] | Non
     return [ok("http", f"{where}, with a client token of: {', '.join(clients) or 'nobody'}")]
 
 
+def replicas(keys: int, shared: str) -> list[Finding]:
+    """Whether `serve` is one of several replicas, and by what they share all they know."""
+    if not keys:
+        return [ok("replicas", "HUB_STATE_KEY is not set: one hub, which keeps the sessions of older clients itself")]
+    others = "" if keys == 1 else f", and {keys - 1} more that are still accepted"
+    return [ok("replicas", f"sessions are sealed with HUB_STATE_KEY{others}, for every hub that shares {shared}")]
+
+
 def login(name: str, status: TokenStatus) -> Finding:
     """A provider's login as its status says it, with how that is known."""
     known = status.evidence

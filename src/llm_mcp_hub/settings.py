@@ -37,7 +37,7 @@ from llm_mcp_hub.children.environment import surroundings
 from llm_mcp_hub.errors import Misconfigured
 
 APP = "llm-mcp-hub"
-SECRETS = ("CLAUDE_CODE_OAUTH_TOKEN", "REDIS_URL", "HUB_ALERT_WEBHOOK_URL", "HUB_ALERT_WEBHOOK_SECRET")
+SECRETS = ("CLAUDE_CODE_OAUTH_TOKEN", "REDIS_URL", "HUB_ALERT_WEBHOOK_URL", "HUB_ALERT_WEBHOOK_SECRET", "HUB_STATE_KEY")
 """These may be given as NAME_FILE."""
 
 
@@ -118,6 +118,22 @@ def _redis_url(value: SecretStr | None) -> SecretStr | None:
     return value
 
 
+KEY_BYTES = 32
+
+
+def _keys(text: str) -> tuple[str, ...]:
+    return tuple(re.split(r"[\s,]+", text.strip(" \t\r\n,"))) if text.strip(" \t\r\n,") else ()
+
+
+def _state_key(value: SecretStr | None) -> SecretStr | None:
+    keys = () if value is None else _keys(value.get_secret_value())
+    if value is not None and not (
+        keys and all(len(key.encode("utf-8", "surrogateescape")) >= KEY_BYTES for key in keys)
+    ):
+        raise ValueError(f"must be {KEY_BYTES} bytes of text or more, or several such keys separated by commas")
+    return value
+
+
 def _webhook(value: SecretStr | None) -> SecretStr | None:
     if value is None:
         return None
@@ -155,6 +171,7 @@ class Settings(BaseModel):
     hub_clients_file: UserPath | None = None
     hub_allowed_hosts: Annotated[tuple[str, ...], BeforeValidator(_hosts)] = ()
     hub_allowed_origins: Annotated[tuple[str, ...], BeforeValidator(_origins)] = ()
+    hub_state_key: Annotated[SecretStr | None, AfterValidator(_state_key)] = None
     hub_state_dir: UserPath = Field(default_factory=lambda: platformdirs.user_state_path(APP))
     hub_ask_timeout_s: Annotated[float, Field(ge=1, le=3600)] = 600
     hub_first_text_timeout_s: Seconds = 300
@@ -196,7 +213,12 @@ class Settings(BaseModel):
     def secrets(self) -> list[str]:
         """Every secret, for those who must keep them out of what they write."""
         held = (getattr(self, name.lower()) for name in SECRETS)
-        return [secret.get_secret_value() for secret in held if secret is not None]
+        return [*(secret.get_secret_value() for secret in held if secret is not None), *self.state_keys]
+
+    @property
+    def state_keys(self) -> tuple[str, ...]:
+        """What replicas seal with, the one for new seals first; none where this hub is no replica."""
+        return () if self.hub_state_key is None else _keys(self.hub_state_key.get_secret_value())
 
     @property
     def clients_file(self) -> Path:

@@ -92,7 +92,19 @@ def test_a_healthy_machine_has_no_finding_against_it(healthy: World) -> None:
 
     assert worse(found) == {}
     assert set(found) >= {
-        *["hub", "settings", "state-folder", "clock", "store", "proxy", "certificates", "file-roots", "git", "http"],
+        *[
+            "hub",
+            "settings",
+            "state-folder",
+            "clock",
+            "store",
+            "proxy",
+            "certificates",
+            "file-roots",
+            "git",
+            "http",
+            "replicas",
+        ],
         *["claude-cli", "claude-setpriv", "claude-settings", "claude-variables", "claude-login"],
         *["gemini-cli", "gemini-node", "gemini-terminal", "gemini-project", "gemini-variables", "gemini-login"],
     }

@@ -13,12 +13,19 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from mcp.client import Client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.server.lowlevel import Server
 from mcp_types import CallToolResult, Implementation
 
 from llm_mcp_hub.hub import Deadlines, Entry, Hub
-from llm_mcp_hub.serving.tools import build_server
+from llm_mcp_hub.serving.auth import Clients
+from llm_mcp_hub.serving.detached import Detached
+from llm_mcp_hub.serving.http import build_app
+from llm_mcp_hub.serving.resources import Updates
+from llm_mcp_hub.serving.tools import build_server, by_request
 from llm_mcp_hub.store.sqlite import SqliteStore
 from tests.harness import Era, answer_of, error_of
 from tests.unit.scripted import ScriptedProvider, login
@@ -71,18 +78,22 @@ def anyio_backend() -> tuple[str, dict[str, Any]]:
     return "asyncio", {"loop_factory": HastyLoop}
 
 
-@asynccontextmanager
-async def connected(folder: Path, era: Era, name: str, hub_wait_s: float | None = None) -> AsyncGenerator[Client]:
-    """A client of this name on a hub whose provider never says a word."""
+def silent_hub(folder: Path) -> Hub:
+    """A hub whose provider never says a word."""
     never = asyncio.Event()
     store = SqliteStore(folder)
-    hub = Hub(
+    return Hub(
         {"one": Entry(ScriptedProvider("one", *[[never]] * 2), login(store), 8)},
         store=store,
         deadlines=Deadlines(whole=3600, first_text=3600, idle=3600),
         queue_limit=8,
     )
-    async with hub:
+
+
+@asynccontextmanager
+async def connected(folder: Path, era: Era, name: str, hub_wait_s: float | None = None) -> AsyncGenerator[Client]:
+    """A client of this name on such a hub."""
+    async with silent_hub(folder) as hub:
         server = build_server(hub, "1", wait_s=hub_wait_s)
         async with Client(server, mode=era, client_info=Implementation(name=name, version="1")) as client:
             yield client
@@ -111,6 +122,38 @@ async def waited(client: Client, **arguments: Any) -> float | None:
 async def test_a_call_waits_as_long_as_its_client_is_known_to(tmp_path: Path, era: Era, name: str) -> None:
     """Claude Code until the deadline, Gemini's CLI nine minutes, every other less than the minute that is usual."""
     async with connected(tmp_path, era, name) as client:
+        took = await waited(client)
+
+    expected = KNOWN[name]
+    assert took == expected if expected is None else expected <= (took or 0) < expected + LATE_S
+
+
+@pytest.mark.parametrize("name", ["claude-code", "gemini-cli-mcp-client", "cursor-vscode"])
+async def test_a_replica_knows_its_clients_name_by_the_sealed_session(tmp_path: Path, name: str) -> None:
+    """There each call of the older era comes by itself, and what was said at `initialize` is nowhere kept."""
+    key = "k" * 32
+    hub = silent_hub(tmp_path)
+
+    def server_maker(made: Hub, detached: Detached | None) -> Server[Any]:
+        return build_server(made, "1", who=by_request, detached=detached)
+
+    app = build_app(
+        lambda: hub,
+        server_maker,
+        scrape=lambda _known, _accept: (b"", ""),
+        updates=Updates(),
+        clients=Clients(tmp_path / "clients.json"),
+        keys=[key],
+    )
+    async with (
+        app.router.lifespan_context(app),
+        httpx2.AsyncClient(transport=httpx2.ASGITransport(app), timeout=None) as http,
+        Client(
+            streamable_http_client("http://127.0.0.1/mcp", http_client=http),
+            mode="legacy",
+            client_info=Implementation(name=name, version="1"),
+        ) as client,
+    ):
         took = await waited(client)
 
     expected = KNOWN[name]

@@ -74,7 +74,7 @@ def main(way: str, folder: Path) -> int:
     logs.configure("INFO", "console")
     app = http.build_app(
         lambda: hub_of(folder, updates),
-        lambda hub: server_of(hub, updates),
+        lambda hub, _detached: server_of(hub, updates),
         scrape=scrape,
         updates=updates,
         clients=Clients(folder / "clients.json"),

@@ -249,3 +249,19 @@ def test_a_file_of_certificates_must_be_one(tmp_path: Path) -> None:
         assert finding.state == "blocks"
         assert part in finding.message
         assert "NODE_EXTRA_CA_CERTS" in finding.action
+
+
+@pytest.mark.parametrize(
+    ("keys", "parts"),
+    [
+        (0, ["HUB_STATE_KEY is not set", "one hub"]),
+        (1, ["sealed with HUB_STATE_KEY,", "shares Redis"]),
+        (3, ["HUB_STATE_KEY, and 2 more", "shares Redis"]),
+    ],
+)
+def test_the_doctor_tells_whether_a_hub_is_a_replica(keys: int, parts: list[str]) -> None:
+    """It changes what older clients are given, and is switched by one variable."""
+    (found,) = preconditions.replicas(keys, "Redis")
+
+    assert (found.name, found.state) == ("replicas", "ok")
+    assert all(part in found.message for part in parts)

@@ -53,6 +53,7 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "HUB_CLIENTS_FILE": ("/etc/hub/clients.json", Path("/etc/hub/clients.json")),
     "HUB_ALLOWED_HOSTS": ("Hub.Example, [fd00::1]:8000,hub:*,", ("hub.example", "[fd00::1]:8000", "hub:*")),
     "HUB_ALLOWED_ORIGINS": ("https://Pages.example,http://hub:*", ("https://pages.example", "http://hub:*")),
+    "HUB_STATE_KEY": ("k" * 32 + "," + "l" * 40, "k" * 32 + "," + "l" * 40),
     "HUB_STATE_DIR": ("/state", Path("/state")),
     "HUB_ASK_TIMEOUT_S": ("30", 30.0),
     "HUB_FIRST_TEXT_TIMEOUT_S": ("1.5", 1.5),
@@ -117,6 +118,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "hub_clients_file": None,
         "hub_allowed_hosts": (),
         "hub_allowed_origins": (),
+        "hub_state_key": None,
         "hub_state_dir": platformdirs.user_state_path(APP),
         "hub_ask_timeout_s": 600,
         "hub_first_text_timeout_s": 300,
@@ -187,6 +189,10 @@ WRONG: list[tuple[str, str]] = [
     ("HUB_QUEUE_LIMIT", "-1"),
     ("REDIS_URL", "http://cache:6379"),
     ("REDIS_URL", "cache:6379"),
+    ("HUB_STATE_KEY", "k" * 31),
+    ("HUB_STATE_KEY", "k" * 32 + ", " + "short-one"),
+    ("HUB_STATE_KEY", " , "),
+    ("HUB_STATE_KEY", "four words that are long together"),
     ("HUB_RETENTION_DAYS", "0.0"),
     ("HUB_RETENTION_DAYS", "3651"),
     ("HUB_WAIT_S", "-1"),
@@ -591,3 +597,14 @@ def test_every_file_that_was_read_is_a_source(tmp_path: Path) -> None:
     file.write_text("REDIS_URL=redis://:made-up@127.0.0.1\n")
     assert examine(file, {}).sources == (Source("--env-file", file, secret=True),)
     assert examine(None, {}).sources == ()
+
+
+def test_keys_of_replicas_are_told_apart_and_kept_secret() -> None:
+    """The first one seals; each of them by itself is kept out of what the hub writes."""
+    one, two = "k" * 32, "한국어-열쇠-하나-더-길게"
+    settings = load(around={"HUB_STATE_KEY": f"\n{one},\n {two} "})
+
+    assert settings.state_keys == (one, two)
+    assert {one, two} <= set(settings.secrets())
+    assert one not in repr(settings)
+    assert load(around={}).state_keys == ()

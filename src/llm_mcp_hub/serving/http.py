@@ -29,10 +29,12 @@ from llm_mcp_hub.errors import Misconfigured
 from llm_mcp_hub.hub import Hub
 from llm_mcp_hub.serving import bodies, connections, health
 from llm_mcp_hub.serving.auth import STATUS, Caller, Clients
+from llm_mcp_hub.serving.detached import Detached
 from llm_mcp_hub.serving.door import CALLER, Door, insufficient
 from llm_mcp_hub.serving.drain import LINGER_S, POLL_S, Drain
 from llm_mcp_hub.serving.limits import Limits, Rates, Turnstile
 from llm_mcp_hub.serving.resources import Updates
+from llm_mcp_hub.serving.sealed import Seal, Session, Sessions
 from llm_mcp_hub.serving.sessions import SessionShare
 from llm_mcp_hub.serving.signals import Early, overheard
 from llm_mcp_hub.serving.underway import Counted, Underway
@@ -92,7 +94,7 @@ class Readable:
 
 def build_app(
     hub_maker: Callable[[], Hub],
-    server_maker: Callable[[Hub], Server[Any]],
+    server_maker: Callable[[Hub, Detached | None], Server[Any]],
     *,
     scrape: Scrape,
     updates: Updates,
@@ -101,12 +103,13 @@ def build_app(
     hosts: Sequence[str] = (),
     origins: Sequence[str] = (),
     drain_s: float = 0.0,
+    keys: Sequence[str] = (),
 ) -> Starlette:
     """The ASGI app. The hub is made and closed with the app's lifespan.
 
     Args:
         hub_maker: makes the hub, called on the running loop.
-        server_maker: makes the MCP server of that hub.
+        server_maker: makes the MCP server of that hub, whose calls may be detached from their connections.
         scrape: makes the text of `/metrics`.
         updates: who watches the logins through the server of `server_maker`.
         clients: who may come in.
@@ -114,8 +117,10 @@ def build_app(
         hosts: names of the hub beside this machine's own, as they stand in a request.
         origins: pages of other origins that may use it.
         drain_s: how long running asks may go on when the app is to end.
+        keys: what sessions of the older era are sealed with, where this hub is one of several replicas.
     """
     held: list[Hub] = []
+    calls: list[Detached] = []
     underway = Underway()
     drain = Drain(drain_s, underway, updates.close)
     limits = limits or Limits(Rates())
@@ -142,9 +147,11 @@ def build_app(
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
         hub = hub_maker()
         held[:] = [hub]
-        inner = server_maker(hub).streamable_http_app(
+        calls[:] = [Detached(hub)] if keys else []
+        inner = server_maker(hub, calls[0] if keys else None).streamable_http_app(
             max_request_body_size=BODY_BYTES,
             max_sessions=MAX_SESSIONS,
+            stateless_http=bool(keys),
             # The door stands before every route; the SDK's own would only repeat it.
             transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
         )
@@ -161,9 +168,15 @@ def build_app(
             for task in beside:
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
+            for detached in calls:
+                await detached.close()
             await hub.close()
             await limits.rates.close()
 
+    def call_off(session: Session, call: int | str) -> None:
+        calls[0].call_off(session, call)
+
+    of_replicas = [Middleware(Sessions, seal=Seal(keys), called_off=call_off, body_bytes=BODY_BYTES)] if keys else []
     plain = [
         Route("/health/live", live, methods=["GET"]),
         Route("/health/ready", ready, methods=["GET"]),
@@ -176,9 +189,9 @@ def build_app(
             Middleware(bodies.Bodies, bodies.Bounds(BODY_BYTES, bodies.QUIET_S, bodies.WHOLE_S), limits.refused),
             Middleware(Door, clients, hosts, origins, limits.failed),
             Middleware(Turnstile, limits),
-            Middleware(SessionShare, MAX_SESSIONS // 2, limits.refused),
             Middleware(Counted, underway),
             Middleware(Readable),
+            *(of_replicas or [Middleware(SessionShare, MAX_SESSIONS // 2, limits.refused)]),
         ],
         lifespan=lifespan,
     )

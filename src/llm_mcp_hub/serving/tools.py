@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -34,6 +34,7 @@ from llm_mcp_hub.serving.arguments import (
     validated,
 )
 from llm_mcp_hub.serving.auth import STATUS, Caller, ask_scope
+from llm_mcp_hub.serving.detached import Detached, session_of
 from llm_mcp_hub.serving.door import CALLER
 from llm_mcp_hub.serving.shapes import cancellation, data, failure, how, listing, outcome, success, ticket
 from llm_mcp_hub.serving.underway import was_sent_away
@@ -77,6 +78,7 @@ def build_server(
     updates: resources.Updates | None = None,
     who: Callable[[Context], Caller] = the_owner,
     admit: Callable[[Caller], Awaitable[None]] | None = None,
+    detached: Detached | None = None,
 ) -> Server[Any]:
     """The MCP server of a hub, for any transport.
 
@@ -87,6 +89,8 @@ def build_server(
         updates: who watches the logins, for whoever has to end it.
         who: tells whose call it is.
         admit: counts an ask of a caller; raises Busy where it is one too many.
+        detached: lets calls outlive their connections, where the SDK keeps no sessions; then it cannot tell a client of
+            the older era of a change either.
     """
     updates = updates or resources.Updates()
     hub.logins.watchers.append(updates.look)
@@ -122,7 +126,8 @@ def build_server(
                 if admit is not None:
                     await admit(caller)
                 left = waits(context, arguments.wait_s)
-                return await _ask(hub, context, traits, arguments, caller=caller, wait_s=left)
+                call = _ask(hub, context, traits, arguments, detached, caller=caller, wait_s=left)
+                return await (call if detached is None else detached.run(context, call))
             if params.name == "ask_result":
                 wanted = validated(ResultArguments, given, None)
                 left = waits(context, wanted.wait_s)
@@ -183,8 +188,8 @@ def build_server(
         on_list_resources=list_resources,
         on_list_resource_templates=list_templates,
         on_read_resource=read_resource,
-        on_subscribe_resource=subscribe,
-        on_unsubscribe_resource=updates.unsubscribe,
+        on_subscribe_resource=subscribe if detached is None else None,
+        on_unsubscribe_resource=updates.unsubscribe if detached is None else None,
         on_subscriptions_listen=listen,
     )
     resources.advertise(server)
@@ -214,16 +219,23 @@ def _check_status(caller: Caller) -> None:
 
 def _stands(context: Context) -> float | None:
     """How long the client at the other end is known to wait."""
-    named = context.session.client_params
-    name = named.client_info.name.lower() if named is not None else ""
-    return next((seconds for known, seconds in WAITS.items() if name.startswith(known)), WAIT_S)
+    session, named = session_of(context), context.session.client_params
+    name = session.client if session is not None else named.client_info.name if named is not None else ""
+    return next((seconds for known, seconds in WAITS.items() if name.lower().startswith(known)), WAIT_S)
 
 
 # -- calls ----------------------------------------------------------------------------------------------------------
 
 
 async def _ask(
-    hub: Hub, context: Context, traits: Traits, given: AskArguments, *, caller: Caller, wait_s: float | None
+    hub: Hub,
+    context: Context,
+    traits: Traits,
+    given: AskArguments,
+    detached: Detached | None,
+    *,
+    caller: Caller,
+    wait_s: float | None,
 ) -> types.CallToolResult:
     ask = hub.new_ask(
         traits.name,
@@ -244,8 +256,9 @@ async def _ask(
         position = running.watch.position
         return f"place {position} in the queue" if position else f"{running.watch.characters:,} characters"
 
+    named = nullcontext() if detached is None else detached.named(context, running.ask)
     try:
-        async with _progress(context, f"{traits.title} · {{}} · {{}} s · {ask.ask_id}", state):
+        async with named, _progress(context, f"{traits.title} · {{}} · {{}} s · {ask.ask_id}", state):
             left = None if wait_s is None else max(0.0, arrived + wait_s - time.monotonic())
             ended = await running.ended(left)
     except asyncio.CancelledError:

@@ -21,6 +21,7 @@ from typing import Protocol
 ASK = "ask:{who}:{ask_id}"  # record; ends HUB_RETENTION_DAYS after its last change
 ASKS = "asks:{who}"  # list of ASK
 CANCEL = "cancel:{ask_id}"  # record; a wish that the hub which runs the ask fulfils; ends with the longest ask
+CALL = "call:{session}:{call}"  # record; the ask of a call that still waits; ends with the longest ask
 CONVERSATION = "conversation:{who}:{conversation_id}"  # record; ends HUB_RETENTION_DAYS after its last turn
 CONVERSATIONS = "conversations:{who}"  # list of CONVERSATION
 TURNS = "turns:{who}:{conversation_id}"  # log; ends with its CONVERSATION
