@@ -61,7 +61,10 @@ def claude_code(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Gen
 class Told:
     """The tool results that its model got, in the order of its calls."""
 
+    looked: dict[str, Any]
+    """By words, as a model would that has not been told of the hub."""
     searched: dict[str, Any]
+    """By the tools' names."""
     defined: dict[str, str]
     """The hub's tools that its model could call after that, with their descriptions."""
     gemini: dict[str, Any]
@@ -83,6 +86,7 @@ def told(request: pytest.FixtureRequest, claude_code: ClaudeCode, served: Served
     served.world.gemini.default = _gemini
     model.clear()
     model.script(
+        ToolCall("ToolSearch", {"query": "second opinion gemini", "max_results": 3}),
         ToolCall("ToolSearch", {"query": "select:" + ",".join(prefix + tool for tool in TOOLS)}),
         ToolCall(prefix + "ask_gemini", {"prompt": "Who are you?"}),
         ToolCall(prefix + "ask_claude", {"prompt": "Who are you?"}),
@@ -95,11 +99,11 @@ def told(request: pytest.FixtureRequest, claude_code: ClaudeCode, served: Served
     said = claude_code.run("-p", "Ask the others.", "--allowedTools", ",".join(prefix + tool for tool in TOOLS))
     assert model.unused == 0
     results = [block for _role, blocks in all_blocks(model.received[-1]) for block in blocks if _is_result(block)]
-    tools: list[dict[str, Any]] = model.received[1].json["tools"]
+    tools: list[dict[str, Any]] = model.received[2].json["tools"]
     defined = {tool["name"].removeprefix(prefix): tool["description"] for tool in tools if prefix in tool["name"]}
-    searched, gemini, claude, error, long, ticket, fetched = results
+    looked, searched, gemini, claude, error, long, ticket, fetched = results
     assert served.world.surprises == []
-    return Told(searched, defined, gemini, claude, error, long, ticket, fetched, said)
+    return Told(looked, searched, defined, gemini, claude, error, long, ticket, fetched, said)
 
 
 def _gemini(received: Received) -> google.Reply:
@@ -137,9 +141,13 @@ def test_it_lists_both_as_connected(claude_code: ClaudeCode) -> None:
 
 
 def test_its_model_finds_the_tools(told: Told) -> None:
-    """Claude Code shows its model a tool when that has searched for it; here by name."""
-    found = [block["tool_name"].rpartition("__")[2] for block in told.searched["content"]]
+    """Claude Code shows its model a tool when that has searched for it: by what it wants to do, or by name."""
+    looked, found = (
+        [block["tool_name"].rpartition("__")[2] for block in search["content"]]
+        for search in (told.looked, told.searched)
+    )
 
+    assert looked[0] == "ask_gemini", told.looked
     assert found == TOOLS, told.searched
     assert set(told.defined) == set(TOOLS)
     assert "no API key is ever used" in told.defined["ask_gemini"]
