@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
+import sys
+import threading
+import warnings
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -31,6 +35,13 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> Generator[Callable[[str | None], 
     """Sets logging up as the hub does, onto a stream that can be read; undone after the test."""
     root = logging.getLogger()
     before = root.handlers[:], root.level, structlog.get_config()
+    for module, hook in (
+        (sys, "excepthook"),
+        (sys, "unraisablehook"),
+        (threading, "excepthook"),
+        (warnings, "showwarning"),
+    ):
+        monkeypatch.setattr(module, hook, getattr(module, hook))  # set anew by what is tested, and put back after it
     stream = io.StringIO()
 
     def begin(form: str | None) -> io.StringIO:
@@ -261,3 +272,203 @@ def test_the_libraries_are_quiet_whatever_the_level(logged: Callable[[str | None
     logging.getLogger(f"{library}.part").debug("message: what the owner asked")
 
     assert stream.getvalue() == ""
+
+
+# -- one event, one line -----------------------------------------------------------------------------------------------
+
+HOSTILE = {
+    "the end of the line": "a\r\nb",
+    "a new line alone": "a\nb",
+    "a carriage return": "a\rb",
+    "a colour": "a\x1b[31mb",
+    "a title": "a\x1b]0;pwned\x07b",
+    "a C1 escape": "a\x9b31mb",
+    "the end of a text": "a\x00b",
+    "backspaces": "a\x08\x08b",
+    "delete": "a\x7fb",
+    "a bidi override": "a\u202eb",
+    "a bidi isolate": "a\u2066b",
+    "a line separator": "a\u2028b",
+    "a paragraph separator": "a\u2029b",
+    "next line": "a\x85b",
+    "a zero-width space": "a\u200bb",
+    "a tag character": "a\U000e0041b",
+    "half a character": "a\ud800b",
+}
+
+
+def only_lines(text: str) -> list[str]:
+    """The lines of a log, which hold nothing that does not print; each is an event's own."""
+    assert text.endswith("\n")
+    lines = text[:-1].split("\n")
+    assert [line for line in lines if not line.isprintable()] == []
+    assert text.encode("utf-8").count(b"\n") == len(lines)
+    return lines
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_nobodys_words_end_a_line_or_steer_a_terminal(
+    logged: Callable[[str | None], io.StringIO], form: str, kind: str
+) -> None:
+    """Whoever chooses a name must not be able to write a line of the log, or over one."""
+    stream, text = logged(form), HOSTILE[kind]
+    log = structlog.stdlib.get_logger("llm_mcp_hub.test")
+
+    log.info("an event", program=text, deep={"a": [text]}, **{text: 1})
+    log.info(text)
+    logging.getLogger("a_library").warning("it says %s", text, extra={"more": text})
+    with structlog.contextvars.bound_contextvars(client=text):
+        log.info("an event")
+
+    lines = only_lines(stream.getvalue())
+    assert len(lines) == 4
+    if form == "json":
+        read = [json.loads(line) for line in lines]
+        assert all(value.isprintable() for record in read for value in map(str, record.values()))
+        assert read[0]["event"] == "an event"
+
+
+@given(st.text(max_size=200))
+def test_whatever_a_text_is_it_prints_on_one_line(text: str) -> None:
+    """And what prints stays as it is: names of people and files are to be read."""
+    shown = logs.printable(text)
+
+    assert shown.isprintable()
+    assert shown == text or not text.isprintable()
+
+
+def test_a_long_text_is_cut(logged: Callable[[str | None], io.StringIO]) -> None:
+    """A caller has 16 MiB to choose a name from; a secret at the cut is hidden all the same."""
+    stream = logged("json")
+
+    text = "x" * (logs.LONGEST - 50) + f" {SETUP_TOKEN} " + "y" * logs.LONGEST
+    structlog.stdlib.get_logger("llm_mcp_hub.test").info("an event", name=text)
+
+    line = stream.getvalue()
+    assert len(line) < 2 * logs.LONGEST
+    assert "characters more" in line
+    assert "sk-ant" not in line
+
+
+# -- what would be printed by itself -----------------------------------------------------------------------------------
+
+
+def records(stream: io.StringIO) -> list[dict[str, Any]]:
+    """What was logged, by our own chain: each line has its time, its level and its logger."""
+    read = [json.loads(line) for line in only_lines(stream.getvalue())]
+    assert all({"timestamp", "level", "logger", "event"} <= set(record) for record in read)
+    return read
+
+
+def test_a_warning_is_a_line(logged: Callable[[str | None], io.StringIO]) -> None:
+    """Python would print it, and the line of code; a library's own kind may show the value that it warns of."""
+    stream = logged("json")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        logs._speak_for_the_interpreter()  # pyright: ignore[reportPrivateUsage]
+        warnings.warn(f"it is old\n{SETUP_TOKEN}", DeprecationWarning, stacklevel=1)
+        warnings.warn(ASKED, UserWarning, stacklevel=1)
+
+    old, of_a_library = records(stream)
+    assert (old["event"], old["category"], old["level"]) == ("python warns", "DeprecationWarning", "warning")
+    assert old["said"] == f"it is old\\n{HIDDEN}"
+    assert "test_logs.py:" in of_a_library["where"]
+    assert ASKED not in stream.getvalue()
+
+
+def test_a_thread_that_breaks_is_a_line(logged: Callable[[str | None], io.StringIO]) -> None:
+    """Python would print its traceback with the words of the error."""
+    stream = logged("json")
+
+    thread = threading.Thread(target=fail, name="a\nthread")
+    thread.start()
+    thread.join(60)
+
+    (record,) = records(stream)
+    assert (record["event"], record["error"], record["thread"]) == ("a thread broke", "ValueError", "a\\nthread")
+    assert ASKED not in stream.getvalue()
+
+
+def test_an_error_that_cannot_be_raised_is_a_line(logged: Callable[[str | None], io.StringIO]) -> None:
+    """As in the end of an object."""
+    stream = logged("json")
+
+    class Ending:
+        def __del__(self) -> None:
+            fail()
+
+    Ending()
+
+    (record,) = records(stream)
+    assert (record["event"], record["error"]) == ("an error could not be raised", "ValueError")
+    assert ASKED not in stream.getvalue()
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_the_end_of_the_program_by_an_error_is_told(logged: Callable[[str | None], io.StringIO], form: str) -> None:
+    """The last words of a process are read first."""
+    stream = logged(form)
+
+    try:
+        fail()
+    except ValueError as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+
+    assert "the program broke" in stream.getvalue()
+    assert "ValueError" in stream.getvalue()
+    assert ASKED not in stream.getvalue()
+
+
+async def break_a_callback_and_a_task() -> None:
+    loop = asyncio.get_running_loop()
+
+    def call_back(_words: str) -> None:
+        fail()
+
+    loop.call_soon(call_back, ASKED)
+    task = loop.create_task(asyncio.to_thread(fail), name=ASKED)
+    await asyncio.wait([task])
+
+
+def test_asyncio_speaks_through_the_same_chain(logged: Callable[[str | None], io.StringIO]) -> None:
+    """It tells of what broke with arguments and words of an error."""
+    stream = logged("json")
+
+    asyncio.run(break_a_callback_and_a_task())
+
+    broken = records(stream)
+    assert {record["event"].partition(" ")[0] for record in broken} == {"Exception", "Task"}
+    assert {record["logger"] for record in broken} == {"asyncio"}
+    assert all(record["exception"] for record in broken)
+    assert ASKED not in stream.getvalue()
+
+
+@pytest.mark.parametrize("library", ["uvicorn.error", "mcp.server.runner", "opentelemetry.sdk", "redis", "httpx2"])
+def test_a_library_speaks_through_the_same_chain(logged: Callable[[str | None], io.StringIO], library: str) -> None:
+    """Its errors are lines like ours, with the place and not the words."""
+    stream = logged("json")
+
+    try:
+        fail()
+    except ValueError:
+        logging.getLogger(library).exception("Exception in ASGI application\n")
+
+    (record,) = records(stream)
+    assert (record["event"], record["logger"], record["level"]) == ("Exception in ASGI application", library, "error")
+    assert record["exception"][0]["exc_type"] == "ValueError"
+    assert ASKED not in stream.getvalue()
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_record_that_cannot_be_shown_is_told_of(logged: Callable[[str | None], io.StringIO], form: str) -> None:
+    """A library with a wrong format would have logging print all of its words, on several lines."""
+    stream = logged(form)
+
+    logging.getLogger("a_library").warning("%d", ASKED)
+
+    (line,) = only_lines(stream.getvalue())
+    assert logs.UNSHOWN in line
+    assert "a_library" in line
+    assert ASKED not in line

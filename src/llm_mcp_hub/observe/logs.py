@@ -3,18 +3,26 @@
 Nothing here knows what is logged. Secrets are kept out twice: by their exact values (`hide`), and by the forms that
 tokens have. Prompt text is never given to a logger in the first place. Tracebacks show where and what kind, no local
 variable, and no words of the exception: they may quote what was asked (a validation error shows its input, a decoding
-error the line).
+error the line). What the interpreter itself would print (warnings, errors that nobody caught) goes the same way.
+
+An event is one line, whoever chose its words: what is no printable character is shown as its escape, so that nobody
+can end the line, move the cursor or turn the direction of what follows. A person's traceback alone has several.
 """
 
 from __future__ import annotations
 
 import builtins
+import contextlib
 import logging
+import math
 import re
 import sys
+import threading
 import traceback
+import warnings
 from collections.abc import Mapping
-from typing import Any, cast
+from types import TracebackType
+from typing import Any, TextIO, cast
 
 import structlog
 from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
@@ -32,8 +40,14 @@ _FORMS = re.compile(
     r"|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
 )
 FRAMES = 20
+LONGEST = 2_000
+"""Characters of one text: a caller may have chosen them, and has 16 MiB to choose from."""
+TRACEBACK = "exception"
+UNSHOWN = "a record that cannot be shown"
 _TELLING = {name for name, kind in vars(builtins).items() if isinstance(kind, type) and issubclass(kind, OSError)}
 """Exceptions by whose words a fault is found, and that quote a path at most: the system's own."""
+_PLAIN = ("DeprecationWarning", "PendingDeprecationWarning", "ResourceWarning", "RuntimeWarning", "ImportWarning")
+"""Warnings whose words are Python's or a library's own."""
 _exact: set[str] = set()
 
 
@@ -50,21 +64,51 @@ def cleaned(text: str) -> str:
     return _FORMS.sub(HIDDEN, text)
 
 
+def printable(text: str) -> str:
+    """`text` on one line: whatever does not print, or steers a terminal, as its escape."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
+def _shown(text: str) -> str:
+    text = cleaned(text)
+    left_out = len(text) - LONGEST
+    return printable(text if left_out <= 0 else f"{text[:LONGEST]}… ({left_out:,} characters more)")
+
+
 def _clean(value: object) -> object:
     if isinstance(value, str):
-        return cleaned(value)
+        return _shown(value)
     if isinstance(value, Mapping):
         return {_clean(k): _clean(v) for k, v in cast("Mapping[object, object]", value).items()}
     if isinstance(value, list | tuple):
         return [_clean(item) for item in cast("list[object]", value)]
-    if value is None or isinstance(value, bool | int | float):
+    if value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
         return value
-    return cleaned(repr(value))  # what a renderer would print of it, after us
+    return _shown(repr(value))  # what a renderer would print of it, after us
 
 
 def _clean_event(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    # Names with `_` are structlog's own, and never printed.
-    return {cleaned(name): value if name.startswith("_") else _clean(value) for name, value in event.items()}
+    return {_shown(name): _clean_field(name, value) for name, value in event.items()}
+
+
+def _clean_field(name: str, value: object) -> object:
+    if name.startswith("_"):  # structlog's own, and never printed
+        return value
+    if name == TRACEBACK and isinstance(value, str):
+        return "\n".join(printable(line) for line in cleaned(value).split("\n"))
+    return _clean(value)
+
+
+def _first_words(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """asyncio tells of a task or a callback that broke with its `repr`: arguments, and the words of its error."""
+    record: logging.LogRecord | None = event.get("_record")
+    words = str(event["event"]).rstrip()
+    if record is not None and record.name.partition(".")[0] == "asyncio":
+        words = words.partition("\n")[0].partition("(")[0]
+    event["event"] = words
+    return event
 
 
 _structured = structlog.tracebacks.ExceptionDictTransformer(show_locals=False, max_frames=FRAMES)
@@ -87,11 +131,20 @@ def _for_people(exc_info: ExcInfo) -> str:
 
 def _lines(error: BaseException) -> str:
     led = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    said = f": {error}" if type(error).__name__ in _TELLING else ""
+    said = f": {printable(str(error))}" if type(error).__name__ in _TELLING else ""
     where = "".join(traceback.format_tb(error.__traceback__, limit=-FRAMES))
     lines = f"Traceback (most recent call last):\n{where}{type(error).__name__}{said}\n"
     inner = [_lines(one) for one in getattr(error, "exceptions", ())]
     return "\n".join([*([_lines(led)] if led is not None else []), lines, *inner])
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Say that a record could not be shown (`%d` of a text, say): logging itself would print all its words."""
+        told = logging.LogRecord(record.name, record.levelno, record.pathname, record.lineno, UNSHOWN, (), None)
+        with contextlib.suppress(Exception):  # whoever reads the log may have gone
+            self.stream.write(self.format(told) + self.terminator)
+            self.flush()
 
 
 def configure(level: str, form: str | None) -> None:
@@ -123,18 +176,54 @@ def configure(level: str, form: str | None) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Handler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=[_first_words, *shared],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
+    _speak_for_the_interpreter()
     root.setLevel(level)
     # The libraries' own chatter is only wanted when looking for a fault; at DEBUG they may quote messages.
     for noisy in ("mcp", "asyncio", "httpx", "httpx2", "httpcore2", "sse_starlette", "uvicorn.access"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     # It calls an error what is either meant (the hub has ended the child) or told as a coded error.
     logging.getLogger("claude_agent_sdk").setLevel(logging.CRITICAL)
+
+
+def _speak_for_the_interpreter() -> None:
+    """Log what Python would print to stderr by itself, with all its words.
+
+    `logging.captureWarnings` would do so for warnings, and quote them: pydantic's show the value that they warn of.
+    """
+    log = structlog.stdlib.get_logger("llm_mcp_hub.python")
+
+    def warn(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object) -> None:
+        said = {"said": str(message)} if category.__name__ in _PLAIN else {}
+        log.warning("python warns", category=category.__name__, where=f"{filename}:{lineno}", **said)
+
+    def die(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if not issubclass(kind, Exception):  # Ctrl-C
+            sys.__excepthook__(kind, error, trace)
+        else:
+            log.critical("the program broke", error=kind.__name__, exc_info=(kind, error, trace))
+
+    def thread_died(told: threading.ExceptHookArgs) -> None:
+        name = "" if told.thread is None else told.thread.name
+        _told_of(log, "a thread broke", told.exc_value, thread=name)
+
+    def unraisable(told: sys.UnraisableHookArgs) -> None:
+        _told_of(log, "an error could not be raised", told.exc_value)
+
+    warnings.showwarning = warn
+    sys.excepthook = die
+    threading.excepthook = thread_died
+    sys.unraisablehook = unraisable
+
+
+def _told_of(log: structlog.stdlib.BoundLogger, event: str, error: BaseException | None, **more: str) -> None:
+    if error is not None and not isinstance(error, SystemExit):
+        log.error(event, error=type(error).__name__, exc_info=error, **more)
