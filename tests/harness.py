@@ -28,7 +28,7 @@ from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.dispatcher import ProgressFnT
-from mcp_types import CallToolResult
+from mcp_types import CallToolResult, Implementation
 
 from tests.upstreams.anthropic import AnthropicUpstream
 from tests.upstreams.google import GoogleUpstream, write_login
@@ -282,22 +282,27 @@ def open_line(
     hub: HttpHub | None = None,
     cwd: Path | None = None,
     token: str | None = None,
+    program: str = "test",
 ) -> Generator[Line]:
-    """A line to a hub of its own, or over HTTP to one that is running already, maybe with a client's token."""
+    """A line to a hub of its own, or over HTTP to one that is running already, maybe with a client's token.
+
+    `program` is what the client calls itself.
+    """
+    about = Implementation(name=program, version="0")
     if transport == "http":
         if hub is None:
-            with http_hub(world, cwd=cwd) as own, open_line(world, transport, era, hub=own) as line:
+            with http_hub(world, cwd=cwd) as own, open_line(world, transport, era, hub=own, program=program) as line:
                 yield line
             return
         served = hub
         address = served.url + "/mcp"
-        client = Client(address if token is None else _with_token(address, token), mode=era)
+        client = Client(address if token is None else _with_token(address, token), mode=era, client_info=about)
         with start_blocking_portal("asyncio") as portal, portal.wrap_async_context_manager(client):
             yield Line(portal, client, lambda: "".join(served.log))
         return
     with (world.home.parent / f"stdio-{era}.log").open("a+") as errors:
         path = Path(errors.name)
-        client = Client(stdio_client(stdio_server(world, cwd=cwd), errlog=errors), mode=era)
+        client = Client(stdio_client(stdio_server(world, cwd=cwd), errlog=errors), mode=era, client_info=about)
         with start_blocking_portal("asyncio") as portal, portal.wrap_async_context_manager(client):
             yield Line(portal, client, path.read_text)
 

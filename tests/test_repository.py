@@ -104,6 +104,7 @@ ONE_PLACE = {
     "httpx2": r"credentials/webhook\.py",
     "prometheus_client": r"observe/metrics\.py",
     "limits": r"serving/limits\.py",
+    "opentelemetry": r"observe/traces\.py",
     "redis": r"store/redis\.py",
     "sqlite3": r"store/sqlite\.py",
 }

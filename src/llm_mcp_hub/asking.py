@@ -24,6 +24,7 @@ from llm_mcp_hub.credentials.monitor import Monitor
 from llm_mcp_hub.credentials.status import TokenStatus
 from llm_mcp_hub.errors import Busy, HubError, Internal, StoreUnavailable, Timeout
 from llm_mcp_hub.journal import Journal, Record, completed, failed, now
+from llm_mcp_hub.observer import Ending, Following, Observer
 from llm_mcp_hub.places import Places, Seat
 from llm_mcp_hub.providers.base import Event, Finished, Limits, Provider, Restarted, Text
 from llm_mcp_hub.running import Floor, Running
@@ -78,16 +79,34 @@ class Asking:
     told: Callable[[HubError, Ask, str], HubError]
     shown: Callable[[], None] = lambda: None
     """Called when an ask has shown something of a login."""
+    observers: Sequence[Observer] = ()
+
+    def refused(self, ask: Ask, error: HubError) -> HubError:
+        """Tell of an ask that is not accepted. Returns its error."""
+        given = {"conversation_id": ask.conversation_id} if ask.conversation_id else {}
+        log.warning("ask refused", provider=ask.provider, model=ask.model, code=error.code, **given)
+        for observer in self.observers:
+            observer.refused(ask.provider, error.code)
+        return error
 
     async def run(self, entry: Entry, running: Running, seat: Seat) -> None:
         """Bring an accepted ask to its end, whatever happens to it. Raises nothing."""
         ask = running.ask
-        said = log.bind(ask_id=ask.ask_id, provider=ask.provider, model=ask.model, prompt_chars=len(ask.prompt))
+        said = log.bind(
+            ask_id=ask.ask_id,
+            conversation_id=ask.conversation_id,
+            provider=ask.provider,
+            model=ask.model,
+            prompt_chars=len(ask.prompt),
+        )
         said.debug("ask taken")
+        following = [observer.accepted(ask) for observer in self.observers]
+        broke: Exception | None = None
+        cancelled = False
         try:
             try:
                 await self._seated(running, seat)
-                end_of_it = await self._tries(entry, running)
+                end_of_it = await self._tries(entry, running, following)
                 running.whole = True
                 running.answer = await self._kept(entry, running, end_of_it)
             finally:
@@ -96,28 +115,21 @@ class Asking:
                     await self.places[ask.provider].leave(seat)
         except HubError as error:
             running.error = self.told(error, ask, ask.ask_id)
-            said.warning("ask failed", code=error.code, duration_ms=_ms(running.began))
         except asyncio.CancelledError:
             if (task := asyncio.current_task()) is not None:
                 task.uncancel()  # it has done its work; what follows must be able to wait
             running.error = self.told(running.why or stopped(ask), ask, ask.ask_id)
-            said.info("ask cancelled", code=running.error.code, duration_ms=_ms(running.began))
+            cancelled = True
         except Exception as error:
-            broke = Internal("The hub itself failed.", action="See the hub's log for this ask_id.")
-            running.error = self.told(broke, ask, ask.ask_id)
-            running.error.__cause__ = error
-            said.exception("ask broke", error=type(error).__name__, duration_ms=_ms(running.began))
+            fault = Internal("The hub itself failed.", action="See the hub's log for this ask_id.")
+            running.error = self.told(fault, ask, ask.ask_id)
+            running.error.__cause__ = broke = error
+        ending = Ending(running.answer, running.error, _ms(running.began), running.queue_ms, running.first_text_ms)
+        for one in following:
+            one.ended(ending)
         with anyio.CancelScope(shield=True):
             await self.floor.leave(running, running.record if running.record.ended else _ended(running))
-        if running.answer is not None:
-            said.info(
-                "ask answered",
-                served=running.answer.model,
-                stop_reason=running.answer.stop_reason,
-                answer_chars=len(running.answer.text),
-                duration_ms=running.answer.duration_ms,
-                first_text_ms=running.answer.first_text_ms,
-            )
+        _tell(said, ending, broke, cancelled=cancelled)
 
     async def _seated(self, running: Running, seat: Seat) -> None:
         ask = running.ask
@@ -128,8 +140,10 @@ class Asking:
                 action="Try again, or with a larger timeout_s.",
             )
         running.held.append(self.places[ask.provider].held(seat))
+        running.queue_ms = _ms(running.began)
+        log.debug("ask started", ask_id=ask.ask_id, provider=ask.provider, queue_ms=running.queue_ms)
 
-    async def _tries(self, entry: Entry, running: Running) -> Finished:
+    async def _tries(self, entry: Entry, running: Running, following: Sequence[Following]) -> Finished:
         """The answer, submitted anew after a passing failure as long as no text has come."""
         for number in range(1, TRIES + 1):
             try:
@@ -146,6 +160,8 @@ class Asking:
                 ):
                     raise
                 log.info("ask tried again", ask_id=running.ask.ask_id, provider=running.ask.provider, code=error.code)
+                for one in following:
+                    one.tried_again(error.code)
                 await asyncio.sleep(pause)
         raise AssertionError  # pragma: no cover - the last try returned or raised
 
@@ -263,6 +279,33 @@ class Asking:
         if error.code in {"quota_exhausted", "billing_blocked"}:
             with contextlib.suppress(StoreUnavailable):
                 await self.cooldowns.note(ask.provider, login, ask.model, error)
+
+
+def _tell(said: structlog.stdlib.BoundLogger, ending: Ending, broke: Exception | None, *, cancelled: bool) -> None:
+    """The one line of an ask's end; no word of what was asked or answered."""
+    times = {
+        "queue_ms": ending.queue_ms,
+        "first_text_ms": ending.first_text_ms,
+        "duration_ms": ending.duration_ms,
+    }
+    said = said.bind(**{name: value for name, value in times.items() if value is not None})
+    answer = ending.answer
+    if answer is not None:
+        said.info(
+            "ask answered",
+            served=answer.model,
+            stop_reason=answer.stop_reason,
+            answer_chars=len(answer.text),
+            usage=answer.usage.model_dump(exclude_none=True),
+        )
+        return
+    code = "internal" if ending.error is None else ending.error.code
+    if broke is not None:
+        said.error("ask broke", code=code, error=type(broke).__name__, exc_info=broke)
+    elif cancelled:
+        said.info("ask cancelled", code=code)
+    else:
+        said.warning("ask failed", code=code)
 
 
 def _notice(status: TokenStatus) -> tuple[str, ...]:

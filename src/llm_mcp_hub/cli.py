@@ -193,9 +193,10 @@ def _stdio(settings: Settings) -> int:
     from llm_mcp_hub.serving import stdio
 
     return stdio.run(
-        lambda: composition.build_hub(settings, roots=composition.editors_roots()),
+        lambda: composition.build_stdio_hub(settings),
         lambda hub: composition.build_server(hub, settings),
         front,
+        composition.flush_traces,
     )
 
 

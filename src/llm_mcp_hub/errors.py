@@ -233,6 +233,10 @@ class Internal(HubError):
     code = "internal"
 
 
+CODES = tuple(sorted(kind.code for kind in HubError.__subclasses__()))
+"""Every code that there is."""
+
+
 def from_details(details: Mapping[str, Any]) -> HubError:
     """The error that `details()` described: one that was written down is told again in the same words."""
     kinds = {kind.code: kind for kind in HubError.__subclasses__()}

@@ -17,7 +17,6 @@ from types import TracebackType
 from typing import Self
 
 import anyio
-import structlog
 
 from llm_mcp_hub.asking import Asking, Deadlines, Entry, closing, stopped, told
 from llm_mcp_hub.begun import Begun
@@ -31,6 +30,7 @@ from llm_mcp_hub.errors import Busy, HubError, NotFound, StoreUnavailable
 from llm_mcp_hub.journal import Journal, Record, opened
 from llm_mcp_hub.logins import Logins
 from llm_mcp_hub.material import Attachment, GitDiff, Material
+from llm_mcp_hub.observer import Load, Observer
 from llm_mcp_hub.places import Places
 from llm_mcp_hub.providers.base import Traits
 from llm_mcp_hub.rest import Rest
@@ -45,7 +45,6 @@ ITSELF = "hub"
 """The principal of what a hub asks for itself: nobody else's records."""
 PROVING = "Answer with the one word: ok"
 PROVE_S = 60.0
-log = structlog.stdlib.get_logger("llm_mcp_hub.hub")
 
 
 class Hub:
@@ -64,6 +63,8 @@ class Hub:
         dead: Callable[[], Iterable[str]] = tuple,
         alerts: Alerts | None = None,
         release: Callable[[], None] = lambda: None,
+        observers: Sequence[Observer] = (),
+        children: Callable[[str], tuple[int, int]] = lambda _provider: (0, 0),
     ) -> None:
         """
         Args:
@@ -76,6 +77,8 @@ class Hub:
             dead: names of hubs that are known to have died; it is asked often, and names each once.
             alerts: tells of logins that need a person, as long as somebody watches them.
             release: called last, when no child is left.
+            observers: are told of every ask.
+            children: how many processes a provider has now, and how many it has started.
         """
         self._table = dict(table)
         self._store = store
@@ -83,6 +86,7 @@ class Hub:
         self._material = material or Material((), around={})
         self._instance = instance
         self._release = release
+        self._children = children
         self._journal = Journal(store, retention_s=retention_s, instance=instance)
         self.transcripts = Transcripts(store, retention_s=retention_s)
         self.begun = Begun(store)
@@ -103,6 +107,7 @@ class Hub:
             deadlines,
             self._told,
             self.logins.shown,
+            tuple(observers),
         )
         self.rest = Rest((entry.provider for entry in table.values()), lambda: self.is_asked)
         self.reaches_store = self._journal.reachable
@@ -177,7 +182,7 @@ class Hub:
         """Accept an ask: from here on it runs, whoever waits. Raises HubError when it cannot be accepted."""
         began = time.monotonic()
         if self._ends_at is not None:
-            raise closing(ask, max(1.0, self._ends_at - began))
+            raise self._asking.refused(ask, closing(ask, max(1.0, self._ends_at - began)))
         # A task of its own: cancelled half-way, it would leave an ask of nobody.
         accepting = asyncio.get_running_loop().create_task(self._accept(ask, watch or Watch(), began))
         try:
@@ -189,8 +194,7 @@ class Hub:
                     await self.stop(accepting.result())
             raise
         except HubError as error:
-            log.warning("ask refused", provider=ask.provider, model=ask.model, code=error.code)
-            raise self._told(error, ask, None) from error
+            raise self._told(self._asking.refused(ask, error), ask, None) from error
 
     async def ask(self, ask: Ask, watch: Watch | None = None) -> Answer:
         """Put one question and wait for the whole answer. Raises HubError; cancelling it makes the provider quiet."""
@@ -236,11 +240,10 @@ class Hub:
     async def recent(self, principal: str, limit: int = 10) -> list[Record]:
         """One's own last asks, the newest first. Raises StoreUnavailable."""
         await self._dead.bury()
-        found: list[Record] = []
-        for record in await self._journal.newest(principal, limit):
-            running = self._floor.get(principal, record.ask_id)
-            found.append(running.snapshot() if running is not None else record)
-        return found
+        return [
+            record if (running := self._floor.get(principal, record.ask_id)) is None else running.snapshot()
+            for record in await self._journal.newest(principal, limit)
+        ]
 
     async def cancel(self, principal: str, ask_id: str) -> Record:
         """Cancel one's own ask, whichever hub runs it. Returns the record as it stands then. Raises as `result`."""
@@ -289,6 +292,10 @@ class Hub:
         """Start ahead what makes the first ask fast, and let go of what dead hubs held: others may wait for it."""
         await asyncio.gather(self._dead.bury(), *(self._warm(entry) for entry in self._usable()))
 
+    def loads(self) -> dict[str, Load]:
+        """How busy this hub is now, by provider."""
+        return {name: places.load(*self._children(name)) for name, places in self._places.items()}
+
     async def _warm(self, entry: Entry) -> None:
         login = entry.login.mark()
         error = await entry.provider.warm()
@@ -307,11 +314,7 @@ class Hub:
     async def end_running(self) -> int:
         """End every ask that still runs, as records that tell it: no caller has cancelled them. Returns how many."""
         self._ending = True
-        left = self._floor.all()
-        for running in left:
-            end(running, stopped(running.ask))
-        await asyncio.gather(*(running.ended(None) for running in left))
-        return len(left)
+        return await self._floor.end_all(stopped)
 
     @property
     def is_asked(self) -> bool:

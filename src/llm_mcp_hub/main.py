@@ -5,11 +5,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+import structlog
 
 from llm_mcp_hub import settings as settings_module
 from llm_mcp_hub.children.environment import surroundings
@@ -25,6 +29,7 @@ from llm_mcp_hub.errors import Misconfigured
 from llm_mcp_hub.hub import Deadlines, Entry, Hub
 from llm_mcp_hub.material import Material, default_roots
 from llm_mcp_hub.observe import logs
+from llm_mcp_hub.observer import Observer
 from llm_mcp_hub.providers.claude import ClaudeProvider
 from llm_mcp_hub.providers.gemini import GeminiProvider, Login
 from llm_mcp_hub.settings import Settings
@@ -40,6 +45,7 @@ if TYPE_CHECKING:
     from llm_mcp_hub.serving.resources import Updates
     from llm_mcp_hub.store.base import Store
 
+log = structlog.stdlib.get_logger("llm_mcp_hub.main")
 VERSION = version("llm-mcp-hub")
 PROVIDERS = ("claude", "gemini")
 """The table of `build_hub` by its names, for those who need no hub."""
@@ -47,15 +53,17 @@ WEBHOOK_CLOSE_S = 3.0
 """Less than what a stdio hub has for its whole end."""
 
 
-def build_hub(settings: Settings, *, roots: Sequence[Path] = (), dead: Sequence[str] = ()) -> Hub:
+def build_hub(
+    settings: Settings, *, roots: Sequence[Path] = (), dead: Sequence[str] = (), observers: Sequence[Observer] = ()
+) -> Hub:
     """The hub with both providers; files are read from `roots` where no setting names others.
 
-    `dead` names hubs that are known to have died, beside those whose folders are found ownerless.
-    Raises Misconfigured when the state folder cannot be used.
+    `dead` names hubs that are known to have died, beside those whose folders are found ownerless. `observers` are told
+    of every ask. Raises Misconfigured when the state folder cannot be used.
     """
     around = surroundings()
     run = run_folder(settings, dead)
-    for secret in settings.secrets():
+    for secret in (*settings.secrets(), *_of_collectors(around)):
         logs.hide(secret)
     store = open_store(settings)
     saved = SavedLogins(settings.hub_state_dir)
@@ -120,6 +128,8 @@ def build_hub(settings: Settings, *, roots: Sequence[Path] = (), dead: Sequence[
         dead=run.dead,
         alerts=Alerts(store, _sinks(settings)),
         release=run.close,
+        observers=observers,
+        children=run.children,
     )
 
 
@@ -178,9 +188,41 @@ def open_store(settings: Settings, *, away_after_s: float | None = None) -> Stor
     return SqliteStore(settings.hub_state_dir)
 
 
+def _of_collectors(around: Mapping[str, str]) -> list[str]:
+    """What opens the door of whoever gathers traces: an SDK's complaint might quote it."""
+    headers = [value for name, value in around.items() if re.fullmatch(r"OTEL_EXPORTER_OTLP_(\w+_)?HEADERS", name)]
+    told = [part.partition("=")[2].strip() for value in headers for part in value.split(",")]
+    return [form for value in told for form in (value, unquote(value), unquote(value).rpartition(" ")[2])]
+
+
+def store_kind(settings: Settings) -> str:
+    """What `open_store` opens, in a word."""
+    return "sqlite" if settings.redis_url is None else "redis"
+
+
+def tell_start(settings: Settings, **more: object) -> None:
+    """The log's first line of a hub that serves."""
+    log.info("hub starts", version=VERSION, store=store_kind(settings), **more)
+
+
 def editors_roots() -> tuple[Path, ...]:
     """The files of whatever project an editor started this hub in."""
     return default_roots(surroundings(), Path.cwd(), Path.home())
+
+
+def build_stdio_hub(settings: Settings) -> Hub:
+    """The hub behind one MCP client on this machine."""
+    from llm_mcp_hub.observe.traces import Traces
+
+    tell_start(settings, transport="stdio")
+    return build_hub(settings, roots=editors_roots(), observers=(Traces(),))
+
+
+def flush_traces() -> None:
+    """Send what is gathered of traces; it may block."""
+    from llm_mcp_hub.observe import traces
+
+    traces.flush()
 
 
 def build_server(
@@ -247,6 +289,7 @@ def http_findings(settings: Settings) -> list[Finding]:
 def build_app(settings: Settings) -> Starlette:
     """The ASGI app. Raises Misconfigured for an address that others could reach, and for what stops a hub."""
     from llm_mcp_hub.observe.metrics import Metrics
+    from llm_mcp_hub.observe.traces import Traces
     from llm_mcp_hub.serving.http import build_app as build
     from llm_mcp_hub.serving.limits import Limits, Rates
     from llm_mcp_hub.serving.resources import Updates
@@ -257,10 +300,18 @@ def build_app(settings: Settings) -> Starlette:
     first.kill()
     updates = Updates()
     limits = Limits(Rates(None if settings.redis_url is None else settings.redis_url.get_secret_value()))
+    metrics = Metrics(version=VERSION, store=store_kind(settings), providers=PROVIDERS)
+
+    def begin() -> Hub:
+        names = clients.current()
+        told = {"clients": len(names.clients)} if names is not None else {}
+        tell_start(settings, transport="http", address=f"{settings.hub_host}:{settings.hub_port}", **told)
+        return build_hub(settings, dead=first.dead, observers=(metrics, Traces()))
+
     return build(
-        lambda: build_hub(settings, dead=first.dead),
+        begin,
         lambda hub, detached: build_server(hub, settings, updates, limits, detached),
-        scrape=Metrics().scrape,
+        gauge=metrics,
         updates=updates,
         clients=clients,
         limits=limits,

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from llm_mcp_hub.errors import Busy, StoreUnavailable
 from llm_mcp_hub.journal import LEASE_S
+from llm_mcp_hub.observer import Load
 from llm_mcp_hub.store.base import PLACES, Held, Store
 
 OWNER = "owner"
@@ -99,6 +100,10 @@ class Places:
     def position(self, seat: Seat) -> int:
         """Place in the queue, 1 for the next; 0 for an ask that does not wait."""
         return self._order().index(seat) + 1 if seat in self._queue else 0
+
+    def load(self, children: int = 0, started: int = 0) -> Load:
+        """How busy this hub is here, with so many processes now and since it began."""
+        return Load(self._running.total(), len(self._queue), self._limit, children, started)
 
     def held(self, seat: Seat) -> Held:
         """The lease of a place, to be renewed while its ask runs."""

@@ -84,6 +84,8 @@ class Running:
     """Whether its end is there and only has to be written down: too late to end it."""
     late: Callable[[Record], Awaitable[bool]] | None = None
     """What writes its turn down with its record, where the store was away when the answer came."""
+    queue_ms: int | None = None
+    """From its arrival until it had its place."""
     first_text_ms: int | None = None
     saving: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Or a beat's record of the text so far could be written over the record of the end."""
@@ -158,6 +160,14 @@ class Floor:
                 while len(self._unsaved) > UNSAVED:
                     del self._unsaved[next(iter(self._unsaved))]
         self._asks.pop(running.ask.ask_id, None)
+
+    async def end_all(self, why: Callable[[Ask], HubError]) -> int:
+        """End every ask that runs, and wait until it has ended. Returns how many."""
+        left = self.all()
+        for running in left:
+            end(running, why(running.ask))
+        await asyncio.gather(*(running.ended(None) for running in left))
+        return len(left)
 
     async def close(self) -> None:
         """Stop beating; what is running must have ended."""

@@ -1,4 +1,4 @@
-"""G7, secrets stay: no token and no prompt in logs, errors, words of a process, metrics or the store's keys.
+"""G7, secrets stay: no token and no prompt in logs, errors, words of a process, metrics, traces or the store's keys.
 
 Canaries stand where an owner's secrets stand, and in what is asked. A hub goes through answers, each kind of failure,
 with providers that quote all they know in every error, and through its own collapse; then everything it has written,
@@ -30,10 +30,11 @@ from tests.guarantees.search import Canary, Search, text_of
 from tests.harness import DEADLINE_S, HttpHub, Line, World, make_world, open_line, run_command
 from tests.upstreams import anthropic, google
 from tests.upstreams.loopback import LoopbackServer, Received
+from tests.upstreams.otlp import Collector
 from tests.upstreams.redis import RedisServer
 
 PROMPTS = ("prompt", "system", "file")
-OF_THE_HUB = ("Redis password", "webhook secret", "webhook address")
+OF_THE_HUB = ("Redis password", "webhook secret", "webhook address", "collector key")
 OF_GOOGLE = ("access token", "refresh token", "id token")
 
 
@@ -55,6 +56,7 @@ class Secrets:
     receiver: Receiver
     redis: RedisServer | None
     search: Search
+    collector: Collector
 
     def __getitem__(self, name: str) -> str:
         return next(canary.value for canary in self.search.canaries if canary.name == name)
@@ -80,6 +82,14 @@ class Secrets:
             id_token=f"{self['id token']}.{self['id token']}.x",
             **changes,
         )
+
+    def search_traces(self) -> None:
+        """All that the hub has sent to who gathers traces. The key to it stands in a header."""
+        assert self.collector.spans
+        assert self.collector.surprises == []
+        assert all(self["collector key"] in received.headers["authorization"] for received in self.collector.received)
+        for received in self.collector.received:
+            self.search.look("a trace", received.body)
 
     def search_store(self) -> None:
         """The store, whichever it is."""
@@ -114,7 +124,7 @@ class Secrets:
 
 
 @contextmanager
-def make_secrets(folder: Path, *, with_redis: bool) -> Generator[Secrets]:
+def make_secrets(folder: Path, *, with_redis: bool, traced: bool = True) -> Generator[Secrets]:
     canaries = [
         Canary("setup token", "sk-ant-oat01-", plain=True),
         Canary("saved token", "sk-ant-oat01-", plain=True),
@@ -124,13 +134,17 @@ def make_secrets(folder: Path, *, with_redis: bool) -> Generator[Secrets]:
         Canary("webhook secret"),
         Canary("webhook address", plain=True),
         Canary("Redis password", plain=True),
+        Canary("collector key", plain=True),
         Canary("prompt", "What is "),
         Canary("system", "You are "),
         Canary("file", "It says "),
     ]
-    with make_world(folder) as world, Receiver() as receiver, ExitStack() as stack:
+    with make_world(folder) as world, Receiver() as receiver, Collector() as collector, ExitStack() as stack:
         search = Search(canaries)
-        held = Secrets(world, receiver, None, search)
+        held = Secrets(world, receiver, None, search, collector)
+        if traced:
+            headers = f"authorization=Bearer%20{held['collector key']}"
+            world.changes.update(collector.environment(folder / "loaded", OTEL_EXPORTER_OTLP_HEADERS=headers))
         if with_redis:
             held.redis = stack.enter_context(RedisServer(folder / "redis", requirepass=held["Redis password"]))
             world.changes["REDIS_URL"] = held.redis.url.replace("://", f"://:{held['Redis password']}@")
@@ -402,6 +416,7 @@ def test_no_secret_leaves_by_any_way_out(tmp_path: Path, store: str) -> None:
                 assert search.hits == [], station.__name__
             secrets.search_store()
         search.look("the log", "".join(hub.log))
+        secrets.search_traces()
         for alert in secrets.receiver.received:
             search.look("an alert", f"{alert.headers}".encode() + alert.body)
         held = secrets.search_files(running=False)
@@ -435,6 +450,7 @@ def test_a_hub_that_a_client_starts_shows_none(tmp_path: Path) -> None:
             for call in calls:
                 search.look("a result: answer", text_of(call.result(DEADLINE_S)))
         search.look("the log", line.log)
+        secrets.search_traces()
         secrets.search_store()
         held = secrets.search_files(running=False)
 
@@ -445,7 +461,7 @@ def test_a_hub_that_a_client_starts_shows_none(tmp_path: Path) -> None:
 
 def test_no_command_shows_a_secret(tmp_path: Path) -> None:
     """Each in good and in bad days: output, errors, and what it leaves; a prompt only where its asker lists it."""
-    with make_secrets(tmp_path / "world", with_redis=False) as secrets:
+    with make_secrets(tmp_path / "world", with_redis=False, traced=False) as secrets:
         world, search = secrets.world, secrets.search
         ids: dict[str, list[str]] = {}
 
@@ -523,6 +539,7 @@ def test_a_hub_that_breaks_tells_where_and_nothing_else(tmp_path: Path, form: st
         hub.stop()
         log = "".join(hub.log)
         search.look("the log", log)
+        secrets.search_traces()
 
         print(search.report(f"secrets, broken, {form}"))
         assert codes == ["internal", "internal"]
@@ -533,7 +550,7 @@ def test_a_hub_that_breaks_tells_where_and_nothing_else(tmp_path: Path, form: st
 
 def test_a_secret_that_is_wrong_is_not_told(tmp_path: Path) -> None:
     """A hub that does not start says which setting is at fault, and never what stands in it."""
-    with make_secrets(tmp_path / "world", with_redis=False) as secrets:
+    with make_secrets(tmp_path / "world", with_redis=False, traced=False) as secrets:
         world, search = secrets.world, secrets.search
         password, address = secrets["Redis password"], secrets["webhook address"]
         told: list[str] = []

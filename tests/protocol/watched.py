@@ -7,16 +7,16 @@ as whoever looks after the logins does it. `--port` is that of HTTP.
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
 from mcp.server.lowlevel import Server
 
 from llm_mcp_hub.conversation import Ask
-from llm_mcp_hub.credentials.status import TokenStatus
 from llm_mcp_hub.hub import Deadlines, Entry, Hub
 from llm_mcp_hub.observe import logs
+from llm_mcp_hub.observe.metrics import Metrics
 from llm_mcp_hub.providers.base import Event
 from llm_mcp_hub.serving.front import divide
 from llm_mcp_hub.serving.resources import Updates
@@ -68,14 +68,11 @@ def main(way: str, folder: Path) -> int:
     from llm_mcp_hub.serving import http
     from llm_mcp_hub.serving.auth import Clients
 
-    def scrape(_statuses: Mapping[str, TokenStatus], _accept: str) -> tuple[bytes, str]:
-        return b"", "text/plain"
-
     logs.configure("INFO", "console")
     app = http.build_app(
         lambda: hub_of(folder, updates),
         lambda hub, _detached: server_of(hub, updates),
-        scrape=scrape,
+        gauge=Metrics(),
         updates=updates,
         clients=Clients(folder / "clients.json"),
         drain_s=NEVER_S,

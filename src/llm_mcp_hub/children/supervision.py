@@ -20,6 +20,7 @@ import secrets
 import shutil
 import signal
 import sys
+from collections import Counter
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -75,16 +76,25 @@ class RunFolder:
         self.empty = self.path / "empty"
         self.empty.mkdir(mode=0o500)
         self._count = itertools.count(1)
+        self._homes: dict[Path, str] = {}
+        self._started: Counter[str] = Counter()
 
     def new_home(self, name: str) -> Path:
         """A new private folder for one child."""
         home = self.path / f"{name}-{next(self._count)}"
         home.mkdir(mode=0o700)
+        self._homes[home] = name
+        self._started[name] += 1
         return home
 
     def drop_home(self, home: Path) -> None:
         """Remove a child's folder and all it wrote there."""
         shutil.rmtree(home, ignore_errors=True)
+        self._homes.pop(home, None)
+
+    def children(self, name: str) -> tuple[int, int]:
+        """How many children of this name live here, and how many ever had a home here."""
+        return list(self._homes.values()).count(name), self._started[name]
 
     def close(self) -> None:
         """Remove the folder. May be called twice."""

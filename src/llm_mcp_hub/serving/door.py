@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from llm_mcp_hub.errors import Misconfigured
 from llm_mcp_hub.serving.auth import CALLER, Book, Caller, Clients, recognised
 from llm_mcp_hub.serving.limits import too_many, whole_seconds
+from llm_mcp_hub.serving.traffic import Refusal, Refusals
 
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
 STRANGERS_BODY_BYTES = 64 << 10
@@ -40,7 +41,9 @@ class Door:
         clients: Clients,
         hosts: Sequence[str] = (),
         origins: Sequence[str] = (),
+        *,
         failed: Callable[[str | None], float | None] = lambda _address: None,
+        refusals: Refusals | None = None,
     ) -> None:
         """
         Args:
@@ -49,9 +52,11 @@ class Door:
             hosts: under which names the hub may be used beside this machine's.
             origins: from which pages.
             failed: counts an address that came without a valid token; the seconds that it is to stay away, or None.
+            refusals: is told who was not let in.
         """
         self._app = app
         self._failed = failed
+        self._refusals = refusals or Refusals()
         self._clients = clients
         self._hosts = frozenset(hosts)
         self._origins = frozenset(origins)
@@ -62,6 +67,8 @@ class Door:
             return await self._app(scope, receive, send)
         found = self._look(scope)
         if isinstance(found, Response):
+            if isinstance(found, Refusal):
+                self._refusals(found.reason, scope, found.status_code)
             return await found(scope, receive, send)
         scope[CALLER] = found
         if found.client is None:
@@ -85,24 +92,24 @@ class Door:
             self._tell(error)
         open_to_all = book is None and not closed
         if open_to_all and not _arrived_on_loopback(scope):
-            return Response(NEEDS_TOKENS, 403)
+            return Refusal("address", NEEDS_TOKENS, 403)
         host = _one(scope, b"host") or ""
         if _name(host) not in LOOPBACK_NAMES:
             if not _listed(host.lower(), self._hosts):
-                return Response("This host name is not served here.\n", 421)
+                return Refusal("host", "This host name is not served here.\n", 421)
             if open_to_all:  # by way of a proxy on this machine
-                return Response(NEEDS_TOKENS, 403)
+                return Refusal("address", NEEDS_TOKENS, 403)
         origin = _one(scope, b"origin")
         if origin is not None and _name(origin.partition("://")[2]) not in LOOPBACK_NAMES:
             if not _listed(origin.lower(), self._origins):
-                return Response("Pages of this origin may not use the hub.\n", 403)
+                return Refusal("origin", "Pages of this origin may not use the hub.\n", 403)
             if open_to_all:
-                return Response(NEEDS_TOKENS, 403)
+                return Refusal("address", NEEDS_TOKENS, 403)
         if open_to_all:
             return Caller()
         if book is None:
             shut = {"Retry-After": str(SHUT_RETRY_S)}
-            return _shut(scope, Response("Nobody can be let in now. The hub's log says why.\n", 503, shut))
+            return _shut(scope, Refusal("shut", "Nobody can be let in now. The hub's log says why.\n", 503, shut))
         found = _known(scope, book)
         if isinstance(found, Caller):  # whoever else comes from its address
             return found
@@ -119,9 +126,10 @@ class Door:
             log.error("nobody is let in", code=error.code, reason=error.message, action=error.action)
 
 
-def insufficient(scope: str) -> Response:
+def insufficient(scope: str) -> Refusal:
     """The answer to a client that may not do this (RFC 6750, section 3.1)."""
-    return Response(
+    return Refusal(
+        "scope",
         f"This client's token does not have the scope {scope}.\n",
         403,
         {"WWW-Authenticate": f'{_REALM}, error="insufficient_scope", scope="{scope}"'},
@@ -133,12 +141,13 @@ def _known(scope: Scope, book: Book) -> Caller | Response:
     given = [value for name, value in scope["headers"] if name == b"authorization"]
     if len(given) > 1:
         fault = f'{_REALM}, error="invalid_request", error_description="More than one Authorization header"'
-        return _shut(scope, Response("Give one Authorization header.\n", 400, {"WWW-Authenticate": fault}))
+        return _shut(scope, Refusal("two_tokens", "Give one Authorization header.\n", 400, {"WWW-Authenticate": fault}))
     kind, _, token = given[0].partition(b" ") if given else (b"", b"", b"")
     if kind.lower() != b"bearer":  # no error in the header: so RFC 6750 has it for who shows nothing
         return _shut(
             scope,
-            Response(
+            Refusal(
+                "no_token",
                 "This hub wants a client token: Authorization: Bearer TOKEN. Its owner makes one with: "
                 "llm-mcp-hub client add NAME\n",
                 401,
@@ -149,17 +158,17 @@ def _known(scope: Scope, book: Book) -> Caller | Response:
     return _shut(scope, unknown()) if caller is None else caller
 
 
-def unknown() -> Response:
+def unknown() -> Refusal:
     """The answer to a token that is none, or none any more."""
     fault = f'{_REALM}, error="invalid_token", error_description="The token is unknown or revoked"'
-    return Response("This token is unknown or revoked.\n", 401, {"WWW-Authenticate": fault})
+    return Refusal("wrong_token", "This token is unknown or revoked.\n", 401, {"WWW-Authenticate": fault})
 
 
 def _shut(scope: Scope, answer: Response) -> Response:
     """The answer to a stranger, after which nothing more of a long body is taken from it."""
     length = _one(scope, b"content-length") or "0"
     if not (length.isdigit() and len(length) < 20 and int(length) <= STRANGERS_BODY_BYTES):
-        return Response("Too much from somebody who is not known.\n", 413, {"Connection": "close"})
+        return Refusal("body_size", "Too much from somebody who is not known.\n", 413, {"Connection": "close"})
     if _one(scope, b"transfer-encoding") is not None:
         answer.headers["Connection"] = "close"
     return answer

@@ -12,8 +12,9 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
+import structlog
 import uvicorn
 from mcp.server.lowlevel import Server
 from mcp.server.transport_security import TransportSecuritySettings
@@ -27,6 +28,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from llm_mcp_hub.credentials.status import TokenStatus
 from llm_mcp_hub.errors import Misconfigured
 from llm_mcp_hub.hub import Hub
+from llm_mcp_hub.observer import HubState, Traffic
 from llm_mcp_hub.serving import bodies, connections, health
 from llm_mcp_hub.serving.auth import STATUS, Caller, Clients
 from llm_mcp_hub.serving.detached import Detached
@@ -37,14 +39,28 @@ from llm_mcp_hub.serving.resources import Updates
 from llm_mcp_hub.serving.sealed import Seal, Session, Sessions
 from llm_mcp_hub.serving.sessions import SessionShare
 from llm_mcp_hub.serving.signals import Early, overheard
+from llm_mcp_hub.serving.traffic import Meter, Metered, Refusals
 from llm_mcp_hub.serving.underway import Counted, Underway
 from llm_mcp_hub.serving.unreadable import answer_to_half_a_character, without_quotation
 
 BODY_BYTES = 16 << 20
 """A prompt of 1,000,000 characters takes up to 12 MB as escaped JSON."""
 MAX_SESSIONS = 500
-Scrape = Callable[[Mapping[str, TokenStatus], str], tuple[bytes, str]]
-"""What Prometheus reads, of these logins and in a format of this `Accept` header: the text and its content type."""
+log = structlog.stdlib.get_logger("llm_mcp_hub.http")
+
+
+class Gauge(Protocol):
+    """Who is told what happens over HTTP, and makes the text for Prometheus."""
+
+    def answered(self, path: str, status: int) -> None: ...
+
+    def turned_away(self, reason: str) -> None: ...
+
+    def scrape(
+        self, statuses: Mapping[str, TokenStatus], accept: str = "", *, state: HubState, traffic: Traffic
+    ) -> tuple[bytes, str]:
+        """The text in a format of this `Accept` header, and its content type."""
+        ...
 
 
 class Readable:
@@ -96,7 +112,7 @@ def build_app(
     hub_maker: Callable[[], Hub],
     server_maker: Callable[[Hub, Detached | None], Server[Any]],
     *,
-    scrape: Scrape,
+    gauge: Gauge,
     updates: Updates,
     clients: Clients,
     limits: Limits | None = None,
@@ -110,7 +126,7 @@ def build_app(
     Args:
         hub_maker: makes the hub, called on the running loop.
         server_maker: makes the MCP server of that hub, whose calls may be detached from their connections.
-        scrape: makes the text of `/metrics`.
+        gauge: counts, and makes the text of `/metrics`.
         updates: who watches the logins through the server of `server_maker`.
         clients: who may come in.
         limits: how much each of them may do; closed with the app. By default what every client may.
@@ -123,7 +139,11 @@ def build_app(
     calls: list[Detached] = []
     underway = Underway()
     drain = Drain(drain_s, underway, updates.close)
+    servers: list[Server[Any]] = []
+    meter = Meter(gauge.answered)
+    refusals = Refusals(gauge.turned_away)
     limits = limits or Limits(Rates())
+    limits.refused = refusals
 
     async def live(_request: Request) -> Response:
         return health.alive()
@@ -140,15 +160,22 @@ def build_app(
         return JSONResponse({name: status.model_dump(mode="json") for name, status in known.items()}, code)
 
     async def metrics(request: Request) -> Response:
-        text, content_type = scrape(await held[0].token_status(), request.headers.get("accept", ""))
+        hub = held[0]
+        text, content_type = gauge.scrape(
+            await hub.token_status(),
+            request.headers.get("accept", ""),
+            state=HubState(hub.loads(), await hub.reaches_store(health.STORE_S), drain.begun),
+            traffic=Traffic(_open_sessions(servers[0]), meter.requests, meter.streams),
+        )
         return Response(text, headers={"content-type": content_type})
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
         hub = hub_maker()
-        held[:] = [hub]
         calls[:] = [Detached(hub)] if keys else []
-        inner = server_maker(hub, calls[0] if keys else None).streamable_http_app(
+        server = server_maker(hub, calls[0] if keys else None)
+        held[:], servers[:] = [hub], [server]
+        inner = server.streamable_http_app(
             max_request_body_size=BODY_BYTES,
             max_sessions=MAX_SESSIONS,
             stateless_http=bool(keys),
@@ -172,6 +199,7 @@ def build_app(
                 await detached.close()
             await hub.close()
             await limits.rates.close()
+            log.info("hub ended")
 
     def call_off(session: Session, call: int | str) -> None:
         calls[0].call_off(session, call)
@@ -180,14 +208,15 @@ def build_app(
     plain = [
         Route("/health/live", live, methods=["GET"]),
         Route("/health/ready", ready, methods=["GET"]),
-        Route("/health/tokens", _needs(STATUS, tokens), methods=["GET"]),
-        Route("/metrics", _needs(STATUS, metrics), methods=["GET"]),
+        Route("/health/tokens", _needs(STATUS, tokens, refusals), methods=["GET"]),
+        Route("/metrics", _needs(STATUS, metrics, refusals), methods=["GET"]),
     ]
     app = Starlette(
         routes=list(plain),
         middleware=[
+            Middleware(Metered, meter),
             Middleware(bodies.Bodies, bodies.Bounds(BODY_BYTES, bodies.QUIET_S, bodies.WHOLE_S), limits.refused),
-            Middleware(Door, clients, hosts, origins, limits.failed),
+            Middleware(Door, clients, hosts, origins, failed=limits.failed, refusals=refusals),
             Middleware(Turnstile, limits),
             Middleware(Counted, underway),
             Middleware(Readable),
@@ -200,14 +229,26 @@ def build_app(
     return app
 
 
-def _needs(right: str, route: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+Answering = Callable[[Request], Awaitable[Response]]
+
+
+def _needs(right: str, route: Answering, refusals: Refusals) -> Answering:
     """The route, for those who may use it."""
 
     async def guarded(request: Request) -> Response:
         caller: Caller = request.scope[CALLER]
-        return await route(request) if caller.may(right) else insufficient(right)
+        if caller.may(right):
+            return await route(request)
+        answer = insufficient(right)
+        refusals(answer.reason, request.scope, answer.status_code)
+        return answer
 
     return guarded
+
+
+def _open_sessions(server: Server[Any]) -> int:
+    """How many sessions of the older era are open: the SDK has no public word for it."""
+    return len(getattr(server.session_manager, "_server_instances", ()))
 
 
 class _Server(uvicorn.Server):

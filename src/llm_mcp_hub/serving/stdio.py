@@ -20,6 +20,7 @@ from typing import Any
 
 import anyio
 import mcp_types as types
+import structlog
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from mcp.server.lowlevel import Server
 from mcp.server.stdio import stdio_server
@@ -31,23 +32,37 @@ from llm_mcp_hub.serving.front import Front
 from llm_mcp_hub.serving.unreadable import answer_to_half_a_character
 
 CLOSE_S = 5.0
+log = structlog.stdlib.get_logger("llm_mcp_hub.stdio")
+FLUSH_S = 2.0
+"""The exit does not wait for whoever gathers traces and cannot be reached."""
 WATCH_AFTER_S = 5.0
 """Nothing may stand in the way of a client's first calls, and many a hub lives no longer."""
 
 
-def run(hub_maker: Callable[[], Hub], server_maker: Callable[[Hub], Server[Any]], front: Front) -> int:
+def run(
+    hub_maker: Callable[[], Hub],
+    server_maker: Callable[[Hub], Server[Any]],
+    front: Front,
+    flush: Callable[[], None] = lambda: None,
+) -> int:
     """Serve until the client has gone. Returns the exit code; does not return while a reader thread blocks.
 
     Args:
         hub_maker: makes the hub, called on the running loop.
         server_maker: makes the MCP server of that hub.
         front: the process that the client knows.
+        flush: sends what is gathered of traces; it may block, and gets little time.
     """
-    asyncio.run(_run(hub_maker, server_maker, front))
+    asyncio.run(_run(hub_maker, server_maker, front, flush))
     return 0
 
 
-async def _run(hub_maker: Callable[[], Hub], server_maker: Callable[[Hub], Server[Any]], front: Front) -> None:
+async def _run(
+    hub_maker: Callable[[], Hub],
+    server_maker: Callable[[Hub], Server[Any]],
+    front: Front,
+    flush: Callable[[], None],
+) -> None:
     hub = hub_maker()
     hub.rest.wanted = True
     loop = asyncio.get_running_loop()
@@ -78,6 +93,9 @@ async def _run(hub_maker: Callable[[], Hub], server_maker: Callable[[Hub], Serve
                 await asyncio.gather(watching, return_exceptions=True)
                 await hub.close()
         hub.kill()
+        log.info("hub ended")
+        flushing = loop.run_in_executor(None, flush)
+        await asyncio.wait([flushing], timeout=FLUSH_S)
         with contextlib.suppress(OSError):  # a client that has died reads neither
             sys.stdout.flush()
             sys.stderr.flush()

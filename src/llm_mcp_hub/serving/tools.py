@@ -34,6 +34,7 @@ from llm_mcp_hub.serving.arguments import (
     validated,
 )
 from llm_mcp_hub.serving.auth import STATUS, Caller, ask_scope
+from llm_mcp_hub.serving.calls import observed
 from llm_mcp_hub.serving.detached import Detached, session_of
 from llm_mcp_hub.serving.door import CALLER
 from llm_mcp_hub.serving.shapes import cancellation, data, failure, how, listing, outcome, success, ticket
@@ -193,6 +194,7 @@ def build_server(
         on_subscriptions_listen=listen,
     )
     resources.advertise(server)
+    server.middleware.append(observed)
     return server
 
 
