@@ -21,6 +21,7 @@ from mcp.server.lowlevel import Server
 from mcp_types import CallToolResult, Implementation
 
 from llm_mcp_hub.hub import Deadlines, Entry, Hub
+from llm_mcp_hub.observe.metrics import Metrics
 from llm_mcp_hub.serving.auth import Clients
 from llm_mcp_hub.serving.detached import Detached
 from llm_mcp_hub.serving.http import build_app
@@ -140,7 +141,7 @@ async def test_a_replica_knows_its_clients_name_by_the_sealed_session(tmp_path: 
     app = build_app(
         lambda: hub,
         server_maker,
-        scrape=lambda _known, _accept: (b"", ""),
+        gauge=Metrics(),
         updates=Updates(),
         clients=Clients(tmp_path / "clients.json"),
         keys=[key],
