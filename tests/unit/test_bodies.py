@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from llm_mcp_hub.serving.bodies import Bodies, Bounds
+from llm_mcp_hub.serving.bodies import GONE, Bodies, Bounds
 
 pytestmark = pytest.mark.anyio
 DEADLINE_S = 60.0
@@ -110,6 +110,33 @@ async def test_a_body_that_does_not_come_is_not_waited_for(bounds: Bounds, again
 async def test_a_body_that_nobody_wants_costs_the_connection(length: dict[str, str], closed: bool) -> None:
     """Unless it is known to be short: nobody reads what has no end."""
     assert await Sender().meets(looks_away, NEVER, **length) == (200, closed)
+
+
+async def test_a_body_with_two_ends_is_none() -> None:
+    """By a length and by chunks: what stands before the hub may have gone by the other one."""
+    sender = Sender(LAST)
+
+    assert await sender.meets(reads, NEVER, content_length="1", transfer_encoding="chunked") == (400, True)
+    assert (sender.refused, sender.messages) == (["body_form"], [LAST])
+
+
+async def test_a_body_of_too_many_values_is_not_read_to_its_end() -> None:
+    """Nor by whoever is behind: half of a call is none."""
+    sender = Sender(again={"type": "http.request", "body": b"[" * 500, "more_body": True})
+
+    assert await sender.meets(reads, Bounds(1 << 40), transfer_encoding="chunked") == (400, True)
+    assert sender.refused == ["body_form"]
+
+
+async def test_who_hangs_up_in_the_middle_of_a_body_is_no_exception() -> None:
+    """Whoever reads it is stopped, and has nobody to answer."""
+    sender = Sender(BYTE, again=GONE)
+    scope: Scope = {"type": "http", "http_version": "1.1", "method": "POST", "headers": [(b"content-length", b"9")]}
+
+    async with asyncio.timeout(DEADLINE_S):
+        await Bodies(reads, NEVER, sender.refused.append)(scope, sender.receive, sender.send)
+
+    assert (sender.said, sender.refused) == ([], [])
 
 
 async def test_a_long_body_that_nobody_wants_costs_the_connection() -> None:

@@ -1,4 +1,5 @@
-"""How long and how large the body of a request may be. Stands before every route, and knows nothing of who sends it.
+"""How long, how large and of how many values a request's body may be. Stands before every route, and does not know who
+sends it.
 
 It watches what is read, so it holds under any ASGI server. As soon as an answer has begun it watches no time: whoever
 waits for an answer is not hurried. A body that nobody reads is the server's to end (`connections.py`).
@@ -15,6 +16,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llm_mcp_hub.serving.limits import Refused, nobody
+from llm_mcp_hub.serving.shape import VALUES, Shape
 
 QUIET_S = 30.0
 WHOLE_S = 120.0
@@ -33,7 +35,8 @@ class Bounds:
 
 
 class Bodies:
-    """Ends requests whose bodies are too large or too slow: 413 and 408, and the connection is closed."""
+    """Ends requests whose bodies are too large, too slow or no JSON of ours: 413, 408 and 400, and the connection is
+    closed."""
 
     def __init__(self, app: ASGIApp, bounds: Bounds, refused: Refused = nobody) -> None:
         """`refused` counts refusals."""
@@ -44,6 +47,9 @@ class Bodies:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
+        if _ends_twice(scope):
+            self._refused("body_form")
+            return await _closing(scope, "Give a body's length or send it in chunks.\n", 400)(scope, receive, send)
         length = _length(scope)
         if length is not None and length > self._bounds.most_bytes:
             self._refused("body_size")
@@ -64,6 +70,7 @@ class _Body:
         self._send = send
         self._length = _length(scope)
         self._came = 0
+        self._shape = Shape()
         self._whole = self._length == 0
         self._answered = False
         self._over = False
@@ -74,11 +81,17 @@ class _Body:
     async def hear(self) -> Message:
         message = await self._in_time()
         if message["type"] != "http.request":
+            if not self._whole and not self._answered:  # the SDK would log who hangs up here as an exception
+                await self._break_off()
             return message
         self._came += len(message.get("body", b""))
         self._whole = self._whole or not message.get("more_body", False)
         if self._came > self._bounds.most_bytes and not self._answered:
             await self._end("body_size", _too_large(self._scope, self._bounds))
+            return GONE
+        if not self._shape.takes(message.get("body", b"")) and not self._answered:
+            told = f"A request's body is JSON in UTF-8 with at most {VALUES:,} values.\n"
+            await self._end("body_form", _closing(self._scope, told, 400))
             return GONE
         return message
 
@@ -109,6 +122,10 @@ class _Body:
         self._refused(reason)
         self._over = True
         await answer(self._scope, self._receive, self._send)
+        await self._break_off()
+
+    async def _break_off(self) -> None:
+        self._over = True
         self.reading.cancel()
         await anyio.lowlevel.checkpoint()
 
@@ -126,6 +143,13 @@ def _closing(scope: Scope, told: str, status: int) -> Response:
 def _close(scope: Scope) -> list[tuple[bytes, bytes]]:
     """The header that closes a connection, where connections have it."""
     return [(b"connection", b"close")] if scope.get("http_version", "1.1").startswith("1") else []
+
+
+def _ends_twice(scope: Scope) -> bool:
+    """Whether its end is told in two ways (RFC 9112, section 6.1): what stands before the hub may have gone by the
+    other one, and then what is a body there is a request here."""
+    names = {name for name, _ in scope["headers"]}
+    return {b"transfer-encoding", b"content-length"} <= names
 
 
 def _length(scope: Scope) -> int | None:

@@ -43,8 +43,8 @@ TURNS = 16
 log = structlog.stdlib.get_logger("llm_mcp_hub.limits")
 
 Refused = Callable[[str], None]
-"""Told of each refusal by a word for its reason: requests, asks, at_once, failures, body_size, body_time, head_time,
-connections, sessions."""
+"""Told of each refusal by a word for its reason: requests, asks, at_once, failures, body_size, body_time, body_form,
+head_time, connections, sessions."""
 
 
 def nobody(_reason: str) -> None:
