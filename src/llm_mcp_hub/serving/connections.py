@@ -25,6 +25,10 @@ STALL_S = 120.0
 """For a reader to take anything of what stands ready for it."""
 LINGER_S = 2.0
 """How long what is still sent is read and dropped after a connection's last answer: else that would be lost."""
+HEAD_BYTES = 64 << 10
+CHUNKS = 1_000
+CHUNK_BYTES = 64
+"""So many chunks of a body may be of any size; of more, so many bytes each on average."""
 CONNECTIONS = 1_000
 OTHER_FILES = 256
 """File descriptors that are not for connections: children, the store, what is read."""
@@ -115,6 +119,24 @@ class _Patient:
         return getattr(self._transport, name)
 
 
+class _Thrifty(h11.Connection):
+    """Takes no body in crumbs: each chunk costs as much time as some pages of text."""
+
+    _chunks = 0
+    _came = 0
+
+    def next_event(self) -> Any:
+        event: Any = super().next_event()
+        if isinstance(event, h11.Request):
+            self._chunks = self._came = 0
+        elif isinstance(event, h11.Data):
+            self._chunks += event.chunk_start
+            self._came += len(event.data)
+            if self._chunks > CHUNKS + self._came // CHUNK_BYTES:
+                raise h11.RemoteProtocolError("a body in crumbs")
+        return event
+
+
 class Connection(H11Protocol):
     """One connection of `serve`."""
 
@@ -124,6 +146,7 @@ class Connection(H11Protocol):
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
+        self.conn = _Thrifty(h11.SERVER, self.config.h11_max_incomplete_event_size or HEAD_BYTES)
         self._under: asyncio.Transport | None = None
         self._admitted = False
         self._closing = False
@@ -155,6 +178,16 @@ class Connection(H11Protocol):
         if self._admitted and not self._closing:
             super().data_received(data)
             self._look()
+
+    def send_400_response(self, msg: str) -> None:
+        """As uvicorn's own, which raises when something has been answered, or is answered after it."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+            super().send_400_response(msg)
+        else:
+            self._close()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
