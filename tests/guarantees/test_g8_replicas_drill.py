@@ -33,10 +33,10 @@ from tests.upstreams.redis import RedisServer
 EVERY_S = 30.0
 KILLS = 3 * ROUNDS
 PLACES = 2
-LAPSES_S = 30.0
-"""So long after a replica's death what it held is free again, and what it ran is closed, at the latest."""
 DIED = {"internal", "busy"}
 """What an ask may end with here beside its answer: its replica died, or its conversation's last ask did just now."""
+AWAY = "store_unavailable"
+"""What a busy machine may say now and then: Redis has a quarter of a second to answer."""
 
 pytestmark = [pytest.mark.drill, pytest.mark.timeout(300 + 120 * ROUNDS)]
 
@@ -122,7 +122,8 @@ class Drill:
         error = result.meta.get("llm-mcp-hub/error")
         if error is not None:
             asked.ask_id = error["ask_id"] or asked.ask_id
-            asked.end = error["code"]
+            if asked.ask_id is None or error["code"] != AWAY:  # else it was not told how the ask stands
+                asked.end = error["code"]
             return None
         answer = result.meta["llm-mcp-hub/answer"]
         asked.ask_id = answer["ask_id"]
@@ -153,10 +154,13 @@ class Drill:
             for asked in self.asked:
                 if asked.ask_id is None:
                     continue
-                async with asyncio.timeout(2 * DEADLINE_S):
-                    given = {"ask_id": asked.ask_id, "wait_s": DEADLINE_S}
-                    result: Any = await client.call_tool("ask_result", given)
-                error = result.meta.get("llm-mcp-hub/error")
+                result: Any = None
+                error: Any = {"code": AWAY}
+                while error is not None and error["code"] == AWAY:
+                    async with asyncio.timeout(2 * DEADLINE_S):
+                        given = {"ask_id": asked.ask_id, "wait_s": DEADLINE_S}
+                        result = await client.call_tool("ask_result", given)
+                    error = result.meta.get("llm-mcp-hub/error")
                 if error is None:
                     answer = result.meta["llm-mcp-hub/answer"]
                     stands.append("completed" if answer["text"] == asked.text else f"{answer['status']}, another text")
@@ -177,6 +181,7 @@ def drill(tmp_path: Path) -> Generator[Drill]:
             "HUB_CLAUDE_CONCURRENCY": str(PLACES),
             "HUB_GEMINI_CONCURRENCY": str(PLACES),
             "HUB_ALERT_WEBHOOK_URL": receiver.url,
+            "LOG_LEVEL": "DEBUG",
             "CLAUDE_TOKEN_ISSUED_AT": soon.isoformat(),  # so there is something to tell a person: it ends soon
         }
         voices = Voices(world)
@@ -201,6 +206,11 @@ def test_replicas_that_are_killed_again_and_again_lose_no_ask(drill: Drill) -> N
         print(f"\nG8  {KILLS} kills in {took:.0f} s, seed {SEED}: {len(drill.asked)} asks, {len(known)} acknowledged")
         print(f"G8  by client: {dict(sorted(kinds.items()))}")
     print(f"G8  acknowledged asks afterwards: {dict(Counter(stands))}")
+    away = sum(len(log.found("store away")) for replica in drill.replicas for log in replica.logs)
+    print(f"G8  beats that found the store away: {away}")
+    for asked, stand in zip(known, stands, strict=True):
+        if stand not in {"completed", *DIED}:
+            print(f"G8  {stand}: {asked.ask_id} of {asked.kind}, told {asked.end}")
     print(f"G8  put to a provider: {sum(len(asked.question.requests) for asked in drill.asked)}")
     twice = [asked.question.prompt for asked in drill.asked if len(asked.question.requests) > 1]
     print(f"G8  put twice: {len(twice)}; most at once, of {PLACES} places: {drill.voices.most_open}")
