@@ -49,6 +49,7 @@ REFUSALS = (
     "at_once",
     "body_size",
     "body_time",
+    "body_form",
     "head_time",
     "connections",
     "sessions",
