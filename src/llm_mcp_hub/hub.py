@@ -83,9 +83,7 @@ class Hub:
         self._store = store
         self._deadlines = deadlines
         self._material = material or Material((), around={})
-        self._instance = instance
-        self._release = release
-        self._children = children
+        self._instance, self._release, self._children = instance, release, children
         self._journal = Journal(store, retention_s=retention_s, instance=instance)
         self.transcripts = Transcripts(store, retention_s=retention_s)
         self.begun = Begun(store)
@@ -208,6 +206,11 @@ class Hub:
         end(running, stopped(running.ask) if self._ending else cancelled(running.ask))
         with anyio.CancelScope(shield=True):
             await running.ended(None)
+
+    async def hand_back(self, running: Running) -> bool:
+        """Its caller gets a ticket and no answer. Returns whether the store has the ask, for who comes back."""
+        running.handed_back = True
+        return await self._floor.keep(running)
 
     async def result(self, principal: str, ask_id: str, wait_s: float | None = 0) -> Record:
         """One's own ask as it stands, after waiting up to `wait_s` seconds for its end (None: until then).
@@ -371,12 +374,11 @@ class Hub:
                 with contextlib.suppress(StoreUnavailable):  # it lapses
                     await self._store.release(held)
                 raise
-            with contextlib.suppress(StoreUnavailable):  # the beat and the end try again
-                await self._journal.save(record)
+            running = Running(ask, seen, record, began, held)
+            await self._floor.keep(running)
         except BaseException:
             await places.leave(seat)
             raise
-        running = Running(ask, seen, record, began, held)
         running.task = asyncio.get_running_loop().create_task(self._asking.run(entry, running, seat))
         running.task.add_done_callback(lambda _: self.rest.hold())
         self._floor.enter(running)

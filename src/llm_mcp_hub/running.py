@@ -82,6 +82,8 @@ class Running:
     """Whether its caller has got a ticket, or was sent away: then no caller's leaving ends it."""
     whole: bool = False
     """Whether its end is there and only has to be written down: too late to end it."""
+    kept: bool = False
+    """Whether the store has it."""
     late: Callable[[Record], Awaitable[bool]] | None = None
     """What writes its turn down with its record, where the store was away when the answer came."""
     queue_ms: int | None = None
@@ -144,6 +146,15 @@ class Floor:
         self._asks[running.ask.ask_id] = running
         if self._beating is None or self._beating.done():
             self._beating = asyncio.get_running_loop().create_task(self._beat())
+
+    async def keep(self, running: Running) -> bool:
+        """Write an ask down that is not written down yet, if the store can be reached. Returns whether it is."""
+        async with running.saving:
+            if not running.kept and not running.record.ended:
+                with contextlib.suppress(StoreUnavailable):  # the next beat tries again
+                    await self._journal.save(running.snapshot())
+                    running.kept = True
+        return running.kept
 
     async def leave(self, running: Running, record: Record) -> None:
         """An ask has ended, as `record` tells. Raises nothing: what the store does not take is kept here a while."""
@@ -222,6 +233,8 @@ class Floor:
         """Write new text of running asks down, long texts less often."""
         at = time.monotonic()
         for running in self.all():
+            if not await self.keep(running):
+                continue
             fresh = running.watch.characters != running.written
             if running.record.ended or at < running.due or not (fresh or running.record.status == "accepted"):
                 continue

@@ -18,6 +18,7 @@ import pytest
 
 from tests.guarantees.drill import ROUNDS
 from tests.harness import DEADLINE_S, HttpHub, Line, World, answer_of, error_of, open_line
+from tests.upstreams.google import Hang
 from tests.upstreams.redis import RedisServer
 
 ASKS = 200 if ROUNDS >= 20 else 40
@@ -210,3 +211,25 @@ def test_an_answer_that_came_while_the_store_was_away_is_there_when_it_is_back(w
             assert error_of(found)["code"] == "not_found"
             assert time.monotonic() < deadline, "it was never written"
         assert answer_of(found)["text"] == answer["text"]
+
+
+def test_a_ticket_that_nobody_else_knows_says_so_and_is_written_down_before_its_first_text(whole: Stage) -> None:
+    """A hub that dies meanwhile is not to leave a ticket of which nobody has heard."""
+    before = whole.world.gemini.default
+    whole.world.gemini.default = Hang("")
+    try:
+        with frozen(whole.redis):
+            given = whole.line.call("ask_gemini", {"prompt": "a long question", "wait_s": 0})
+            ticket = answer_of(given)
+            assert ticket["status"] == "working"
+            assert [warning for warning in ticket["warnings"] if "known to this hub alone" in warning]
+        with open_line(whole.world, "stdio", "auto") as other:
+            deadline = time.monotonic() + DEADLINE_S
+            while (found := other.call("ask_result", {"ask_id": ticket["ask_id"]})).is_error:
+                assert error_of(found)["code"] in {"not_found", "store_unavailable"}
+                assert time.monotonic() < deadline, "it was never written"
+            assert answer_of(found)["status"] == "working"
+            assert answer_of(found)["warnings"] == []
+            other.call("ask_cancel", {"ask_id": ticket["ask_id"]})
+    finally:
+        whole.world.gemini.default = before

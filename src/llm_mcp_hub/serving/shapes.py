@@ -42,8 +42,14 @@ def success(answer: Answer, *, offset: int = 0, quota: Iterable[QuotaWindow] = (
     return types.CallToolResult(content=[_text(page), _text(about)], _meta=meta)
 
 
-def ticket(record: Record) -> types.CallToolResult:
-    """An ask that goes on without the call: how to come back for it, and how far it is. Never its text so far."""
+NOT_KEPT = "the hub's store cannot be reached: until it is back, this ask is known to this hub alone"
+
+
+def ticket(record: Record, *, kept: bool = True) -> types.CallToolResult:
+    """An ask that goes on without the call: how to come back for it, and how far it is. Never its text so far.
+
+    `kept`: whether the store has it.
+    """
     characters = len(record.partial_text or "")
     said = (
         f'Still working: call ask_result(ask_id="{record.ask_id}"). {characters:,} characters so far, {record.age_s} s.'
@@ -61,8 +67,10 @@ def ticket(record: Record) -> types.CallToolResult:
         duration_ms=record.age_s * 1000,
         first_text_ms=None,
         billing=Billing(source="unknown", evidence="none"),
+        warnings=() if kept else (NOT_KEPT,),
     )
     about = f"{record.provider} · {record.model} · ask_id: {record.ask_id} · conversation_id: {record.conversation_id}"
+    about += "".join(f" · warning: {warning}" for warning in answer.warnings)
     return types.CallToolResult(
         content=[_text(said), _text(about)], _meta={ANSWER_META: answer.model_dump(mode="json")}
     )

@@ -270,8 +270,7 @@ async def _ask(
             await hub.stop(running)
         raise
     if not ended:
-        running.handed_back = True
-        return ticket(running.snapshot())
+        return ticket(running.snapshot(), kept=await hub.hand_back(running))
     return success(running.outcome(), quota=hub.logins.quota(traits.name))
 
 
