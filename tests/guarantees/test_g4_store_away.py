@@ -223,9 +223,11 @@ def test_a_ticket_that_nobody_else_knows_says_so_and_is_written_down_before_its_
             ticket = answer_of(given)
             assert ticket["status"] == "working"
             assert [warning for warning in ticket["warnings"] if "known to this hub alone" in warning]
+            # For many beats of the hub's.
+            assert answer_of(whole.line.call("ask_result", {"ask_id": ticket["ask_id"], "wait_s": 3}))["text"] == ""
         with open_line(whole.world, "stdio", "auto") as other:
             deadline = time.monotonic() + DEADLINE_S
-            while (found := other.call("ask_result", {"ask_id": ticket["ask_id"]})).is_error:
+            while (found := other.call("ask_result", {"ask_id": ticket["ask_id"], "wait_s": 0})).is_error:
                 assert error_of(found)["code"] in {"not_found", "store_unavailable"}
                 assert time.monotonic() < deadline, "it was never written"
             assert answer_of(found)["status"] == "working"
