@@ -2,7 +2,7 @@
 # Everything is installed below this folder: .venv, gemini-cli/node_modules, .tools. Needs Python >= 3.11, Node >= 20.
 
 PYTHON ?= python3
-WORKERS ?= 3
+WORKERS ?= 4
 PYTEST := pytest -n $(WORKERS) --dist worksteal -q
 BIN := .venv/bin
 export PYRIGHT_PYTHON_CACHE_DIR := $(CURDIR)/.tools/pyright

@@ -83,7 +83,8 @@ class Asking:
 
     def refused(self, ask: Ask, error: HubError) -> HubError:
         """Tell of an ask that is not accepted. Returns its error."""
-        given = {"conversation_id": ask.conversation_id} if ask.conversation_id else {}
+        known = ask.conversation_id and error.code != "not_found"  # else it is any words of its caller's
+        given = {"conversation_id": ask.conversation_id} if known else {}
         log.warning("ask refused", provider=ask.provider, model=ask.model, code=error.code, **given)
         for observer in self.observers:
             observer.refused(ask.provider, error.code)

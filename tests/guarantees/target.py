@@ -30,6 +30,7 @@ HELD = "stays open"
 """Stands in the prompt of an ask that its provider answers when the test is over."""
 SETTINGS = {
     "HUB_CLAUDE_WARM": "0",
+    "HUB_DRAIN_S": "1",
     "HUB_ALLOWED_HOSTS": f"{HOST}, {HOST}:*",
     "HUB_ASK_TIMEOUT_S": "3600",  # the one that stays open does so for as long as a test takes
     "HUB_IDLE_TIMEOUT_S": "3600",

@@ -100,6 +100,7 @@ def test_any_asgi_server_has_the_same_door(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.drill
 @pytest.mark.timeout(600)
 def test_the_slow_and_the_many(tmp_path: Path) -> None:
     """What they held is let go: as many descriptors as before, and no more memory than all of it has ever needed."""

@@ -129,7 +129,7 @@ async def test_a_call_waits_as_long_as_its_client_is_known_to(tmp_path: Path, er
     assert took == expected if expected is None else expected <= (took or 0) < expected + LATE_S
 
 
-@pytest.mark.parametrize("name", ["claude-code", "gemini-cli-mcp-client", "cursor-vscode"])
+@pytest.mark.parametrize("name", ["gemini-cli-mcp-client", "cursor-vscode"])
 async def test_a_replica_knows_its_clients_name_by_the_sealed_session(tmp_path: Path, name: str) -> None:
     """There each call of the older era comes by itself, and what was said at `initialize` is nowhere kept."""
     key = "k" * 32

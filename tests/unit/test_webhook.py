@@ -266,6 +266,7 @@ async def test_the_log_shows_neither_the_address_nor_the_secret(
     answer: int | str, capfd: pytest.CaptureFixture[str], own_log: None
 ) -> None:
     """Not even at DEBUG, where the library that sends it tells of every request with its whole address."""
+    logs.configure("DEBUG", "json")  # here: pytest gives a test another stderr than it gives the fixtures
     with Receiver(answer) as receiver:
         async with delivered(receiver.url.replace("://", "://user:pa55word@") + PATH, try_s=0.2):
             pass
@@ -277,12 +278,11 @@ async def test_the_log_shows_neither_the_address_nor_the_secret(
 
 @pytest.fixture
 def own_log(monkeypatch: pytest.MonkeyPatch) -> Generator[None]:
-    """The hub's own log at DEBUG, and pytest's again after it; the module's logger would remember it for ever."""
+    """A log that may be configured, and pytest's again after it; the module's logger would remember it for ever."""
     monkeypatch.setattr(webhook, "log", structlog.stdlib.get_logger("llm_mcp_hub.alerts"))
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     structlog.reset_defaults()
-    logs.configure("DEBUG", "json")
     yield
     root.handlers[:] = handlers
     root.setLevel(level)

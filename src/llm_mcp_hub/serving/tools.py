@@ -34,7 +34,7 @@ from llm_mcp_hub.serving.arguments import (
     validated,
 )
 from llm_mcp_hub.serving.auth import STATUS, Caller, ask_scope
-from llm_mcp_hub.serving.calls import observed
+from llm_mcp_hub.serving.calls import Observed
 from llm_mcp_hub.serving.detached import Detached, session_of
 from llm_mcp_hub.serving.door import CALLER
 from llm_mcp_hub.serving.shapes import cancellation, data, failure, how, listing, outcome, success, ticket
@@ -194,7 +194,7 @@ def build_server(
         on_subscriptions_listen=listen,
     )
     resources.advertise(server)
-    server.middleware.append(observed)
+    server.middleware.append(Observed([tool.name for tool in tools]))
     return server
 
 
