@@ -241,7 +241,7 @@ async def test_a_cancelled_ask_is_one_line(opened: Opened) -> None:
 
 
 async def test_a_refused_ask_is_one_line(opened: Opened) -> None:
-    """Though it has no id: with what is known of it."""
+    """Though it has no id: with what is known of it, and not with the id of nothing, which may be any words."""
     hub = opened()
 
     async def refused() -> None:
@@ -256,5 +256,4 @@ async def test_a_refused_ask_is_one_line(opened: Opened) -> None:
         "provider": "one",
         "model": "one-1",
         "code": "not_found",
-        "conversation_id": "conv_of_nobody",
     }
