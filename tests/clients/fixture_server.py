@@ -287,7 +287,7 @@ async def complete(_context: Context, _params: types.CompleteRequestParams) -> t
 # -- the server -----------------------------------------------------------------------------------------------------
 
 
-def fixtures(_hub: Hub, _settings: Settings, updates: Updates | None = None) -> Server[Any]:
+def fixtures(_hub: Hub, _settings: Settings, updates: Updates | None = None, *_more: object) -> Server[Any]:
     """In the place of `main.build_server`."""
     assert updates is not None
     return Server(  # pyright: ignore[reportDeprecated] - a level for log messages is what the older era's scenarios set
