@@ -196,7 +196,8 @@ async def main(seconds: float, blocks: int) -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         world = stack.enter_context(make_world(folder / "world"))
         guarded = World(world.home, world.claude, world.gemini, {"HUB_STATE_DIR": str(folder / "guarded")})
-        token = run_command(guarded, "client", "add", "load").stdout.decode().strip()
+        limits = ("--requests-per-minute", "10000000", "--at-once", "1000")
+        token = run_command(guarded, "client", "add", "load", *limits).stdout.decode().strip()
         fixtures = (str(ROOT / "tests" / "clients" / "fixture_server.py"), "serve")
 
         def started(server: HttpHub) -> HttpHub:
