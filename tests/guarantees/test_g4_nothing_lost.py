@@ -42,6 +42,7 @@ from tests.guarantees.durable import (
     Question,
     StoreKind,
     Voices,
+    fetched,
     held_in,
     id_of,
     listed,
@@ -502,7 +503,7 @@ class Struck:
             if question.prompt not in of_prompt:
                 continue
             ask_id = of_prompt[question.prompt]
-            result = by.call("ask_result", {"ask_id": ask_id, "wait_s": DEADLINE_S}).result()
+            result = fetched(by, ask_id=ask_id, wait_s=DEADLINE_S)
             if result.is_error:
                 error = error_of(result)
                 assert (error["code"], error["retryable"], error["ask_id"]) == ("internal", True, ask_id)
@@ -523,7 +524,7 @@ def goes_on(voices: Voices, hub: Hub, conversation: str | None) -> str:
     until_s = time.monotonic() + DEADLINE_S
     while (result := hub.ask("gemini", prompt=question.prompt, **more).result()).is_error:
         error = error_of(result)
-        assert error["code"] == "busy"
+        assert error["code"] in {"busy", "store_unavailable"}
         assert time.monotonic() < until_s, "the conversation is busy for ever"
     answer = answer_of(result)
     assert answer["text"] == WHOLE
