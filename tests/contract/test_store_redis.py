@@ -188,6 +188,17 @@ async def test_a_hub_that_stood_still_does_not_blame_the_server(server: RedisSer
     assert value == large
 
 
+async def test_a_hub_that_starts_does_not_blame_the_server(server: RedisServer) -> None:
+    """It imports again and again while its first connection is made: each time for longer than the time-out."""
+    async with at(server.url, 0.1) as store:
+        first = asyncio.create_task(store.add("key", b"value", ttl_s=LONG_S))
+        while not first.done():
+            await asyncio.sleep(0)
+            time.sleep(0.15)
+
+        assert await first
+
+
 async def test_large_values_have_the_time_they_need(server: RedisServer) -> None:
     """The short time-out is for an answer's coming, not for all of 24 MB."""
     large = bytes(24_000_000)

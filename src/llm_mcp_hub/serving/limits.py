@@ -199,7 +199,7 @@ class Rates:
 
         from llm_mcp_hub.store.redis import COUNTS, pool
 
-        self._pool = pool(self._redis_url or "", self._timeout_s)
+        self._pool = pool(self._redis_url or "")
         # The address is in the pool; this one only says of which kind it is.
         storage = RedisStorage(
             "async+redis://", implementation="redispy", key_prefix=COUNTS, connection_pool=self._pool

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 TIMEOUT_S = 0.25
+LOOKS = 20
+"""How often a call's deadline looks at the loop."""
 BYTES_PER_S = 20_000_000
 """What large values are given in time beside that."""
 LARGE = 1_000_000
@@ -116,28 +118,44 @@ def connection(url: str) -> dict[str, Any]:
     return {**told, "db": int(database)}
 
 
-def pool(url: str, timeout_s: float) -> Any:
-    """Connections for a library that brings its own commands: short times, nothing sent twice. Raises Misconfigured."""
-    return _client(connection(url), timeout_s).connection_pool
+def pool(url: str) -> Any:
+    """Connections for a library that brings its own commands, within a `deadline`: nothing is sent twice.
+
+    Raises Misconfigured.
+    """
+    return _client(connection(url)).connection_pool
 
 
-def _client(told: dict[str, Any], timeout_s: float) -> Redis:
+def _client(told: dict[str, Any]) -> Redis:
     from redis.asyncio import Redis
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
 
-    # No time-out of redis-py's own on an answer: ours holds for connecting, sending and reading together, and grows
-    # with what is sent.
-    return Redis(**told, protocol=2, socket_timeout=None, socket_connect_timeout=timeout_s, retry=Retry(NoBackoff(), 0))
+    # No time-outs of redis-py's own: our deadline holds for connecting, sending and reading together, grows with what
+    # is sent, and knows when it was not the server that stood still.
+    return Redis(**told, protocol=2, socket_timeout=None, socket_connect_timeout=None, retry=Retry(NoBackoff(), 0))
 
 
 @contextlib.asynccontextmanager
 async def deadline(limit: float) -> AsyncGenerator[None]:
-    """`asyncio.timeout`, but time in which this loop itself stood still is not the server's: it is given back once."""
+    """`asyncio.timeout` on a clock that stands still with this loop: such time is not the server's.
+
+    A hub that has just started imports half a second long while its first calls are on their way. The clock goes by
+    looks at the loop, and however late a look comes, it counts as one.
+    """
     loop = asyncio.get_running_loop()
-    due = loop.time() + limit
+    looks = LOOKS
     async with asyncio.timeout(None) as timer:
-        strike = loop.call_at(due, lambda: timer.reschedule(2 * loop.time() - due))
+
+        def look() -> None:
+            nonlocal looks, strike
+            looks -= 1
+            if looks > 0:
+                strike = loop.call_later(limit / LOOKS, look)
+            else:
+                timer.reschedule(loop.time())
+
+        strike = loop.call_later(limit / LOOKS, look)
         try:
             yield
         finally:
@@ -306,7 +324,7 @@ class RedisStore:
             return await client.execute_command(*words)
 
     def _connect(self) -> Redis:
-        self._client = _client(self._told, self._timeout_s)
+        self._client = _client(self._told)
         return self._client
 
     def _be_away(self, what: tuple[str, str]) -> None:
