@@ -10,9 +10,17 @@ export PYTHONPYCACHEPREFIX :=
 GEMINI := gemini-cli/node_modules/.bin/gemini
 CLIENTS := .tools/clients/ready
 
-.PHONY: install demo test check fix serve bench drill drill-full lock snapshots screenshots clean
+.PHONY: install clients hub-installed demo test check fix serve bench drill drill-full lock snapshots screenshots clean
 
-install: .venv/ready $(GEMINI)
+# Side by side: on a fresh machine most of it is waiting.
+install:
+	@$(MAKE) --no-print-directory -j4 hub-installed
+
+clients:
+	@$(MAKE) --no-print-directory -j4 hub-installed $(CLIENTS)
+
+hub-installed: .venv/ready $(GEMINI)
+	@:
 
 .venv/ready: requirements/dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..." >&2; exit 1; }
@@ -40,7 +48,7 @@ demo: install
 
 # Every test, a drill's blows once each. COVERAGE=1 measures on the way what is run of src, which costs a sixth more:
 # without the guarantees, which start hubs by the hundred. Other people's clients run by file: each program starts once.
-test: install $(CLIENTS)
+test: clients
 ifdef COVERAGE
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m $(PYTEST) --ignore=tests/guarantees --ignore=tests/clients

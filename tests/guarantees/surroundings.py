@@ -309,10 +309,10 @@ class Surroundings:
         script = ["/bin/sh", "-c", inside, "sh", str(self.folder / "mount"), str(self.etc)]
         return ["unshare", "--mount", *rights, "--propagation", "private", *script, *self.wrapper, *command]
 
-    def ask(self, prompt: str = "hello") -> dict[Provider, Outcome]:
-        """Ask both providers at once, each through a hub of its own, and wait for both."""
+    def ask(self, providers: Sequence[Provider] = PROVIDERS, prompt: str = "hello") -> dict[Provider, Outcome]:
+        """Ask these at once, each through a hub of its own, and wait for all."""
         running: dict[Provider, subprocess.Popen[bytes]] = {}
-        for provider in PROVIDERS:
+        for provider in providers:
             running[provider] = self.start(provider, prompt)
         return {provider: finished(process) for provider, process in running.items()}
 

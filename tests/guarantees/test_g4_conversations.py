@@ -80,6 +80,7 @@ def stored(request: pytest.FixtureRequest, world: World, tmp_path: Path) -> Gene
         yield world
 
 
+@pytest.mark.parametrize("stored", ["sqlite", pytest.param("redis", marks=pytest.mark.drill)], indirect=True)
 def test_thirty_turns_alternate_between_both_providers_and_move_between_hubs(stored: World) -> None:
     """DESIGN 4: the transcript is the truth. Restarted after 10 turns, beside a second hub after 20."""
     world, conversation = stored, None

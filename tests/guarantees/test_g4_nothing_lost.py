@@ -658,6 +658,7 @@ def test_three_hubs_are_one_to_whoever_asks(world: World) -> None:
     world.wait_until_no_child()
 
 
+@pytest.mark.drill
 @pytest.mark.parametrize("victim", [0, 1, 2], ids=["first", "second", "third"])
 def test_any_of_three_hubs_may_be_killed(world: World, victim: int) -> None:
     """Each answers one ask and has another one waiting: what the dead one had ends with it, and nothing else does."""
@@ -775,6 +776,7 @@ def test_many_asks_at_once_are_all_answered_in_their_order(world: World, provide
     world.wait_until_no_child()
 
 
+@pytest.mark.drill
 def test_200_calls_at_once_are_all_answered(world: World) -> None:
     """Each on a connection of its own, and each with its own answer."""
     world.changes |= {"HUB_GEMINI_CONCURRENCY": "16", "HUB_QUEUE_LIMIT": "200"}

@@ -15,7 +15,7 @@ from typing import Literal
 
 import pytest
 
-from tests.guarantees.drill import FIRST, PROVIDERS, ROUNDS, Call, Hub, repeated, run_folders
+from tests.guarantees.drill import FIRST, PROVIDERS, ROUNDS, Call, Hub, run_folders
 from tests.guarantees.durable import STORES, WHOLE, Question, StoreKind, Voices, held_in, id_of, stored, ticket
 from tests.harness import DEADLINE_S, Era, World, answer_of, error_of
 
@@ -95,7 +95,7 @@ def found_at(next_hub: Hub, one: Asked) -> str:
     return "error"
 
 
-@repeated
+@pytest.mark.drill
 @pytest.mark.parametrize("kind", STORES)
 def test_of_twenty_asks_each_ends_in_an_answer_or_a_record(world: World, tmp_path: Path, kind: StoreKind) -> None:
     """Exit code 0 within the grace time, no child left, nothing held, and no ask of which nobody knows."""

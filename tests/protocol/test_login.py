@@ -292,17 +292,17 @@ def test_a_third_code_may_be_the_right_one(gemini_desk: Desk) -> None:
     assert gemini_desk.issued[-1] in gemini_desk.saved
 
 
-def test_white_space_in_a_code_is_not_taken_for_a_part_of_it(desk: Desk) -> None:
+def test_white_space_in_a_code_is_not_taken_for_a_part_of_it(claude_desk: Desk) -> None:
     """Pages and terminals put some around and inside; an empty line is nothing at all."""
-    with desk.terminal() as terminal:
-        code = desk.authorize(terminal.link())
+    with claude_desk.terminal() as terminal:
+        code = claude_desk.authorize(terminal.link())
         terminal.type("")
         terminal.child.expect_exact(PASTE)
         terminal.type(f"  {code[:10]} {code[10:]}\t ")
         ended, said = terminal.end()
 
     assert ended == 0, said
-    assert len(desk.exchanges) == 1
+    assert len(claude_desk.exchanges) == 1
 
 
 LOOK_ALIKES = {
@@ -427,29 +427,29 @@ def test_the_code_may_come_through_a_pipe(desk: Desk) -> None:
     desk.assert_nothing_secret_in(url + said)
 
 
-def test_codes_through_a_pipe_are_taken_one_by_one(desk: Desk) -> None:
+def test_codes_through_a_pipe_are_taken_one_by_one(claude_desk: Desk) -> None:
     """A wrong one has its answer, and the next line is the next code."""
-    with piped(desk) as process:
+    with piped(claude_desk) as process:
         assert process.stdout is not None
         assert process.stdin is not None
         process.stdout.readline()
-        process.stdin.write(f"{desk.wrong}\n")
+        process.stdin.write(f"{claude_desk.wrong}\n")
         process.stdin.flush()
         url = process.stdout.readline()
-        _, said = process.communicate(desk.authorize(url.strip()) + "\n")
+        _, said = process.communicate(claude_desk.authorize(url.strip()) + "\n")
 
     assert process.returncode == 0, said
     assert "did not accept that code" in said
 
 
-def test_without_anybody_to_paste_a_code_it_says_so(desk: Desk) -> None:
+def test_without_anybody_to_paste_a_code_it_says_so(claude_desk: Desk) -> None:
     """A container started without a terminal must not wait until its time is over."""
-    with piped(desk) as process:
+    with piped(claude_desk) as process:
         _, said = process.communicate("")
 
     assert process.returncode == 64
     assert "stdin has ended" in said
-    desk.assert_nothing_left()
+    claude_desk.assert_nothing_left()
 
 
 @pytest.mark.parametrize("stdin", ["<code.txt", "</dev/null", "<&-"])
@@ -506,22 +506,26 @@ def test_ctrl_c_ends_it_at_any_time_and_changes_nothing(desk: Desk, stage: Stage
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_it_as_cleanly(desk: Desk, number: signal.Signals) -> None:
+def test_a_signal_ends_it_as_cleanly(claude_desk: Desk, number: signal.Signals) -> None:
     """A container that is stopped, a window that is closed."""
-    with desk.terminal() as terminal:
+    with claude_desk.terminal() as terminal:
         terminal.link()
         terminal.child.kill(number)
         code, _ = terminal.end()
 
     assert code == 128 + number
-    desk.assert_nothing_left()
+    claude_desk.assert_nothing_left()
 
 
 @STAGES
-def test_a_kill_leaves_no_child(desk: Desk, stage: Stage) -> None:
-    """The folder that nobody could remove is removed by the next command."""
+def test_no_process_shows_a_secret_and_a_kill_leaves_no_child(desk: Desk, stage: Stage) -> None:
+    """Every user of a machine can read all command lines; an environment is for the one child that needs it.
+
+    The folder that nobody could remove is removed by the next command.
+    """
     with desk.terminal() as terminal:
         stage(desk, terminal)
+        assert_no_process_shows_a_secret(desk)
         terminal.child.kill(signal.SIGKILL)
         terminal.child.expect(pexpect.EOF)
         desk.world.wait_until_no_child()
@@ -530,15 +534,15 @@ def test_a_kill_leaves_no_child(desk: Desk, stage: Stage) -> None:
     desk.assert_nothing_left()
 
 
-def test_a_person_who_does_not_come_back_is_told_what_to_do(desk: Desk) -> None:
+def test_a_person_who_does_not_come_back_is_told_what_to_do(claude_desk: Desk) -> None:
     """Nothing waits for ever, least of all a child with a link that has ended."""
-    with desk.terminal("--timeout", "4") as terminal:
+    with claude_desk.terminal("--timeout", "4") as terminal:
         code, said = terminal.end()
 
     assert code == 75, said
     assert "timeout" in said
-    assert f"llm-mcp-hub login {desk.provider} --timeout 3600" in " ".join(said.split())
-    desk.assert_nothing_left()
+    assert f"llm-mcp-hub login {claude_desk.provider} --timeout 3600" in " ".join(said.split())
+    claude_desk.assert_nothing_left()
 
 
 # What becomes of a login that does not answer -----------------------------------------------------------------------
@@ -659,10 +663,10 @@ def test_an_env_file_gets_the_login_and_keeps_everything_else(desk: Desk, tmp_pa
     assert {path.name for path in tmp_path.iterdir() if "hub.env" in path.name} <= {"hub.env", "hub.env.gemini.json"}
 
 
-def test_a_new_env_file_is_for_its_owner_alone(desk: Desk, tmp_path: Path) -> None:
+def test_a_new_env_file_is_for_its_owner_alone(claude_desk: Desk, tmp_path: Path) -> None:
     """It holds a secret from its first byte on."""
     file = tmp_path / "new.env"
-    with desk.terminal("--write-env", str(file)) as terminal:
+    with claude_desk.terminal("--write-env", str(file)) as terminal:
         terminal.log_in()
         code, said = terminal.end()
 
@@ -718,15 +722,8 @@ def shown_by_the_system(desk: Desk) -> Generator[str]:
                 yield json.dumps(process.environ())
 
 
-@pytest.mark.parametrize("stage", [waiting, exchanging, trying])
-def test_no_process_shows_a_secret(desk: Desk, stage: Stage) -> None:
-    """Every user of a machine can read all command lines; an environment is for the one child that needs it."""
-    with desk.terminal() as terminal:
-        stage(desk, terminal)
-        lines = list(shown_by_the_system(desk))
-        terminal.child.sendintr()
-        terminal.end()
-
+def assert_no_process_shows_a_secret(desk: Desk) -> None:
+    lines = list(shown_by_the_system(desk))
     assert len(lines) > 1
     for secret in (*desk.issued, *desk.codes):  # these alone: other tests' hubs have secrets of their own
         assert [line for line in lines if secret in line] == []
