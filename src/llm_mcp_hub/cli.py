@@ -107,6 +107,13 @@ def _parser() -> argparse.ArgumentParser:
     login.add_argument("--write-env", type=Path, metavar="FILE", help="write the login into this env file too")
     login.add_argument("--timeout", type=float, default=600, metavar="SECONDS", help="how long you have (600)")
 
+    install = commands.add_parser("install", help="put the hub into an MCP client's configuration")
+    install.add_argument("name", metavar="CLIENT", help="claude-desktop, claude-code, cursor, vscode or gemini-cli")
+    install.add_argument("--print", action="store_true", help="print what would be written, and write nothing")
+    install.add_argument("--http", metavar="URL", help="a hub over HTTP, instead of one that the client starts")
+    install.add_argument("--token-file", metavar="FILE", help="with --http: the client's token; - for stdin")
+    install.add_argument("--remove", action="store_true", help="take the hub out again")
+
     client = commands.add_parser("client", help="tokens of clients over HTTP: add, list or revoke them")
     client.add_argument("action", choices=["add", "list", "revoke"])
     client.add_argument("name", nargs="?", metavar="NAME", help="the client's; to add one again gives it a new token")
@@ -134,6 +141,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             logs.configure("ERROR", None)
             return doctor.run(given.env_file, as_json=given.json)
+        if given.command == "install":  # it reads them as a client's hub will, without this shell's variables
+            from llm_mcp_hub.commands import install
+
+            return install.run(given)
         settings = settings_module.load(given.env_file)
         level = settings.log_level if given.command in {None, "serve"} else "ERROR"
         logs.configure(level, settings.hub_log_format)

@@ -168,3 +168,25 @@ def build_login(settings: Settings, provider: str) -> LoginParts:
             await store.close()
 
     return LoginParts(flow, saved, hide, shadow, learned, run.close)
+
+
+def unseen_by_a_client(title: str, env_file: Path | None) -> tuple[str, ...]:
+    """What a hub that this MCP client starts will not find, though this shell may have it; a sentence each.
+
+    Raises Misconfigured as the settings do.
+    """
+    started = settings_module.load(env_file, {})
+    names = {field.upper() for field in Settings.model_fields}
+    exported = {name for name, value in surroundings().items() if value and name.removesuffix("_FILE") in names}
+    told: list[str] = []
+    if started.claude_code_oauth_token is None and SavedLogins(started.hub_state_dir).get("claude") is None:
+        told.append("No Claude login is saved, which a hub that it starts would need: run `llm-mcp-hub login claude`.")
+        if "CLAUDE_CODE_OAUTH_TOKEN" in exported:
+            told.append(
+                "An exported CLAUDE_CODE_OAUTH_TOKEN is not enough: Claude Code takes it away from what it starts, and "
+                "programs with a window see nothing of a shell."
+            )
+    if others := sorted(exported - {"CLAUDE_CODE_OAUTH_TOKEN"}):
+        file = env_file or settings_module.own_file()
+        told.append(f"Set in this shell alone, which {title} may not hand on: {', '.join(others)}. Put it into {file}")
+    return tuple(told)

@@ -41,7 +41,8 @@ SECRETS = ("CLAUDE_CODE_OAUTH_TOKEN", "REDIS_URL", "HUB_ALERT_WEBHOOK_URL", "HUB
 """These may be given as NAME_FILE."""
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether this name or address is this machine's own, which no other one reaches."""
     if host == "localhost":
         return True
     try:
@@ -57,7 +58,7 @@ _LOOPBACK_URL = re.compile(r"http://(?P<host>localhost|[0-9.]+|\[[0-9a-f:]+\])(?
 
 def _loopback_url(value: str) -> str:
     found = _LOOPBACK_URL.fullmatch(value)
-    if found is None or not _is_loopback(found["host"].strip("[]")) or int(found["port"] or 80) > 65_535:
+    if found is None or not is_loopback(found["host"].strip("[]")) or int(found["port"] or 80) > 65_535:
         raise ValueError("must be an http:// address on loopback; it exists for tests only")
     return value
 
@@ -142,7 +143,7 @@ def _webhook(value: SecretStr | None) -> SecretStr | None:
         host, _port = address.hostname, address.port
     except ValueError:
         host = None
-    if not host or not (address.scheme == "https" or (address.scheme == "http" and _is_loopback(host))):
+    if not host or not (address.scheme == "https" or (address.scheme == "http" and is_loopback(host))):
         raise ValueError("must be an https:// address, or an http:// one on loopback")
     return value
 
@@ -228,7 +229,7 @@ class Settings(BaseModel):
     @property
     def loopback_only(self) -> bool:
         """Whether the HTTP address can be reached from this machine alone."""
-        return _is_loopback(self.hub_host)
+        return is_loopback(self.hub_host)
 
 
 class Source(NamedTuple):
@@ -273,7 +274,7 @@ def examine(env_file: Path | None = None, around: Mapping[str, str] | None = Non
     except Misconfigured as error:
         wrong.append(error)
     else:
-        file = env_file or _own_file()
+        file = env_file or own_file()
         if env_file is not None or file.exists():
             holds = any(layers[-1].get(name) for name in SECRETS)
             sources.append(Source("--env-file" if env_file else "settings file", file, holds))
@@ -308,12 +309,13 @@ def examine(env_file: Path | None = None, around: Mapping[str, str] | None = Non
     return Examined(settings, tuple(wrong), tuple(sources))
 
 
-def _own_file() -> Path:
+def own_file() -> Path:
+    """The settings file that is read where none is named; whether it is there or not."""
     return platformdirs.user_config_path(APP) / ".env"
 
 
 def _from_file(env_file: Path | None) -> dict[str, str]:
-    file = env_file or _own_file()
+    file = env_file or own_file()
     try:
         if env_file is None:
             if not file.exists():
