@@ -290,8 +290,9 @@ def _without(text: str, container: _Container, member: _Member) -> str:
         return text[:begin] + rest
     number = container.members.index(member)
     before = text[: member.begin]
-    if not _one_line(text[member.end : container.closed]):  # else a line comment would take in what follows
-        before = before.rstrip()
+    stripped = before.rstrip()
+    if uncommented[len(stripped) - 1] != " " or not _one_line(text[member.end : container.closed]):
+        before = stripped  # else a comment that ends with its line would take in what follows
     if number:
         comma = uncommented.index(",", container.members[number - 1].end)
         before = before[:comma] + before[comma + 1 :]
