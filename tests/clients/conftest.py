@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from llm_mcp_hub.commands import json_edit
+from llm_mcp_hub.commands.mcp_clients import CLIENTS, SERVER
+from tests.clients.programs import around, run
 from tests.harness import World, http_hub, make_world, run_command
 from tests.upstreams import anthropic, google
 
@@ -70,6 +73,22 @@ def hubs(served: Served) -> Generator[Served]:
 def home(tmp_path: Path) -> Path:
     """Of a client, and of nobody else."""
     return tmp_path / "of-a-client"
+
+
+def installed(client: str, transport: str, served: Served, home: Path, **more: Any) -> None:
+    """Have `llm-mcp-hub install` put the hub into a client's file, and put `more` into its entry, as its user might."""
+    words = [*served.world.command, "install", client]
+    if transport == "http":
+        words += ["--http", served.guarded, "--token-file", "-"]
+    else:  # the client has its own way to a provider, and what it starts has another one
+        more = {**more, "env": served.world.environment}
+    told = run(words, around(home), given=served.token if transport == "http" else "")
+    assert told.returncode == 0, told.stderr
+    file = Path(told.stdout.splitlines()[0].removesuffix(": written"))
+    text = file.read_text()
+    for name, value in more.items():
+        text = json_edit.put(text, [CLIENTS[client].outer, SERVER, name], value)
+    file.write_text(text)
 
 
 def reach(transport: str, served: Served) -> dict[str, Any]:

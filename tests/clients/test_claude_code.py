@@ -7,26 +7,27 @@ its own stand-ins. Nobody has an account.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
+from llm_mcp_hub.commands.mcp_clients import SERVER
 from llm_mcp_hub.providers.claude_child import bundled_cli
-from tests.clients.conftest import CLAUDE_SAYS, GEMINI_SAYS, LONG, LONG_PROMPT, TOOLS, Served
+from tests.clients.conftest import CLAUDE_SAYS, GEMINI_SAYS, LONG, LONG_PROMPT, TOOLS, Served, installed
 from tests.clients.programs import around, run
 from tests.harness import TOKEN
 from tests.upstreams import google
 from tests.upstreams.anthropic import Answer, AnthropicUpstream, ToolCall, all_blocks
 from tests.upstreams.loopback import Received
 
-SERVERS = {"stdio": "llm-hub", "http": "hub-over-http"}
+PREFIX = f"mcp__{SERVER}__"
 
 
 @dataclass
 class ClaudeCode:
-    """Claude Code in a home of its own, which knows both ways to the hub; and its model."""
+    """Claude Code in a home of its own, which knows one way to the hub; and its model."""
 
     environment: dict[str, str]
     model: AnthropicUpstream
@@ -38,9 +39,11 @@ class ClaudeCode:
         return ended.stdout
 
 
-@pytest.fixture(scope="module")
-def claude_code(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Generator[ClaudeCode]:
-    """As the README has it: `claude mcp add`, once for each transport."""
+@pytest.fixture(scope="module", params=["stdio", "http"])
+def claude_code(
+    request: pytest.FixtureRequest, served: Served, tmp_path_factory: pytest.TempPathFactory
+) -> Generator[ClaudeCode]:
+    """As the README has it: `llm-mcp-hub install claude-code`, for each transport."""
     with AnthropicUpstream() as model:
         changes = {
             "CLAUDE_CODE_OAUTH_TOKEN": TOKEN,
@@ -48,11 +51,9 @@ def claude_code(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Gen
             "DISABLE_AUTOUPDATER": "1",
             "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
         }
-        made = ClaudeCode(around(tmp_path_factory.mktemp("claude-code") / "home", changes), model)
-        given = [word for name, value in served.world.environment.items() for word in ("-e", f"{name}={value}")]
-        made.run("mcp", "add", "-s", "user", SERVERS["stdio"], *given, "--", *served.world.command)
-        header = f"Authorization: Bearer {served.token}"
-        made.run("mcp", "add", "-s", "user", "-t", "http", SERVERS["http"], served.guarded, "--header", header)
+        home = tmp_path_factory.mktemp("claude-code") / "home"
+        made = ClaudeCode(around(home, changes), model)
+        installed("claude-code", request.param, served, home)
         yield made
         assert model.surprises == []
 
@@ -77,30 +78,29 @@ class Told:
     """What Claude Code printed at the end."""
 
 
-@pytest.fixture(scope="module", params=SERVERS)
-def told(request: pytest.FixtureRequest, claude_code: ClaudeCode, served: Served) -> Told:
+@pytest.fixture(scope="module")
+def told(claude_code: ClaudeCode, served: Served) -> Told:
     """One run of `claude -p`, in which its model makes all these calls."""
-    prefix = f"mcp__{SERVERS[request.param]}__"
     model = claude_code.model
     served.world.claude.default = Answer(CLAUDE_SAYS)
     served.world.gemini.default = _gemini
     model.clear()
     model.script(
         ToolCall("ToolSearch", {"query": "second opinion gemini", "max_results": 3}),
-        ToolCall("ToolSearch", {"query": "select:" + ",".join(prefix + tool for tool in TOOLS)}),
-        ToolCall(prefix + "ask_gemini", {"prompt": "Who are you?"}),
-        ToolCall(prefix + "ask_claude", {"prompt": "Who are you?"}),
-        ToolCall(prefix + "ask_claude", {"prompt": "Who are you?", "model": "gpt-4"}),
-        ToolCall(prefix + "ask_gemini", {"prompt": LONG_PROMPT}),
-        ToolCall(prefix + "ask_claude", {"prompt": "Who are you?", "wait_s": 0}),
-        _fetch(prefix),
+        ToolCall("ToolSearch", {"query": "select:" + ",".join(PREFIX + tool for tool in TOOLS)}),
+        ToolCall(PREFIX + "ask_gemini", {"prompt": "Who are you?"}),
+        ToolCall(PREFIX + "ask_claude", {"prompt": "Who are you?"}),
+        ToolCall(PREFIX + "ask_claude", {"prompt": "Who are you?", "model": "gpt-4"}),
+        ToolCall(PREFIX + "ask_gemini", {"prompt": LONG_PROMPT}),
+        ToolCall(PREFIX + "ask_claude", {"prompt": "Who are you?", "wait_s": 0}),
+        _fetch,
         Answer("That was all."),
     )
-    said = claude_code.run("-p", "Ask the others.", "--allowedTools", ",".join(prefix + tool for tool in TOOLS))
+    said = claude_code.run("-p", "Ask the others.", "--allowedTools", ",".join(PREFIX + tool for tool in TOOLS))
     assert model.unused == 0
     results = [block for _role, blocks in all_blocks(model.received[-1]) for block in blocks if _is_result(block)]
     tools: list[dict[str, Any]] = model.received[2].json["tools"]
-    defined = {tool["name"].removeprefix(prefix): tool["description"] for tool in tools if prefix in tool["name"]}
+    defined = {tool["name"].removeprefix(PREFIX): tool["description"] for tool in tools if PREFIX in tool["name"]}
     looked, searched, gemini, claude, error, long, ticket, fetched = results
     assert served.world.surprises == []
     return Told(looked, searched, defined, gemini, claude, error, long, ticket, fetched, said)
@@ -110,16 +110,12 @@ def _gemini(received: Received) -> google.Reply:
     return google.Answer(LONG if LONG_PROMPT in "".join(google.prompt_texts(received)) else GEMINI_SAYS)
 
 
-def _fetch(prefix: str) -> Callable[[Received], ToolCall]:
+def _fetch(received: Received) -> ToolCall:
     """The model does as the ticket says."""
-
-    def fetch(received: Received) -> ToolCall:
-        ticket = [block for block in all_blocks(received)[-1][1] if _is_result(block)][-1]
-        wanted = re.search(r'call ask_result\(ask_id="(ask_[\w-]+)"\)', texts(ticket)[0])
-        assert wanted is not None, ticket
-        return ToolCall(prefix + "ask_result", {"ask_id": wanted[1], "wait_s": 60})
-
-    return fetch
+    ticket = [block for block in all_blocks(received)[-1][1] if _is_result(block)][-1]
+    wanted = re.search(r'call ask_result\(ask_id="(ask_[\w-]+)"\)', texts(ticket)[0])
+    assert wanted is not None, ticket
+    return ToolCall(PREFIX + "ask_result", {"ask_id": wanted[1], "wait_s": 60})
 
 
 def _is_result(block: dict[str, Any]) -> bool:
@@ -132,12 +128,11 @@ def texts(result: dict[str, Any]) -> list[str]:
     return [content] if isinstance(content, str) else [block.get("text", "") for block in content]
 
 
-def test_it_lists_both_as_connected(claude_code: ClaudeCode) -> None:
-    """`claude mcp list`, after `claude mcp add`."""
+def test_it_lists_it_as_connected(claude_code: ClaudeCode) -> None:
+    """`claude mcp list`, after `llm-mcp-hub install claude-code`."""
     lines = claude_code.run("mcp", "list").splitlines()
 
-    for server in SERVERS.values():
-        assert [line for line in lines if line.startswith(f"{server}: ") and line.endswith("✔ Connected")], lines
+    assert [line for line in lines if line.startswith(f"{SERVER}: ") and line.endswith("✔ Connected")], lines
 
 
 def test_its_model_finds_the_tools(told: Told) -> None:

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.clients.conftest import CLAUDE_SAYS, GEMINI_SAYS, LONG, LONG_PROMPT, TOOLS, Served
+from llm_mcp_hub.commands.mcp_clients import SERVER
+from tests.clients.conftest import CLAUDE_SAYS, GEMINI_SAYS, LONG, LONG_PROMPT, TOOLS, Served, installed
 from tests.clients.programs import around, run
 from tests.harness import GEMINI
 from tests.upstreams.anthropic import Answer as ClaudeAnswer
@@ -23,7 +24,7 @@ from tests.upstreams.anthropic import last_user_texts
 from tests.upstreams.google import Answer, FunctionCall, GoogleUpstream, function_responses, write_login
 from tests.upstreams.loopback import Received
 
-SERVERS = {"stdio": "llm-hub", "http": "hub-over-http"}
+PREFIX = f"mcp_{SERVER}_"
 SETTINGS = {
     "security": {"auth": {"selectedType": "oauth-personal"}},
     "general": {"enableAutoUpdate": False},
@@ -33,7 +34,7 @@ SETTINGS = {
 
 @dataclass
 class GeminiCli:
-    """The CLI in a home of its own, which knows both ways to the hub; and its model."""
+    """The CLI in a home of its own, which knows one way to the hub; and its model."""
 
     environment: dict[str, str]
     folder: Path
@@ -47,9 +48,14 @@ class GeminiCli:
         return ended
 
 
-@pytest.fixture(scope="module")
-def gemini_cli(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Generator[GeminiCli]:
-    """`gemini mcp add`, once for each transport; its user has logged in with Google, and trusts the folder."""
+@pytest.fixture(scope="module", params=["stdio", "http"])
+def gemini_cli(
+    request: pytest.FixtureRequest, served: Served, tmp_path_factory: pytest.TempPathFactory
+) -> Generator[GeminiCli]:
+    """`llm-mcp-hub install gemini-cli`, for each transport; its user has logged in with Google, and trusts the folder.
+
+    The user's settings hold a comment, as that CLI allows it.
+    """
     folder = tmp_path_factory.mktemp("gemini-cli")
     home = folder / "home"
     work = home / "work"
@@ -57,14 +63,11 @@ def gemini_cli(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Gene
         made = GeminiCli(around(home, model.environment), work, model)
         work.mkdir()
         write_login(home / ".gemini")
-        (home / ".gemini" / "settings.json").write_text(json.dumps(SETTINGS))
+        (home / ".gemini" / "settings.json").write_text("// mine\n" + json.dumps(SETTINGS, indent=2))
         (home / ".gemini" / "trustedFolders.json").write_text(json.dumps({str(work): "TRUST_FOLDER"}))
-        user = ["mcp", "add", "-s", "user", "--trust", "--timeout", "660000"]
-        given = [word for name, value in served.world.environment.items() for word in ("-e", f"{name}={value}")]
-        made.run(*user, *given, SERVERS["stdio"], *served.world.command)
-        header = f"Authorization: Bearer {served.token}"
-        made.run(*user, "-t", "http", "-H", header, SERVERS["http"], served.guarded)
+        installed("gemini-cli", request.param, served, home, trust=True)  # else a person would be asked at each call
         yield made
+        assert (home / ".gemini" / "settings.json").read_text().startswith("// mine\n")
         assert model.surprises == []
 
 
@@ -84,10 +87,9 @@ class Told:
     """What the CLI printed at the end."""
 
 
-@pytest.fixture(scope="module", params=SERVERS)
-def told(request: pytest.FixtureRequest, gemini_cli: GeminiCli, served: Served) -> Told:
+@pytest.fixture(scope="module")
+def told(gemini_cli: GeminiCli, served: Served) -> Told:
     """One run of `gemini -p`, in which its model makes all these calls."""
-    prefix = f"mcp_{SERVERS[request.param]}_"
     model = gemini_cli.model
     served.world.claude.default = _claude
     served.world.gemini.default = Answer(GEMINI_SAYS)
@@ -96,24 +98,23 @@ def told(request: pytest.FixtureRequest, gemini_cli: GeminiCli, served: Served) 
         ticket = output(function_responses(received)[-1])
         wanted = re.search(r'call ask_result\(ask_id="(ask_[\w-]+)"\)', ticket)
         assert wanted is not None, ticket
-        return FunctionCall(prefix + "ask_result", {"ask_id": wanted[1], "wait_s": 60})
+        return FunctionCall(PREFIX + "ask_result", {"ask_id": wanted[1], "wait_s": 60})
 
     model.clear()
     model.script(
-        FunctionCall(prefix + "ask_gemini", {"prompt": "Who are you?"}),
-        FunctionCall(prefix + "ask_claude", {"prompt": "Who are you?"}),
-        FunctionCall(prefix + "ask_claude", {"prompt": "Who are you?", "model": "gpt-4"}),
-        FunctionCall(prefix + "ask_claude", {"prompt": LONG_PROMPT}),
-        FunctionCall(prefix + "ask_claude", {"prompt": "Who are you?", "wait_s": 0}),
+        FunctionCall(PREFIX + "ask_gemini", {"prompt": "Who are you?"}),
+        FunctionCall(PREFIX + "ask_claude", {"prompt": "Who are you?"}),
+        FunctionCall(PREFIX + "ask_claude", {"prompt": "Who are you?", "model": "gpt-4"}),
+        FunctionCall(PREFIX + "ask_claude", {"prompt": LONG_PROMPT}),
+        FunctionCall(PREFIX + "ask_claude", {"prompt": "Who are you?", "wait_s": 0}),
         fetch,
         Answer("That was all."),
     )
-    words = ["-m", "gemini-2.5-pro", "--allowed-mcp-server-names", SERVERS[request.param], "-p", "Ask the others."]
-    said = gemini_cli.run(*words).stdout
+    said = gemini_cli.run("-m", "gemini-2.5-pro", "-p", "Ask the others.").stdout
     assert model.unused == 0
     last = model.generations[-1]
     declared = [tool["name"] for each in last.json["request"]["tools"] for tool in each["functionDeclarations"]]
-    offered = [name.removeprefix(prefix) for name in declared if name.startswith(prefix)]
+    offered = [name.removeprefix(PREFIX) for name in declared if name.startswith(PREFIX)]
     assert served.world.surprises == []
     gemini, claude, error, _masked, ticket, fetched = function_responses(last)
     long = function_responses(model.generations[4])[-1]  # as it came; later the CLI masks what is old and long
@@ -130,13 +131,12 @@ def output(response: dict[str, Any]) -> str:
     return str(told.get("output", told.get("error")))
 
 
-def test_it_lists_both_as_connected(gemini_cli: GeminiCli) -> None:
-    """`gemini mcp list`, after `gemini mcp add`. It ends well either way, so its words count."""
+def test_it_lists_it_as_connected(gemini_cli: GeminiCli) -> None:
+    """`gemini mcp list`, after `llm-mcp-hub install gemini-cli`. It ends well either way, so its words count."""
     listed = gemini_cli.run("mcp", "list")
     lines = (listed.stdout + listed.stderr).splitlines()
 
-    for server in SERVERS.values():
-        assert [line for line in lines if line.startswith(f"✓ {server}: ") and line.endswith(" - Connected")], lines
+    assert [line for line in lines if line.startswith(f"✓ {SERVER}: ") and line.endswith(" - Connected")], lines
 
 
 def test_its_model_has_the_tools(told: Told) -> None:

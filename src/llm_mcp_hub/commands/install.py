@@ -112,7 +112,8 @@ def install(
     replaced: list[bool] = []
 
     def change(before: str) -> str:
-        replaced[:] = [SERVER in (json_edit.read(before).get(about.outer) or {})]
+        servers: Any = json_edit.read(before).get(about.outer)
+        replaced[:] = [isinstance(servers, dict) and SERVER in servers]
         after = json_edit.put(before, [about.outer, SERVER], entry.server)
         for question in entry.inputs:
             after = json_edit.add(after, "inputs", question, _is_ours)
