@@ -116,6 +116,11 @@ HELD: dict[str, str | bytes] = {
 def test_nothing_that_was_there_is_lost(desk: Desk, held: str) -> None:
     """Byte for byte, and with its mode; the file as it was is beside it. A second run changes nothing."""
     before = desk.holds(HELD[held])
+    if held == "comments" and not CLIENTS[desk.client].comments:  # Claude Code does not start with such a file
+        assert desk.run() == EX_CONFIG
+        assert "comments or trailing commas, which Claude Code cannot read" in desk.complaint
+        assert (desk.file.read_bytes(), desk.beside) == (before, [])
+        return
     text = before.decode("utf-8", "surrogateescape")
     expected = read(text)
     expected.setdefault(desk.outer, {})

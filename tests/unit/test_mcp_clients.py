@@ -10,8 +10,8 @@ import pytest
 
 from llm_mcp_hub.commands.mcp_clients import CLIENTS, SERVER, Around, Entry, Remote, command_of
 
-WINDOWS = PureWindowsPath("C:/Users/you")
-MAC, LINUX = PurePosixPath("/Users/you"), PurePosixPath("/home/you")
+WINDOWS = PureWindowsPath("C:/homes/you")
+MAC, LINUX = PurePosixPath("/homes/you"), PurePosixPath("/home/you")
 DESKTOP = "claude_desktop_config.json"
 ROAMING = {"APPDATA": "D:\\Roaming", "LOCALAPPDATA": "D:\\Local"}
 PLACES: list[tuple[str, Around, str]] = [
@@ -25,12 +25,12 @@ PLACES: list[tuple[str, Around, str]] = [
     (
         "claude-desktop",
         Around("darwin", MAC),
-        f"/Users/you/Library/Application Support/Claude/{DESKTOP}",
+        f"/homes/you/Library/Application Support/Claude/{DESKTOP}",
     ),
     (
         "claude-desktop",
         Around("win32", WINDOWS),
-        f"C:\\Users\\you\\AppData\\Roaming\\Claude\\{DESKTOP}",
+        f"C:\\homes\\you\\AppData\\Roaming\\Claude\\{DESKTOP}",
     ),
     (
         "claude-desktop",
@@ -44,18 +44,18 @@ PLACES: list[tuple[str, Around, str]] = [
     ),
     ("claude-code", Around("linux", LINUX), "/home/you/.claude.json"),
     ("claude-code", Around("linux", LINUX, {"CLAUDE_CONFIG_DIR": "/c"}), "/c/.claude.json"),
-    ("claude-code", Around("darwin", MAC), "/Users/you/.claude.json"),
-    ("claude-code", Around("win32", WINDOWS), "C:\\Users\\you\\.claude.json"),
+    ("claude-code", Around("darwin", MAC), "/homes/you/.claude.json"),
+    ("claude-code", Around("win32", WINDOWS), "C:\\homes\\you\\.claude.json"),
     ("cursor", Around("linux", LINUX), "/home/you/.cursor/mcp.json"),
-    ("cursor", Around("darwin", MAC), "/Users/you/.cursor/mcp.json"),
-    ("cursor", Around("win32", WINDOWS), "C:\\Users\\you\\.cursor\\mcp.json"),
+    ("cursor", Around("darwin", MAC), "/homes/you/.cursor/mcp.json"),
+    ("cursor", Around("win32", WINDOWS), "C:\\homes\\you\\.cursor\\mcp.json"),
     ("vscode", Around("linux", LINUX), "/home/you/.config/Code/User/mcp.json"),
-    ("vscode", Around("darwin", MAC), "/Users/you/Library/Application Support/Code/User/mcp.json"),
+    ("vscode", Around("darwin", MAC), "/homes/you/Library/Application Support/Code/User/mcp.json"),
     ("vscode", Around("win32", WINDOWS, ROAMING), "D:\\Roaming\\Code\\User\\mcp.json"),
     ("gemini-cli", Around("linux", LINUX), "/home/you/.gemini/settings.json"),
     ("gemini-cli", Around("linux", LINUX, {"GEMINI_CLI_HOME": "/c"}), "/c/.gemini/settings.json"),
-    ("gemini-cli", Around("darwin", MAC), "/Users/you/.gemini/settings.json"),
-    ("gemini-cli", Around("win32", WINDOWS), "C:\\Users\\you\\.gemini\\settings.json"),
+    ("gemini-cli", Around("darwin", MAC), "/homes/you/.gemini/settings.json"),
+    ("gemini-cli", Around("win32", WINDOWS), "C:\\homes\\you\\.gemini\\settings.json"),
 ]
 
 

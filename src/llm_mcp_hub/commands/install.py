@@ -113,6 +113,8 @@ def install(
 
     def change(before: str) -> str:
         servers: Any = json_edit.read(before).get(about.outer)
+        if not about.comments and not json_edit.is_strict(before):
+            raise json_edit.Unreadable(f"it has comments or trailing commas, which {about.title} cannot read")
         replaced[:] = [isinstance(servers, dict) and SERVER in servers]
         after = json_edit.put(before, [about.outer, SERVER], entry.server)
         for question in entry.inputs:

@@ -48,6 +48,11 @@ def read(text: str) -> dict[str, Any]:
     return cast("dict[str, Any]", _loads(plain)) if plain.strip() else {}
 
 
+def is_strict(text: str) -> bool:
+    """Whether the text, which can be read here, can be read by those too who allow no comments and trailing commas."""
+    return not text.strip() or _plain(text) == text.replace(_BOM, " ", 1)
+
+
 def put(text: str, path: Sequence[str], value: Any) -> str:
     """The text with the member at `path` set to a value; objects on the way to it are made where they are missing.
 

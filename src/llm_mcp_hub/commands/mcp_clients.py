@@ -98,6 +98,7 @@ class McpClient:
         bridged: whether it takes no such hub from its file, and starts a bridge to it.
         asks_for_token: whether it asks its user for the token, so that no file needs to hold it.
         lock: what the client holds beside its file while it writes it, put behind the file's name.
+        comments: whether its file may have comments and trailing commas; without knowing better: they may.
         then: what its user does next.
     """
 
@@ -112,6 +113,7 @@ class McpClient:
     outer: str = "mcpServers"
     asks_for_token: bool = False
     lock: str | None = None
+    comments: bool = True
 
 
 def _desktop_files(around: Around) -> tuple[PurePath, ...]:
@@ -197,6 +199,7 @@ CLIENTS: Mapping[str, McpClient] = {
             {"type": "http", **_served(remote), "timeout": LONGEST_ASK_MS}, token_in_file=remote.token is not None
         ),
         lock=".lock",
+        comments=False,
         then="See whether it connects: claude mcp list",
     ),
     "cursor": McpClient(
