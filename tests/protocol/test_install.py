@@ -300,7 +300,7 @@ def test_a_user_without_the_right_is_told(what: str, world: World, home: Path) -
     ended = run_command(world, "install", "cursor")
 
     assert ended.returncode == EX_CONFIG
-    assert b"this user cannot read and replace it (Permission denied)" in ended.stderr
+    assert b"it cannot be read and replaced (Permission denied)" in ended.stderr
     folder.chmod(0o700)
     (folder / "mcp.json").chmod(0o600)
     assert [(path.name, path.read_text()) for path in folder.iterdir()] == [("mcp.json", "{}")]

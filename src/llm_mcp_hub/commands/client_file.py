@@ -82,7 +82,7 @@ def edit(file: Path, change: Callable[[str], str], *, lock: str | None = None) -
     except UnicodeError:
         raise Unusable("it cannot hold the path of this installation") from None
     except OSError as error:
-        raise Unusable(f"this user cannot read and replace it ({error.strerror})") from error
+        raise Unusable(f"it cannot be read and replaced ({error.strerror})") from error
     raise Unusable("another program keeps writing it")
 
 
@@ -121,27 +121,27 @@ def _replace(file: Path, before: str, after: str) -> None:
 
 def _copy(file: Path, content: bytes, about: os.stat_result) -> Path:
     """A copy beside the file, with its mode, for it may hold secrets; under a name that nothing has yet."""
-    names = [f"{file.name}.{BACKUP}", *(f"{file.name}.{BACKUP}-{_now()}{more}" for more in ("", "-2", "-3", "-4"))]
-    for name in names:
-        copy = file.with_name(name)
+    moment = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    for ending in ("", f"-{moment}", *(f"-{moment}-{number}" for number in range(2, 10))):
+        copy = file.with_name(f"{file.name}.{BACKUP}{ending}")
         try:
-            opened = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            opened = os.open(copy, env_file.NEW, 0o600)
         except FileExistsError:
             continue
-        with os.fdopen(opened, "wb") as written:
-            written.write(content)
-            if sys.platform != "win32":
-                with contextlib.suppress(OSError):
-                    os.fchown(written.fileno(), about.st_uid, about.st_gid)
-                os.fchmod(written.fileno(), stat.S_IMODE(about.st_mode))
-            written.flush()
-            os.fsync(written.fileno())
+        try:
+            with os.fdopen(opened, "wb") as written:
+                written.write(content)
+                if sys.platform != "win32":
+                    with contextlib.suppress(OSError):
+                        os.fchown(written.fileno(), about.st_uid, about.st_gid)
+                    os.fchmod(written.fileno(), stat.S_IMODE(about.st_mode))
+                written.flush()
+                os.fsync(written.fileno())
+        except OSError:
+            copy.unlink()
+            raise
         return copy
     raise Unusable("there is no name left for a copy of it")
-
-
-def _now() -> str:
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
 
 
 @contextlib.contextmanager
