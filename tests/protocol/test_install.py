@@ -411,6 +411,8 @@ def test_a_token_goes_where_it_is_needed_and_is_never_shown(desk: Desk, tmp_path
         question = desk.held["inputs"][0]
         assert question["password"] is True
         assert f"${{input:{question['id']}}}" in desk.entry["headers"]["Authorization"]
+        assert desk.run("--http", "https://other.example") == 0  # whose token is asked for, whether one is named or not
+        assert [each["description"] for each in desk.held["inputs"]] == ["Client token of https://other.example/mcp"]
     desk.file.chmod(0o644)
     assert desk.run(*words) == 0
     assert (f"chmod 600 {desk.file}" in desk.told) is not asks

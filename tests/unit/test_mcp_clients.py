@@ -132,11 +132,11 @@ def test_an_entry_has_the_form_that_its_client_documents(client: str) -> None:
     """No member is spelled wrongly: most clients pass over what they do not know in silence."""
     for way, entry in entries(client).items():
         jsonschema.validate(entry.server, {"oneOf": DOCUMENTED[client]})
-        for question in entry.inputs:
-            jsonschema.validate(question, INPUT)
+        if entry.question is not None:
+            jsonschema.validate(entry.question, INPUT)
         in_file = "llmhub_madeup" in str(entry)
         assert entry.token_in_file == in_file == (way == "with a token" and not CLIENTS[client].asks_for_token)
-        assert bool(entry.inputs) == (way == "with a token" and CLIENTS[client].asks_for_token)
+        assert bool(entry.question) == (way == "with a token" and CLIENTS[client].asks_for_token)
 
 
 def test_a_bridge_gets_the_token_by_its_environment() -> None:

@@ -117,8 +117,9 @@ def install(
             raise json_edit.Unreadable(f"it has comments or trailing commas, which {about.title} cannot read")
         replaced[:] = [isinstance(servers, dict) and SERVER in servers]
         after = json_edit.put(before, [about.outer, SERVER], entry.server)
-        for question in entry.inputs:
-            after = json_edit.add(after, "inputs", question, _is_ours)
+        if entry.question is not None:
+            after = json_edit.drop(after, "inputs", lambda held: _is_ours(held) and held != entry.question)
+            after = json_edit.add(after, "inputs", entry.question, _is_ours)
         return after
 
     edited = _edited(client, about, file, change)
@@ -145,7 +146,8 @@ def remove(client: str) -> Installed:
     if not file.exists():
         return Installed(client, file, False, None, "", ())
     edited = _edited(client, about, file, change)
-    return Installed(client, file, edited.changed, edited.backup, "", (about.then,) if edited.changed else ())
+    notes = (f"{about.title} knows it until it is started again.",) if edited.changed else ()
+    return Installed(client, file, edited.changed, edited.backup, "", notes)
 
 
 def run(given: argparse.Namespace) -> int:
@@ -244,7 +246,7 @@ def _remote(
     notes: tuple[str, ...] = ()
     if url.scheme == "http" and not local:
         notes = ("http:// to another machine: whoever is on the way can read the token. Put TLS before the hub.",)
-    if entry.inputs:
+    if entry.question is not None:
         notes = (*notes, f"{about.title} asks for the token when it starts llm-hub; no file holds it.")
     return entry, notes
 
@@ -282,8 +284,8 @@ def _token_from(name: str) -> str:
 def _piece(about: McpClient, entry: Entry, token: str | None) -> str:
     """What belongs into the file, for people: the token is not shown."""
     held: Mapping[str, Any] = {about.outer: {SERVER: entry.server}}
-    if entry.inputs:
-        held = {**held, "inputs": list(entry.inputs)}
+    if entry.question is not None:
+        held = {**held, "inputs": [entry.question]}
     text = json.dumps(held, indent=2, ensure_ascii=False)
     return text if token is None or not entry.token_in_file else text.replace(f"Bearer {token}", f"Bearer {HIDDEN}")
 

@@ -59,12 +59,12 @@ class Entry:
 
     Attributes:
         server: the value at SERVER.
-        inputs: what the client is to ask its user for, where it can.
+        question: what the client is to ask its user for, where it does: an element of its `inputs`.
         token_in_file: whether the token stands in it.
     """
 
     server: dict[str, Any]
-    inputs: tuple[dict[str, Any], ...] = ()
+    question: dict[str, Any] | None = None
     token_in_file: bool = False
 
 
@@ -159,7 +159,7 @@ def _asked(remote: Remote) -> Entry:
         "description": f"Client token of {remote.url}",
         "password": True,
     }
-    return Entry({"type": "http", **_served(answer)}, (question,))
+    return Entry({"type": "http", **_served(answer)}, question)
 
 
 def _bridged(remote: Remote) -> Entry:
