@@ -125,7 +125,7 @@ def _copy(file: Path, content: bytes, about: os.stat_result) -> Path:
     for ending in ("", f"-{moment}", *(f"-{moment}-{number}" for number in range(2, 10))):
         copy = file.with_name(f"{file.name}.{BACKUP}{ending}")
         try:
-            opened = os.open(copy, env_file.NEW, 0o600)
+            opened = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
         except FileExistsError:
             continue
         try:

@@ -16,8 +16,6 @@ from llm_mcp_hub.errors import Misconfigured
 
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 OTHERS_READ = stat.S_IRGRP | stat.S_IROTH
-NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-"""A file that was not there. Windows would else write another line end than it is given."""
 
 
 def check(file: Path) -> Path:
@@ -55,7 +53,8 @@ def rewrite(file: Path, change: Callable[[str], str]) -> str:
         # Bytes that are no UTF-8, and line ends, come back as they were.
         text = file.read_bytes().decode("utf-8", "surrogateescape") if about is not None else ""
         content = change(text).encode("utf-8", "surrogateescape")
-        with os.fdopen(os.open(beside, NEW, 0o600), "wb") as written:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)  # else Windows writes other line ends
+        with os.fdopen(os.open(beside, flags, 0o600), "wb") as written:
             written.write(content)
             if about is not None:
                 with contextlib.suppress(OSError):
