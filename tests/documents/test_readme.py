@@ -6,11 +6,10 @@ import json
 import re
 import subprocess
 import sys
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 
 import pytest
 
-from llm_mcp_hub.commands.mcp_clients import BRIDGE, CLIENTS, SERVER, Around
 from llm_mcp_hub.providers.claude_child import bundled_cli
 from tests.harness import DEADLINE_S, GEMINI, ROOT, TOKEN, World
 
@@ -51,7 +50,6 @@ def test_every_shell_block_does_what_it_says(world: World, tmp_path: Path, scrip
     environment["PATH"] = f"{programs}:{environment['PATH']}"
     if " mcp " in text:  # the reader's own Claude Code or Gemini CLI, not contained by the hub: it must reach nobody
         environment["HTTPS_PROXY"] = "http://127.0.0.1:9"
-        environment["ANTHROPIC_BASE_URL"] = world.claude.url  # without an answer it would try for 18 s
     done = subprocess.run(
         ["bash", "-e", "-u", "-c", text],
         cwd=ROOT,
@@ -92,33 +90,12 @@ def test_the_clients_that_it_names_are_those_that_are_tested() -> None:
     ]
 
     assert [name for name in named if f"| {name} |" not in text] == []
-    assert BRIDGE.replace("@", " ") in text
 
 
 @pytest.mark.parametrize("text", blocks("json"), ids=["client configuration"])
 def test_every_json_block_is_json(text: str) -> None:
     """What a reader copies into a client's configuration can be read by it."""
-    servers = json.loads(text)["mcpServers"]
-
-    assert servers == {SERVER: CLIENTS["claude-desktop"].started(servers[SERVER]["command"], [])}
-
-
-def test_the_table_of_the_clients_files_is_true() -> None:
-    """For each client and platform, as `install` finds it."""
-    rows = [
-        [cell.strip() for cell in line.strip("|").split("|")]
-        for line in (ROOT / "README.md").read_text("utf-8").splitlines()
-        if re.match(r"\| `[a-z-]+` \|.*\.json`", line)
-    ]
-
-    def shown(client: str, around: Around) -> str:
-        path = str(CLIENTS[client].files(around)[-1])
-        return path.replace("C:\\roaming", "%APPDATA%").replace("C:\\~", "~").replace("/~", "~")
-
-    linux, mac = Around("linux", PurePosixPath("/~")), Around("darwin", PurePosixPath("/~"))
-    windows = Around("win32", PureWindowsPath("C:/~"), {"APPDATA": "C:/roaming"})
-    told = {row[0].strip("`"): [cell.split("`")[1] for cell in row[1:]] for row in rows}
-    assert told == {client: [shown(client, around) for around in (linux, mac, windows)] for client in CLIENTS}
+    assert "llm-hub" in json.loads(text)["mcpServers"]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
