@@ -30,6 +30,7 @@ from llm_mcp_hub.hub import Deadlines, Entry, Hub
 from llm_mcp_hub.material import Material, default_roots
 from llm_mcp_hub.observe import logs
 from llm_mcp_hub.observer import Observer
+from llm_mcp_hub.providers import gemini_install
 from llm_mcp_hub.providers.claude import ClaudeProvider
 from llm_mcp_hub.providers.gemini import GeminiProvider, Login
 from llm_mcp_hub.settings import Settings
@@ -95,6 +96,7 @@ def build_hub(
         login=login_copy,
         default_model=settings.gemini_model,
         command=settings.hub_gemini_command,
+        own=gemini_install.folder(settings.hub_state_dir),
         project=settings.gemini_project,
         upstream=settings.hub_gemini_upstream,
         renewed=google.renewed,

@@ -30,7 +30,7 @@ from llm_mcp_hub.main import (
     run_folder,
 )
 from llm_mcp_hub.observe import logs
-from llm_mcp_hub.providers import claude_doctor, gemini_doctor
+from llm_mcp_hub.providers import claude_doctor, gemini_doctor, gemini_install
 from llm_mcp_hub.providers.claude import ClaudeProvider
 from llm_mcp_hub.providers.claude_login import ClaudeLogin
 from llm_mcp_hub.providers.gemini import GeminiProvider, Login
@@ -77,6 +77,7 @@ def preconditions_of(env_file: Path | None) -> Generator[dict[str, Look]]:
                 around=around,
                 home=home,
                 command=settings.hub_gemini_command,
+                own=gemini_install.folder(state),
                 project=settings.gemini_project,
                 upstream=settings.hub_gemini_upstream,
             ),
@@ -105,6 +106,7 @@ class LoginParts:
 def build_login(settings: Settings, provider: str) -> LoginParts:
     """The way to a login of that provider, and the place where it is kept. Raises Misconfigured as `build_hub` does."""
     around = surroundings()
+    own = gemini_install.folder(settings.hub_state_dir)
     run = run_folder(settings)
 
     def hide(secret: str) -> None:
@@ -130,6 +132,7 @@ def build_login(settings: Settings, provider: str) -> LoginParts:
             login=lambda: Login(login.encode(), "new"),
             default_model=settings.gemini_model,
             command=settings.hub_gemini_command,
+            own=own,
             project=settings.gemini_project,
             upstream=settings.hub_gemini_upstream,
         )
@@ -148,6 +151,7 @@ def build_login(settings: Settings, provider: str) -> LoginParts:
             provider=gemini_with,
             model=settings.gemini_model,
             command=settings.hub_gemini_command,
+            own=own,
             project=settings.gemini_project,
             upstream=settings.hub_gemini_upstream,
         )

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import itertools
 import os
 import secrets
@@ -21,23 +20,14 @@ import shutil
 import signal
 import sys
 from collections import Counter
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import psutil
 
+from llm_mcp_hub.children.locks import OPENED, held, lock
+
 _LONGEST = 64 * 1024
-
-
-@contextlib.contextmanager
-def _held(lock: Path, *, wait: bool = True) -> Generator[None]:
-    """Raises BlockingIOError where another process holds it and `wait` is False."""
-    handle = os.open(lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _remove(folder: Path) -> None:
@@ -66,13 +56,13 @@ class RunFolder:
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._root = state_dir / "run"
         self._root.mkdir(mode=0o700, exist_ok=True)
-        with _held(self._root / ".lock"):  # or a hub that sweeps could take our folder before its lock is ours
+        with held(self._root / ".lock"):  # or a hub that sweeps could take our folder before its lock is ours
             self._swept = [*swept, *self._sweep()]
             self.name = secrets.token_hex(8)
             self.path = self._root / self.name
             self.path.mkdir(mode=0o700)
-            self._lock = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock = os.open(self.path / "lock", OPENED, 0o600)
+            lock(self._lock, wait=False)
         self.empty = self.path / "empty"
         self.empty.mkdir(mode=0o500)
         self._count = itertools.count(1)
@@ -108,7 +98,7 @@ class RunFolder:
 
         Raises nothing: a folder that cannot be read now is looked at the next time.
         """
-        with contextlib.suppress(OSError), _held(self._root / ".lock", wait=False):
+        with contextlib.suppress(OSError), held(self._root / ".lock", wait=False):
             self._swept += self._sweep()
         swept, self._swept = self._swept, []
         return swept
@@ -119,11 +109,11 @@ class RunFolder:
             if not folder.is_dir():
                 continue
             try:
-                lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+                handle = os.open(folder / "lock", OPENED, 0o600)
             except FileNotFoundError:  # its hub has just ended and removed it
                 continue
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock(handle, wait=False)
             except OSError:  # its hub lives
                 continue
             else:
@@ -131,7 +121,7 @@ class RunFolder:
                 _remove(folder)
                 yield folder.name
             finally:
-                os.close(lock)
+                os.close(handle)
 
 
 async def can_start(program: Path, home: Path) -> bool:
@@ -156,36 +146,68 @@ async def can_start(program: Path, home: Path) -> bool:
 async def said(command: Sequence[str], *, environment: Mapping[str, str], limit_s: float) -> str | None:
     """What a program that ends by itself writes to stdout, at most 64 KiB of it; None when it has not ended in time.
 
-    Nothing of it stays: it and what it has started in its session are killed, also where the caller is cancelled, and
-    on Linux the kernel ends it with us. Raises OSError when it cannot be started.
+    Nothing of it stays, see `_alone`. Raises OSError when it cannot be started.
     """
-    setpriv = shutil.which("setpriv", path=environment.get("PATH")) if sys.platform == "linux" else None
-    if setpriv is not None and not os.access(command[0], os.X_OK):
-        raise FileNotFoundError(command[0])  # else setpriv would be what was started, and its complaint goes nowhere
-    quiet = asyncio.subprocess.DEVNULL
-    child = await asyncio.create_subprocess_exec(
-        *([setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []),
-        *command,
-        stdin=quiet,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=quiet,
-        cwd="/",
-        env=dict(environment),
-        start_new_session=True,
-    )
-    assert child.stdout is not None
     text = b""
     try:
-        async with asyncio.timeout(limit_s):
+        async with _alone(command, environment, asyncio.subprocess.DEVNULL) as child, asyncio.timeout(limit_s):
+            assert child.stdout is not None
             while (piece := await child.stdout.read(_LONGEST)) and len(text) < _LONGEST:
                 text += piece
     except TimeoutError:
         return None
+    return text[:_LONGEST].decode("utf-8", "replace")
+
+
+async def ran(command: Sequence[str], *, environment: Mapping[str, str], limit_s: float) -> tuple[int, str] | None:
+    """The exit code of a program, and the last 64 KiB that it has written to stdout and stderr; None when it has not
+    ended in time.
+
+    Nothing of it stays, see `_alone`. Raises OSError when it cannot be started.
+    """
+    text = b""
+    try:
+        async with _alone(command, environment, asyncio.subprocess.STDOUT) as child, asyncio.timeout(limit_s):
+            assert child.stdout is not None
+            while piece := await child.stdout.read(_LONGEST):
+                text = (text + piece)[-_LONGEST:]
+            code = await child.wait()
+    except TimeoutError:
+        return None
+    return code, text.decode("utf-8", "replace")
+
+
+@contextlib.asynccontextmanager
+async def _alone(
+    command: Sequence[str], environment: Mapping[str, str], stderr: int
+) -> AsyncGenerator[asyncio.subprocess.Process]:
+    """A program in a session of its own, with its stdout to be read and nothing to read for itself.
+
+    At the end it and what it has started in its session are killed, also where the caller is cancelled, and on Linux
+    the kernel ends it with us.
+    """
+    setpriv = shutil.which("setpriv", path=environment.get("PATH")) if sys.platform == "linux" else None
+    if setpriv is not None and not os.access(command[0], os.X_OK):
+        raise FileNotFoundError(command[0])  # else setpriv would be what was started, and its complaint goes nowhere
+    child = await asyncio.create_subprocess_exec(
+        *([setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []),
+        *command,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=stderr,
+        cwd="/",
+        env=dict(environment),
+        start_new_session=True,
+    )
+    try:
+        yield child
     finally:
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(child.pid, signal.SIGKILL)  # the whole session: what it has started may hold our pipe open
+            if sys.platform == "win32":
+                child.kill()
+            else:
+                os.killpg(child.pid, signal.SIGKILL)  # the whole session: what it has started may hold our pipe open
         await asyncio.shield(child.wait())
-    return text[:_LONGEST].decode("utf-8", "replace")
 
 
 class Child:

@@ -61,6 +61,7 @@ class GeminiProvider:
         login: Callable[[], Login],
         default_model: str,
         command: str = "gemini",
+        own: Path | None = None,
         project: str | None = None,
         upstream: str | None = None,
         renewed: Callable[[str, str], None] = lambda mark, content: None,
@@ -72,6 +73,7 @@ class GeminiProvider:
             login: reads the owner's login. Raises HubError when there is none that may be used.
             default_model: full name.
             command: the CLI's program, a name in PATH or a path.
+            own: where `setup` installs a CLI, which is used where PATH has none.
             project: id of the Google Cloud project that a licence hangs on.
             upstream: address of a stand-in for Code Assist, for tests.
             renewed: is told what the CLI has made of the login of a mark: its file's content.
@@ -90,6 +92,7 @@ class GeminiProvider:
         self._around = around
         self._login = login
         self._command = command
+        self._own = own
         self._project = project
         self._upstream = upstream
         self._renewed = renewed
@@ -269,7 +272,7 @@ class GeminiProvider:
         return process
 
     def _argv(self, home: Path) -> list[str]:
-        return argv(home, program(self._command, self._around), self.traits.default_model)
+        return argv(home, program(self._command, self._around, self._own), self.traits.default_model)
 
     def _environment(self, home: Path, login: Login) -> dict[str, str]:
         return lay_out(home, around=self._around, login=login.content, project=self._project, upstream=self._upstream)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from llm_mcp_hub.children.environment import child_environment
 from llm_mcp_hub.errors import CliMissing, Misconfigured
+from llm_mcp_hub.providers.gemini_install import find
 from llm_mcp_hub.providers.gemini_process import INSTALL_ACTION
 from llm_mcp_hub.providers.gemini_turn import NAME
 
@@ -63,12 +63,12 @@ _FUSE: Mapping[str, str] = {
 }
 
 
-def program(command: str, around: Mapping[str, str]) -> Path:
-    """The CLI, by a name in PATH or a path. Raises CliMissing."""
-    found = shutil.which(command, path=child_environment(around, {})["PATH"])
+def program(command: str, around: Mapping[str, str], own: Path | None = None) -> Path:
+    """The CLI, see `gemini_install.find`. Raises CliMissing."""
+    found = find(command, around, own)
     if found is None:
         raise CliMissing(f"The Gemini CLI ({command}) was not found.", action=INSTALL_ACTION, provider=NAME)
-    return Path(found).absolute()
+    return found
 
 
 def argv(home: Path, cli: Path, model: str) -> list[str]:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import re
-import shutil
 from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 
@@ -14,13 +13,13 @@ from llm_mcp_hub.children.environment import child_environment
 from llm_mcp_hub.children.supervision import said
 from llm_mcp_hub.children.terminal import Terminal, TerminalError
 from llm_mcp_hub.finding import Finding, blocks, foreign, ok, warns
+from llm_mcp_hub.providers.gemini_install import OLDEST_NODE, find, node_of
 from llm_mcp_hub.providers.gemini_process import INSTALL_ACTION, OLDEST, TERMINAL_ACTION
 from llm_mcp_hub.providers.gemini_turn import PROJECT_ACTION
 
 VERSION_S = 15.0
 """`gemini --version` takes 0.7 s."""
 TERMINAL_S = 5.0
-OLDEST_NODE = 20
 HANGS = "…"
 NODE_ACTION = "Install Node.js 20 or newer and put it into PATH; then check with: node --version"
 
@@ -38,6 +37,7 @@ async def findings(
     around: Mapping[str, str],
     home: Path,
     command: str,
+    own: Path | None = None,
     project: str | None = None,
     upstream: str | None = None,
     limit_s: float = VERSION_S,
@@ -48,13 +48,15 @@ async def findings(
         around: the hub's environment.
         home: a folder of this look's own, which the CLI gets for its home.
         command: the CLI's program, a name in PATH or a path.
+        own: where `setup` installs a CLI, which is used where PATH has none.
         project: id of the Google Cloud project of the licence, if one is set.
         upstream: the stand-in that asks would go to, if one is set.
         limit_s: how long the CLI, and Node.js, may take to say their versions.
     """
     private = {"HOME": str(home), "GEMINI_CLI_HOME": str(home), "TMPDIR": str(home), "GEMINI_CLI_NO_RELAUNCH": "1"}
     environment = child_environment(around, {**private, "NO_COLOR": "1"})
-    path, node = _found(command, environment), _found("node", environment)
+    path = find(command, around, own)
+    node = node_of(path, own) or find("node", around, None)
     texts = await asyncio.gather(*(_version(program, environment, limit_s) for program in (path, node)))
     cli = judge_cli(command, path, texts[0])
     yield cli
@@ -66,11 +68,6 @@ async def findings(
         yield warns(
             "gemini-upstream", "Asks go to a stand-in on this machine, not to Gemini", "Unset HUB_GEMINI_UPSTREAM."
         )
-
-
-def _found(command: str, environment: Mapping[str, str]) -> Path | None:
-    found = shutil.which(command, path=environment["PATH"])
-    return Path(found).absolute() if found else None
 
 
 async def _version(program: Path | None, environment: Mapping[str, str], limit_s: float) -> str:

@@ -63,6 +63,7 @@ class GeminiLogin:
         provider: Callable[[str], Provider],
         model: str,
         command: str = "gemini",
+        own: Path | None = None,
         project: str | None = None,
         upstream: str | None = None,
     ) -> None:
@@ -73,6 +74,7 @@ class GeminiLogin:
             provider: makes the provider with a given login.
             model: full name of the model that the CLI is started for.
             command: the CLI's program, a name in PATH or a path.
+            own: where `setup` installs a CLI, which is used where PATH has none.
             project: id of the Google Cloud project that a licence hangs on.
             upstream: address of a stand-in for Code Assist, for tests.
         """
@@ -81,6 +83,7 @@ class GeminiLogin:
         self._provider = provider
         self._model = model
         self._command = command
+        self._own = own
         self._project = project
         self._upstream = upstream
 
@@ -95,7 +98,7 @@ class GeminiLogin:
     async def make(self, person: Person) -> str:
         """A new login, as the CLI writes it. See `LoginFlow.make`."""
         tries = _Tries()
-        cli = program(self._command, self._around)
+        cli = program(self._command, self._around, self._own)
         for _ in range(TRIES):  # each child has two links to give
             try:
                 home = self._run.new_home("gemini-login")

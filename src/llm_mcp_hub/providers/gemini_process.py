@@ -62,7 +62,8 @@ MAX_BYTES = 600 << 20
 ROOM_BYTES = 1 << 20
 """With less than this on the disk, that is what ended a start."""
 INSTALL_ACTION = (
-    "Install it: npm install -g @google/gemini-cli@0.61.0 (Node.js 20 or newer), or set HUB_GEMINI_COMMAND."
+    "Run `llm-mcp-hub setup`, or install it yourself: npm install -g @google/gemini-cli@0.61.0 (Node.js 20 or newer), "
+    "or set HUB_GEMINI_COMMAND."
 )
 TERMINAL_ACTION = "Mount devpts (in a container: /dev/pts) and allow at least one pseudo-terminal."
 

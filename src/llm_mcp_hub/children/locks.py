@@ -1,0 +1,47 @@
+"""A file's lock, which the system drops when its holder dies, whatever killed it. Knows no reason to take one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Generator
+from pathlib import Path
+
+OPENED = os.O_CREAT | os.O_RDWR | getattr(os, "O_CLOEXEC", 0)  # Windows has none: there nothing is inherited
+_AGAIN_S = 0.05
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def lock(descriptor: int, *, wait: bool = True) -> None:
+        """Take it for as long as `descriptor` is open. Raises BlockingIOError if another holds it, unless `wait`."""
+        while True:
+            try:
+                os.lseek(descriptor, 0, os.SEEK_SET)
+                msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+            except OSError as error:
+                if not wait:
+                    raise BlockingIOError(error.errno, error.strerror) from error
+                time.sleep(_AGAIN_S)  # its own waiting gives up after ten tries
+            else:
+                return
+
+else:
+    import fcntl
+
+    def lock(descriptor: int, *, wait: bool = True) -> None:
+        """Take it for as long as `descriptor` is open. Raises BlockingIOError if another holds it, unless `wait`."""
+        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@contextlib.contextmanager
+def held(file: Path, *, wait: bool = True) -> Generator[None]:
+    """Hold the lock of a file, which is made if need be. Raises BlockingIOError, and OSError where it cannot be."""
+    handle = os.open(file, OPENED, 0o600)
+    try:
+        lock(handle, wait=wait)
+        yield
+    finally:
+        os.close(handle)

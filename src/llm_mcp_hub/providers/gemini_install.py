@@ -1,0 +1,282 @@
+"""The hub's own Gemini CLI: the pinned one, put into the state folder by the owner's npm. And which CLI is used at all.
+
+    <state>/gemini-cli/<version>-<hash of the lock>/    whole or not there: it is made beside, tried, and renamed
+        package.json, package-lock.json, node_modules/
+        node        a link to the Node.js that it was installed with
+        gemini      what is started: that Node.js, or the one in PATH where that one has gone
+
+Why a link to Node.js: an editor or a desktop starts the hub without the PATH of its owner's shell, and so without the
+Node.js of a version manager. A newer hub with another pin has another folder; until `setup` has run there, the CLI
+before is used. Nothing is updated by itself: the hub's settings of the CLI see to that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import hashlib
+import json
+import re
+import secrets
+import shutil
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from llm_mcp_hub.children.environment import child_environment
+from llm_mcp_hub.children.locks import held
+from llm_mcp_hub.children.supervision import ran, said
+from llm_mcp_hub.errors import CliMissing
+from llm_mcp_hub.providers.gemini_turn import NAME
+
+DEFAULT = "gemini"
+"""The command where none is set: only then the hub's own is looked for."""
+OLDEST_NODE = 20
+OLDEST_NPM = 7
+"""The first that reads this lock."""
+ROOM_BYTES = 400 << 20
+"""Of which 100 MB stay; npm has its cache on the same disk, mostly."""
+INSTALL_S = 900.0
+LOOK_S = 30.0
+LOCK_LOOK_S = 0.2
+SETUP = "then run: llm-mcp-hub setup"
+NODE_ACTION = f"Install Node.js {OLDEST_NODE} or newer (npm is part of it) and put it into PATH; {SETUP}"
+
+_START = """#!/bin/sh
+here=${0%/*}
+node=$here/node
+[ -x "$node" ] || node=node
+exec "$node" "$here/node_modules/.bin/gemini" "$@"
+"""
+_OF_NPM = (
+    "HOME",
+    "USERPROFILE",
+    "APPDATA",
+    "LOCALAPPDATA",
+    "TMPDIR",
+    "TEMP",
+    "TMP",
+    "XDG_CONFIG_HOME",
+    "XDG_CACHE_HOME",
+)
+_FAULTS: tuple[tuple[str, str, str], ...] = (
+    ("ENOSPC", "there is no space left", "Make room on the disks of the state folder and of npm's cache"),
+    (
+        r"EINTEGRITY",
+        "the registry has sent something else than what the hub was measured with",
+        "Look which registry it is: npm config get registry",
+    ),
+    (
+        r"E401|E403|ENEEDAUTH|E407",
+        "the package registry, or the proxy before it, wants a login",
+        "Log in: npm login",
+    ),
+    (
+        r"E404|ETARGET|ENOVERSIONS",
+        "the package registry does not have it",
+        "Look which registry it is: npm config get registry",
+    ),
+    (
+        r"CERT|SELF_SIGNED|UNABLE_TO_|ERR_TLS|ERR_SSL",
+        "the certificate of the package registry, or of the proxy before it, is not trusted",
+        "Make NODE_EXTRA_CA_CERTS the path of a PEM file with its authority",
+    ),
+    (
+        r"ENOTFOUND|EAI_AGAIN|ECONN\w+|ETIMEDOUT|E(NET|HOST)UNREACH|ERR_SOCKET_TIMEOUT|EPROTO|ERR_INVALID_URL|E50\d",
+        "the package registry cannot be reached",
+        "Check the network, HTTPS_PROXY, and: npm config get registry",
+    ),
+    (
+        r"EACCES|EPERM|EROFS",
+        "npm may not write",
+        "Let this user write HUB_STATE_DIR and the folder of: npm config get cache",
+    ),
+    (r"EUSAGE|EBADENGINE|EUNSUPPORTED\w*", "this npm cannot install it", "Update it: npm install -g npm"),
+)
+"""What npm calls it, what that means, and the next step; the first that is found counts."""
+
+
+def folder(state: Path) -> Path:
+    """Where the hub's own CLIs are, in a state folder."""
+    return state / "gemini-cli"
+
+
+def _pin() -> Path:
+    """The folder of what is pinned: in the package, or where the hub runs from its sources, beside them."""
+    packaged = Path(__file__).parent.parent / "gemini-cli"
+    return packaged if packaged.is_dir() else Path(__file__).parents[3] / "gemini-cli"
+
+
+@functools.cache
+def wanted() -> str:
+    """The version that the hub was measured with."""
+    return str(json.loads((_pin() / "package.json").read_text("utf-8"))["dependencies"]["@google/gemini-cli"])
+
+
+@functools.cache
+def _name() -> str:
+    return f"{wanted()}-{hashlib.sha256((_pin() / 'package-lock.json').read_bytes()).hexdigest()[:8]}"
+
+
+def installed(own: Path, *, pinned: bool = False) -> Path | None:
+    """The hub's own CLI in the folder `own`: the pinned one, else (unless `pinned`) the last that was installed."""
+    ready = own / _name() / "gemini"
+    if ready.is_file():
+        return ready
+    found: list[tuple[float, Path]] = []
+    with contextlib.suppress(OSError):
+        found = [(file.stat().st_mtime, file) for file in own.glob("[0-9]*/gemini")]
+    return max(found)[1] if found and not pinned else None
+
+
+def find(command: str, around: Mapping[str, str], own: Path | None) -> Path | None:
+    """The CLI: `command` by a name in PATH or a path, else the hub's own where no command was chosen."""
+    found = shutil.which(command, path=child_environment(around, {})["PATH"])
+    if found is not None:
+        return Path(found).absolute()
+    return installed(own) if own is not None and command == DEFAULT else None
+
+
+def node_of(cli: Path | None, own: Path | None) -> Path | None:
+    """The Node.js that one of the hub's own CLIs was installed with, as long as it is there."""
+    if cli is None or own is None or cli.parent.parent != own:
+        return None
+    node = cli.with_name("node")
+    return node if node.is_file() else None
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What an installation needs of the owner's machine."""
+
+    npm: Path
+    node: Path
+    """The program itself, no link or shim of a version manager."""
+
+
+async def tools(around: Mapping[str, str]) -> Tools:
+    """Node.js and npm in PATH, new enough. Raises CliMissing."""
+    environment = _environment(around)
+    node, npm = (shutil.which(name, path=environment["PATH"]) for name in ("node", "npm"))
+    if node is None:
+        raise _missing("Node.js, which it runs on, was not found in PATH.", NODE_ACTION)
+    text = "process.versions.node + ' ' + process.execPath"
+    about = (await _told([node, "-p", text], environment)).strip()
+    number, _, itself = about.partition(" ")
+    if not number.partition(".")[0].isdigit():
+        raise _missing(f"Node.js at {node} cannot be started.", NODE_ACTION)
+    if int(number.partition(".")[0]) < OLDEST_NODE:
+        raise _missing(f"Node.js at {node} is too old ({number}; {OLDEST_NODE} is needed).", NODE_ACTION)
+    if npm is None:
+        raise _missing("npm, which belongs to Node.js, was not found in PATH.", f"Install npm; {SETUP}")
+    version = (await _told([npm, "--version"], environment)).strip()
+    if not version.partition(".")[0].isdigit():
+        raise _missing(f"npm at {npm} cannot be started.", f"See what stops it: {npm} --version; {SETUP}")
+    if int(version.partition(".")[0]) < OLDEST_NPM:
+        raise _missing(f"npm at {npm} is too old ({version}).", f"Update it: npm install -g npm; {SETUP}")
+    return Tools(Path(npm), Path(itself or node))
+
+
+async def install(own: Path, around: Mapping[str, str]) -> Path:
+    """Install the pinned CLI into `own`, unless it is there, and take away what is older. Returns its program.
+
+    Whatever ends this, a CLI that is there is whole. Raises CliMissing, which says what is in the way.
+    """
+    try:
+        own.mkdir(mode=0o700, parents=True, exist_ok=True)  # noqa: ASYNC240 - nobody else is on this loop
+        async with _alone(own):
+            ready = installed(own, pinned=True)
+            if ready is not None:
+                return ready
+            _sweep(own)
+            found = await tools(around)
+            if shutil.disk_usage(own).free < ROOM_BYTES:
+                raise _missing(f"{own} has less than {ROOM_BYTES >> 20} MB left.", f"Make room there, {SETUP}")
+            made = own / f".new-{secrets.token_hex(4)}"
+            made.mkdir(mode=0o700)
+            try:
+                await _fill(made, found, around)
+                made.rename(own / _name())
+            finally:
+                shutil.rmtree(made, ignore_errors=True)
+            return own / _name() / "gemini"
+    except OSError as error:
+        raise _missing(
+            f"{own} cannot be written ({error.strerror}).",
+            f"Set HUB_STATE_DIR to a folder that this user can write, {SETUP}",
+        ) from error
+
+
+async def _fill(made: Path, found: Tools, around: Mapping[str, str]) -> None:
+    for name in ("package.json", "package-lock.json"):
+        shutil.copyfile(_pin() / name, made / name)
+    quiet = ["--ignore-scripts", "--omit=dev", "--no-audit", "--no-fund", "--loglevel=error"]
+    ended = await ran(
+        [str(found.npm), "ci", "--prefix", str(made), *quiet], environment=_environment(around), limit_s=INSTALL_S
+    )
+    if ended is None:
+        raise _missing(f"npm has not ended in {INSTALL_S / 60:.0f} minutes.", f"Check the network, {SETUP}")
+    code, text = ended
+    if code:
+        raise fault(code, text)
+    (made / "node").symlink_to(found.node)
+    start = made / "gemini"
+    start.write_text(_START)
+    start.chmod(0o700)
+    home = made / "home"
+    home.mkdir(mode=0o700)
+    private = {"HOME": str(home), "GEMINI_CLI_HOME": str(home), "TMPDIR": str(home), "GEMINI_CLI_NO_RELAUNCH": "1"}
+    said_version = await _told([str(start), "--version"], child_environment(around, private))
+    shutil.rmtree(home, ignore_errors=True)
+    if wanted() not in said_version:
+        raise _missing("what npm has installed cannot be started here.", f"See `llm-mcp-hub doctor`, {SETUP}")
+
+
+def fault(code: int, text: str) -> CliMissing:
+    """What npm's complaint means. Of its words only the code is told: an address in them may hold a password."""
+    codes = re.findall(r"^npm (?:error|ERR!) (?:code|errno|syscall) (\S+)", text, re.MULTILINE) or [text]
+    for pattern, what, action in _FAULTS:
+        if any(re.search(pattern, each) for each in codes):
+            return _missing(f"{what} (npm: {codes[0] if codes[0] != text else code}).", f"{action}; {SETUP}")
+    named = "" if codes[0] == text else f", {codes[0]}"
+    return _missing(f"npm has failed (exit code {code}{named}).", f"Read its log: ls ~/.npm/_logs; {SETUP}")
+
+
+def _sweep(own: Path) -> None:
+    """Take away what was begun and never ended, and what is older than the CLI before."""
+    for torn in own.glob(".new-*"):
+        shutil.rmtree(torn, ignore_errors=True)
+    before = sorted(own.glob("[0-9]*"), key=lambda path: path.stat().st_mtime)
+    for old in before[:-1]:  # a hub that runs may still read in the last one
+        shutil.rmtree(old, ignore_errors=True)
+
+
+@contextlib.asynccontextmanager
+async def _alone(own: Path) -> AsyncGenerator[None]:
+    """No other `setup` installs meanwhile; it is waited for."""
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(held(own / ".lock", wait=False))
+                break
+            except BlockingIOError:
+                await asyncio.sleep(LOCK_LOOK_S)
+        yield
+
+
+async def _told(command: list[str], environment: Mapping[str, str]) -> str:
+    try:
+        return await said(command, environment=environment, limit_s=LOOK_S) or ""
+    except OSError:
+        return ""
+
+
+def _environment(around: Mapping[str, str]) -> dict[str, str]:
+    """npm's: beside what any child gets, where it finds its owner's configuration, which names the registry."""
+    kept = {name: value for name, value in around.items() if name in _OF_NPM or name.upper().startswith("NPM_")}
+    return child_environment(around, {**kept, "NO_UPDATE_NOTIFIER": "1"})
+
+
+def _missing(what: str, action: str) -> CliMissing:
+    return CliMissing(f"The Gemini CLI is not installed: {what}", action=action, provider=NAME)
