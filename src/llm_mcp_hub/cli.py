@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import json
 import os
-import signal
 import sys
 import time
 from collections.abc import AsyncGenerator, Sequence
@@ -26,6 +25,8 @@ EX_USAGE, EX_UNAVAILABLE, EX_SOFTWARE, EX_TEMPFAIL, EX_NOPERM, EX_CONFIG = 64, 6
 OWNER = "owner"
 """Who types in a shell is the owner."""
 LISTED = 50
+STEPS = ("gemini-cli", "project", "login-claude", "login-gemini", "clients", "ask", "doctor")
+"""Of `setup`, in their order."""
 EXIT_CODES = {
     "invalid_request": EX_USAGE,
     "not_found": EX_USAGE,
@@ -102,6 +103,10 @@ def _parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="whether everything that an ask needs is there; spends no ask")
     doctor.add_argument("--json", action="store_true", help="print it as JSON")
 
+    setup = commands.add_parser("setup", help="the first run, step by step; what is done already is left as it is")
+    setup.add_argument("--skip", action="append", metavar="STEP", default=[], choices=STEPS, help="leave it out")
+    setup.add_argument("--yes", action="store_true", help="take every step without asking")
+
     login = commands.add_parser("login", help="log in to Claude or Gemini, with a browser on any machine")
     login.add_argument("provider", choices=["claude", "gemini"])
     login.add_argument("--write-env", type=Path, metavar="FILE", help="write the login into this env file too")
@@ -145,6 +150,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from llm_mcp_hub.commands import install
 
             return install.run(given)
+        if given.command == "setup":
+            from llm_mcp_hub.commands import setup
+
+            logs.configure("ERROR", None)
+            return setup.run(given.env_file, STEPS, skip=given.skip, yes=given.yes)
         settings = settings_module.load(given.env_file)
         level = settings.log_level if given.command in {None, "serve"} else "ERROR"
         logs.configure(level, settings.hub_log_format)
@@ -197,9 +207,11 @@ def _tell(error: HubError) -> int:
 
 
 def _stdio(settings: Settings) -> int:
-    from llm_mcp_hub.serving.front import divide
+    front = None
+    if sys.platform != "win32":
+        from llm_mcp_hub.serving.front import divide
 
-    front = divide()
+        front = divide()
     from llm_mcp_hub import main as composition
     from llm_mcp_hub.serving import stdio
 
@@ -235,6 +247,7 @@ async def _ask(settings: Settings, given: argparse.Namespace) -> int:
     from llm_mcp_hub.material import GitDiff
     from llm_mcp_hub.providers.base import Event, Restarted, Text
     from llm_mcp_hub.running import Watch
+    from llm_mcp_hub.serving.signals import ENDING, on_loop
 
     printed = 0
     unread = False
@@ -258,10 +271,8 @@ async def _ask(settings: Settings, given: argparse.Namespace) -> int:
             printed = 0
 
     live = _LiveLine(quiet=given.json)
-    loop = asyncio.get_running_loop()
     if task is not None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, task.cancel)
+        on_loop(ENDING, lambda _number: task.cancel())
     try:
         # What somebody types in a shell may read what that person can read; relative to where it is typed.
         async with composition.build_hub(settings, roots=(Path.cwd(), Path("/"))) as hub:

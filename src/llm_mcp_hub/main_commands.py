@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Literal
 
 from llm_mcp_hub import preconditions
 from llm_mcp_hub import settings as settings_module
@@ -35,6 +37,7 @@ from llm_mcp_hub.providers.claude import ClaudeProvider
 from llm_mcp_hub.providers.claude_login import ClaudeLogin
 from llm_mcp_hub.providers.gemini import GeminiProvider, Login
 from llm_mcp_hub.providers.gemini_login import GeminiLogin
+from llm_mcp_hub.providers.gemini_turn import numeric_project
 from llm_mcp_hub.providers.login import LoginFlow
 from llm_mcp_hub.settings import Settings
 
@@ -101,6 +104,43 @@ class LoginParts:
     learned: Callable[[HubError | None], Awaitable[None]]
     """Writes down what the saved login has shown: that it answered, or why it did not, and the day it was made."""
     release: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class GeminiCli:
+    """What `setup` needs to see to the Gemini CLI."""
+
+    wanted: str
+    """The version that it installs."""
+    folder: Path
+    state: Literal["there", "installs", "foreign"]
+    found: Finding
+    install: Callable[[], Awaitable[Path]]
+    """Raises CliMissing."""
+
+
+async def gemini_cli(settings: Settings) -> GeminiCli:
+    """The Gemini CLI that asks would use, and how one is installed."""
+    around, own = surroundings(), gemini_install.folder(settings.hub_state_dir)
+    command = settings.hub_gemini_command
+    with tempfile.TemporaryDirectory() as home:
+        state, found = await gemini_doctor.used_cli(around=around, home=Path(home), command=command, own=own)
+    broken = state == "installs" and gemini_install.installed(own, pinned=True) is not None
+    return GeminiCli(
+        gemini_install.wanted(), own, state, found, lambda: gemini_install.install(own, around, again=broken)
+    )
+
+
+def project_around() -> tuple[str, str] | None:
+    """The variable that names a Google Cloud project, and the project: the hub itself hands on none of them."""
+    around = surroundings()
+    return next(((name, around[name]) for name in gemini_doctor.PROJECTS if around.get(name)), None)
+
+
+def check_project(project: str, name: str = "GEMINI_PROJECT") -> None:
+    """Raise Misconfigured for what is no project's id; `name`: of the variable that holds it."""
+    if project.isdigit():
+        raise numeric_project(name)
 
 
 def build_login(settings: Settings, provider: str) -> LoginParts:

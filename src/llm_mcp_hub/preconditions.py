@@ -23,6 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from llm_mcp_hub import others
 from llm_mcp_hub.children.environment import child_environment, network_settings
 from llm_mcp_hub.credentials.status import TokenStatus, utc
 from llm_mcp_hub.errors import HubError, Misconfigured
@@ -35,7 +36,6 @@ LEAST_BYTES = 1 << 20
 LITTLE_BYTES = 100 << 20
 SKEW_S = 60.0
 CONNECT_S = 3.0
-OTHERS_READ, OTHERS_WRITE = 0o044, 0o022
 MOUNTED_SECRETS = Path("/run/secrets")
 """Where container engines mount secrets, readable by all in a container that is the hub's alone."""
 SET_CLOCK = "sudo sntp -sS time.apple.com" if sys.platform == "darwin" else "timedatectl set-ntp true"
@@ -65,9 +65,9 @@ def settings(wrong: Sequence[Misconfigured], files: Sequence[tuple[str, Path, bo
         if not stat.S_ISREG(held.st_mode) or path.is_relative_to(MOUNTED_SECRETS):
             continue
         mend = f"Run: chmod 600 {shlex.quote(str(path))}"
-        if mode & OTHERS_WRITE:
+        if others.can_write(mode):
             found.append(warns("settings", f"{shown} can be written by others", mend))
-        elif secret and mode & OTHERS_READ:
+        elif secret and others.can_read(mode):
             found.append(warns("settings", f"{shown} holds a secret and can be read by others", mend))
     return found or [ok("settings", source)]
 
@@ -140,7 +140,7 @@ def state_folder(folder: Path) -> list[Finding]:
                 "Make room, or set HUB_STATE_DIR to a folder with space left.",
             )
         )
-    if mode & (OTHERS_READ | OTHERS_WRITE | 0o011):
+    if others.can_enter(mode):
         found.append(
             warns(
                 name,

@@ -11,7 +11,6 @@ import io
 import ipaddress
 import os
 import re
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -33,6 +32,7 @@ from pydantic import (
     ValidationError,
 )
 
+from llm_mcp_hub import others
 from llm_mcp_hub.children.environment import surroundings
 from llm_mcp_hub.errors import Misconfigured
 
@@ -320,7 +320,7 @@ def _from_file(env_file: Path | None) -> dict[str, str]:
         if env_file is None:
             if not file.exists():
                 return {}
-            if file.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            if others.can_write(file.stat().st_mode):
                 raise Misconfigured(
                     f"{file} can be written by others, so its settings are not used.", action=f"Run: chmod 600 {file}"
                 )

@@ -89,8 +89,12 @@ class RunFolder:
     def close(self) -> None:
         """Remove the folder. May be called twice."""
         if self._lock >= 0:
-            _remove(self.path)
-            os.close(self._lock)
+            if sys.platform == "win32":  # which removes no file that is open
+                os.close(self._lock)
+                _remove(self.path)
+            else:
+                _remove(self.path)
+                os.close(self._lock)
             self._lock = -1
 
     def dead(self) -> list[str]:
@@ -118,10 +122,13 @@ class RunFolder:
                 continue
             else:
                 _end_children(folder)
-                _remove(folder)
+                if sys.platform != "win32":  # which removes no file that is open
+                    _remove(folder)
                 yield folder.name
             finally:
                 os.close(handle)
+            if sys.platform == "win32":
+                _remove(folder)
 
 
 async def can_start(program: Path, home: Path) -> bool:
@@ -208,6 +215,20 @@ async def _alone(
             else:
                 os.killpg(child.pid, signal.SIGKILL)  # the whole session: what it has started may hold our pipe open
         await asyncio.shield(child.wait())
+
+
+def child_in(home: Path) -> Child:
+    """The child that lives in a home, by the pid that it has noted there.
+
+    Raises OSError, ValueError or ProcessLookupError where there is none.
+    """
+    file = home / "pid"
+    if sys.platform == "win32" and not file.exists():  # no wrapper there that could note it
+        for process in psutil.Process().children():
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get("HOME") == str(home):
+                    file.write_text(str(process.pid))
+    return Child(int(file.read_text()))
 
 
 class Child:

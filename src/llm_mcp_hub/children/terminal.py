@@ -16,14 +16,25 @@ import asyncio
 import contextlib
 import os
 import signal
-import tty
+import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import pexpect
+if sys.platform != "win32":
+    import tty
+
+    import pexpect
 
 CHUNK = 64 * 1024
+HERE = sys.platform != "win32"
+"""Whether this system has pseudo-terminals that end a child with its hub."""
+TERMINAL_ACTION = (
+    "Mount devpts (in a container: /dev/pts) and allow at least one pseudo-terminal."
+    if HERE
+    else "Run the hub in WSL (to have it: wsl --install) or as a container; Claude can be asked here."
+)
+"""The next step where there is none."""
 
 
 class TerminalError(Exception):
@@ -64,6 +75,8 @@ class Terminal:
         Raises TerminalError when the machine refuses a terminal. A program that is missing shows as a child that ends
         at once, with the reason in `stderr`.
         """
+        if not HERE:
+            raise TerminalError("Windows has none of the kind that ends a program with the hub")
         # A shell sends stderr to the file and then becomes the program (same pid): descriptors made in this
         # process would not reach the child, because ptyprocess closes all of them before it runs anything.
         # umask: what the child writes of its own is for its owner only.

@@ -23,6 +23,7 @@ from llm_mcp_hub import main_commands as composition
 from llm_mcp_hub.children.environment import surroundings
 from llm_mcp_hub.errors import HubError
 from llm_mcp_hub.finding import AGAIN, Finding, Look, blocks, told, warns
+from llm_mcp_hub.serving.signals import on_loop
 
 LIMIT_S = 30.0
 """For each look; they run at once."""
@@ -39,10 +40,15 @@ def run(env_file: Path | None, *, as_json: bool) -> int:
     """Look at everything, print it, and return the exit code."""
     try:
         with _at_most(GIVE_UP_S, as_json=as_json):
-            findings = asyncio.run(_all(env_file))
+            findings = look(env_file)
     except asyncio.CancelledError:
         return 130
     return _show(findings, as_json=as_json)
+
+
+def look(env_file: Path | None) -> list[Finding]:
+    """Everything that was found."""
+    return asyncio.run(_all(env_file))
 
 
 def _show(findings: Sequence[Finding], *, as_json: bool) -> int:
@@ -78,7 +84,7 @@ def _at_most(limit_s: float, *, as_json: bool) -> Generator[None]:
 async def _all(env_file: Path | None) -> list[Finding]:
     task = asyncio.current_task()
     if task is not None:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        on_loop([signal.SIGTERM], lambda _number: task.cancel())
     with composition.preconditions_of(env_file) as looks:
         return await gathered(looks)
 

@@ -9,13 +9,12 @@ import contextlib
 import os
 import secrets
 import stat
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from llm_mcp_hub import others
 from llm_mcp_hub.errors import Misconfigured
-
-OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
-OTHERS_READ = stat.S_IRGRP | stat.S_IROTH
 
 
 def check(file: Path) -> Path:
@@ -34,7 +33,7 @@ def check(file: Path) -> Path:
         raise _unusable(file, f"it is a link to {meant}, in another folder", f"Name the file itself: {meant}")
     if about is not None and not stat.S_ISREG(about.st_mode):
         raise _unusable(file, "it is no file", "Name a file.")
-    if about is not None and about.st_mode & OTHERS_WRITE:
+    if about is not None and others.can_write(about.st_mode):
         raise _unusable(file, "other users can write it", f"Run: chmod go-w {meant}")
     if not os.access(folder, os.W_OK | os.X_OK) or (about is not None and not os.access(meant, os.R_OK)):
         raise _unusable(file, "this user cannot read and replace it", "Name a file in a folder that you can write.")
@@ -56,7 +55,7 @@ def rewrite(file: Path, change: Callable[[str], str]) -> str:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)  # else Windows writes other line ends
         with os.fdopen(os.open(beside, flags, 0o600), "wb") as written:
             written.write(content)
-            if about is not None:
+            if about is not None and sys.platform != "win32":
                 with contextlib.suppress(OSError):
                     os.fchown(written.fileno(), about.st_uid, about.st_gid)
                 os.fchmod(written.fileno(), stat.S_IMODE(about.st_mode))
@@ -69,7 +68,7 @@ def rewrite(file: Path, change: Callable[[str], str]) -> str:
         raise _unusable(
             file, f"it cannot be replaced ({error.strerror})", "Name a file in a folder that you can write."
         ) from error
-    if about is not None and about.st_mode & OTHERS_READ:
+    if about is not None and others.can_read(about.st_mode):
         return f"Other users of this machine can read {file}: chmod 600 {file}"
     return ""
 

@@ -16,7 +16,6 @@ import os
 import signal
 import stat
 import sys
-import termios
 from collections.abc import Callable, Generator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,12 +26,14 @@ from llm_mcp_hub.conversation import Ask
 from llm_mcp_hub.credentials.saved import Saved
 from llm_mcp_hub.errors import HubError, InvalidRequest, Timeout, UpstreamError
 from llm_mcp_hub.providers.base import Finished, Provider
+from llm_mcp_hub.serving.signals import LEAVING, on_loop
 from llm_mcp_hub.settings import Settings, with_values
 
 if TYPE_CHECKING:
     from llm_mcp_hub.main_commands import LoginParts
 
 LONGEST_S = 86_400
+USUAL_S = 600.0
 CHECK_S = 90.0
 CHECK_PROMPT = "Answer with the one word: ready"
 REFUSED = frozenset({"auth_missing", "auth_expired", "auth_rejected", "account_ineligible"})
@@ -70,9 +71,7 @@ async def _run(parts: LoginParts, write_env: Path | None, timeout_s: float) -> i
             task.cancel()
         stopped.append(number)
 
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, stop, number)
+    on_loop(LEAVING, stop)
     try:
         return await _login(parts, write_env, timeout_s)
     except asyncio.CancelledError:
@@ -187,9 +186,11 @@ class _AtTheTerminal:
     @contextlib.contextmanager
     def _unseen(self) -> Generator[None]:
         """What is typed at a terminal is not shown: it may be recorded. What was typed before is thrown away."""
-        if not self._is_terminal:
+        if not self._is_terminal or sys.platform == "win32":
             yield
             return
+        import termios
+
         before = termios.tcgetattr(STDIN)
         silent = list(before)
         silent[3] = before[3] & ~termios.ECHO

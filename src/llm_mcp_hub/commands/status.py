@@ -22,7 +22,7 @@ _DOWN = ("DOWN", "31;1")
 
 def run(settings: Settings, *, as_json: bool, verify: bool) -> int:
     """Print it. Returns the exit code."""
-    known = asyncio.run(_looked(settings, verify))
+    known = asyncio.run(looked(settings, verify))
     if as_json:
         print(json.dumps({name: status.model_dump(mode="json") for name, status in known.items()}, indent=2))
         return 0
@@ -32,7 +32,8 @@ def run(settings: Settings, *, as_json: bool, verify: bool) -> int:
     return 0
 
 
-async def _looked(settings: Settings, verify: bool) -> dict[str, TokenStatus]:
+async def looked(settings: Settings, verify: bool) -> dict[str, TokenStatus]:
+    """What is known of all logins; `verify` spends one tiny ask for each."""
     from llm_mcp_hub import main as composition
 
     async with composition.build_hub(settings) as hub:

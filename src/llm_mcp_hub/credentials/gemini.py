@@ -11,13 +11,13 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
+from llm_mcp_hub import others
 from llm_mcp_hub.credentials.known import Held
 from llm_mcp_hub.credentials.saved import Saved, SavedLogins
 from llm_mcp_hub.credentials.status import Credential, mark, utc
@@ -179,7 +179,7 @@ class GeminiCredentials:
             ) from error
         if len(content) > LARGEST:
             raise self._not_a_login(str(path))
-        shared = about.st_mode & (stat.S_IRGRP | stat.S_IROTH | stat.S_IWGRP | stat.S_IWOTH)
+        shared = others.can_read(about.st_mode) or others.can_write(about.st_mode)
         note = f"Other users of this machine can read {path}." if shared else ""
         step = f"Run: chmod 600 {path}" if shared else ""
         return content.decode("utf-8", "surrogateescape"), about.st_mtime, note, step

@@ -21,7 +21,7 @@ from pathlib import Path
 from llm_mcp_hub.conversation import Part, whole
 from llm_mcp_hub.errors import InvalidRequest
 from llm_mcp_hub.material.diff import GitDiff, difference
-from llm_mcp_hub.material.reading import REFUSED, Roots
+from llm_mcp_hub.material.reading import HERE, REFUSED, Roots
 from llm_mcp_hub.material.repository import work_tree
 from llm_mcp_hub.material.rules import (
     BINARY,
@@ -116,6 +116,11 @@ class Material:
         for what, given in (("files", files), ("attachments", attachments)):
             if len(given) > COUNT_LIMIT:
                 raise basket.refusal(f"{what}: at most {COUNT_LIMIT} are taken.", "Leave some out.")
+        if not HERE and (files or git_diff is not None):
+            raise basket.refusal(
+                "The hub reads no files on Windows, which cannot keep a path from being swapped while it is opened.",
+                "Send the content in `attachments`, or run the hub in WSL.",
+            )
         if not self._roots.folders and (files or git_diff is not None):
             raise basket.refusal(
                 "There is no file root, so no file and no diff can be read.",

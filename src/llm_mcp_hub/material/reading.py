@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
 from collections import deque
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -20,9 +21,11 @@ from pathlib import Path
 
 from llm_mcp_hub.material.rules import Unreadable, any_refused, is_one_line, refused
 
-_PASS = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | int(getattr(os, "O_PATH", os.O_RDONLY))
+HERE = sys.platform != "win32"
+"""Whether this system can open a file below a folder that is open; without that no check would hold."""
+_PASS = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | int(getattr(os, "O_PATH", os.O_RDONLY)) if HERE else 0
 """How a folder is opened on the way; with O_PATH, which Linux has, it need not be readable."""
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC if HERE else 0
 """O_NONBLOCK: the opening of a FIFO that came in between must not wait for a writer."""
 _LINKS = 40
 """As the kernel: more of them are a circle."""

@@ -26,6 +26,8 @@ _SDK_NAMES = (
     "PWD",
 )
 
+_HOMES_OF_WINDOWS = ("USERPROFILE", "APPDATA", "LOCALAPPDATA", "TEMP", "TMP")
+
 # The SDK merges our variables over its own and so cannot remove a name. This wrapper can: it keeps the names that it
 # is told and drops the rest, notes its pid (it becomes the CLI by exec, so it is the CLI's) and, on Linux, asks the
 # kernel to kill the CLI when the hub dies: over pipes it would live on.
@@ -110,17 +112,12 @@ def options(
             **({"ANTHROPIC_BASE_URL": upstream} if upstream else {}),
         },
     )
-    wrapper = home / "claude"
-    setpriv = shutil.which("setpriv", path=wanted["PATH"]) if sys.platform == "linux" else None
-    wrapper.touch(mode=0o700)
-    wrapper.write_text(_WRAPPER.replace("SETPRIV", f"{setpriv} --pdeathsig KILL -- " if setpriv else ""))
-    wrapper.chmod(stat.S_IRWXU)
-    told = {
-        **wanted,
-        "HUB_CHILD_HOME": str(home),
-        "HUB_CHILD_CLI": str(cli),
-        "HUB_CHILD_KEEP": " ".join([*wanted, *_SDK_NAMES]),
-    }
+    if sys.platform == "win32":
+        # A script is no program there, and the SDK refuses batch files. So the other names stay, with empty values.
+        started = cli
+        told = {**wanted, **dict.fromkeys(_HOMES_OF_WINDOWS, str(home))}
+    else:
+        started, told = _wrapped(home, cli, wanted)
     return ClaudeAgentOptions(
         tools=[],
         setting_sources=[],
@@ -136,12 +133,27 @@ def options(
         effort=cast("EffortLevel | None", effort),
         resume=resume,
         cwd=cwd,
-        cli_path=wrapper,
+        cli_path=started,
         env=blanked(around, told),
         stderr=_ignore,  # without a callback the child would write on our own stderr
         client_app=app,
         extra_args={"no-session-persistence": None, "disable-slash-commands": None},
     )
+
+
+def _wrapped(home: Path, cli: Path, wanted: Mapping[str, str]) -> tuple[Path, dict[str, str]]:
+    """A program that becomes the CLI with nothing but `wanted` around it, and the environment to start it in."""
+    wrapper = home / "claude"
+    setpriv = shutil.which("setpriv", path=wanted["PATH"]) if sys.platform == "linux" else None
+    wrapper.touch(mode=0o700)
+    wrapper.write_text(_WRAPPER.replace("SETPRIV", f"{setpriv} --pdeathsig KILL -- " if setpriv else ""))
+    wrapper.chmod(stat.S_IRWXU)
+    return wrapper, {
+        **wanted,
+        "HUB_CHILD_HOME": str(home),
+        "HUB_CHILD_CLI": str(cli),
+        "HUB_CHILD_KEEP": " ".join([*wanted, *_SDK_NAMES]),
+    }
 
 
 def transcript_file(home: Path, cwd: Path, session: str) -> Path:

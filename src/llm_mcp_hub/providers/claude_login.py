@@ -27,7 +27,7 @@ from typing import TypeVar
 from llm_mcp_hub.children.dialogue import Dialogue
 from llm_mcp_hub.children.environment import child_environment
 from llm_mcp_hub.children.supervision import RunFolder
-from llm_mcp_hub.children.terminal import Terminal, TerminalError
+from llm_mcp_hub.children.terminal import HERE, TERMINAL_ACTION, Terminal, TerminalError
 from llm_mcp_hub.errors import AuthRejected, BillingBlocked, CliMissing, HubError, Misconfigured, UpstreamError
 from llm_mcp_hub.providers.base import Provider
 from llm_mcp_hub.providers.claude_child import bundled_cli
@@ -52,6 +52,10 @@ _CLEAR = b"\x15"
 _CODE = re.compile(r"[^#]{4,}#[^#]{4,}")
 
 T = TypeVar("T")
+
+
+_BY_HAND = "Run: claude setup-token, and put what it prints into CLAUDE_CODE_OAUTH_TOKEN in your settings file."
+"""Where there is no terminal to lead a person through it."""
 
 
 class ClaudeLogin:
@@ -131,7 +135,7 @@ class ClaudeLogin:
         except TerminalError as error:
             raise Misconfigured(
                 f"This machine gives the hub no pseudo-terminal ({error}).",
-                action="Mount devpts (in a container: /dev/pts) and allow at least one pseudo-terminal.",
+                action=TERMINAL_ACTION if HERE else _BY_HAND,
                 provider=NAME,
             ) from error
         with contextlib.suppress(OSError):  # it is only there for a sweep after a kill

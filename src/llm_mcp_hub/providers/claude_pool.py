@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
-from llm_mcp_hub.children.supervision import Child, RunFolder, can_start
+from llm_mcp_hub.children.supervision import Child, RunFolder, can_start, child_in
 from llm_mcp_hub.conversation import Ask
 from llm_mcp_hub.errors import CliMissing, HubError, Misconfigured, UpstreamError
 from llm_mcp_hub.providers.claude_child import options, transcript_file
@@ -177,7 +177,7 @@ class Pool:
         with anyio.CancelScope(shield=True):
             if connected.child is None:
                 with contextlib.suppress(OSError, ValueError, ProcessLookupError):
-                    connected.child = Child(int((connected.home / "pid").read_text()))
+                    connected.child = child_in(connected.home)
             if connected.child is not None:
                 connected.child.kill()  # it keeps nothing that a graceful end would save
             if connected.connecting is not None and not connected.connecting.done():
@@ -283,7 +283,7 @@ class Pool:
             with anyio.fail_after(CONNECT_TIMEOUT_S):
                 await asyncio.shield(connected.connecting)
             with contextlib.suppress(OSError, ValueError, ProcessLookupError):
-                connected.child = Child(int((home / "pid").read_text()))
+                connected.child = child_in(home)
             info = await client.get_server_info() or {}
             check_account(cast("Mapping[str, Any]", info.get("account") or {}))
             with anyio.fail_after(CONNECT_TIMEOUT_S):

@@ -31,12 +31,13 @@ from typing import Any
 import anyio
 
 from llm_mcp_hub.children.supervision import RunFolder
+from llm_mcp_hub.children.terminal import HERE
 from llm_mcp_hub.conversation import Ask
-from llm_mcp_hub.errors import AuthExpired, AuthRejected, HubError, Misconfigured, UpstreamError
+from llm_mcp_hub.errors import AuthExpired, AuthRejected, HubError, UpstreamError
 from llm_mcp_hub.providers.base import Alive, Event, Finished, Traits
 from llm_mcp_hub.providers.gemini_child import argv, lay_out, program, state_unwritable
-from llm_mcp_hub.providers.gemini_process import Process, Session
-from llm_mcp_hub.providers.gemini_turn import NAME, PROJECT_ACTION, to_be_renewed
+from llm_mcp_hub.providers.gemini_process import Process, Session, no_terminal
+from llm_mcp_hub.providers.gemini_turn import NAME, numeric_project, to_be_renewed
 
 MODEL_PATTERN = re.compile(r"gemini-[a-z0-9][a-z0-9.-]{0,80}")
 BACKOFF_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
@@ -194,14 +195,11 @@ class GeminiProvider:
 
     async def _process(self) -> Process:
         """The running process, started if need be. All who wait share one start; one who leaves does not end it."""
+        if not HERE:
+            raise no_terminal()
         login = self._login()
         if self._project is not None and self._project.isdigit():
-            raise Misconfigured(
-                "GEMINI_PROJECT is a number; Google wants the project's id.",
-                action=PROJECT_ACTION,
-                provider=NAME,
-                shows="refused",  # as the CLI would: no ask can be answered under this setting
-            )
+            raise numeric_project()
         current = self._current
         if current is not None and (current.ended or current.worn_out or current.mark != login.mark):
             self._retire(current)

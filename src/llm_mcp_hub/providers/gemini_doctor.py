@@ -8,13 +8,14 @@ import os
 import re
 from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
+from typing import Literal
 
 from llm_mcp_hub.children.environment import child_environment
 from llm_mcp_hub.children.supervision import said
-from llm_mcp_hub.children.terminal import Terminal, TerminalError
+from llm_mcp_hub.children.terminal import HERE, TERMINAL_ACTION, Terminal, TerminalError
 from llm_mcp_hub.finding import Finding, blocks, foreign, ok, warns
-from llm_mcp_hub.providers.gemini_install import OLDEST_NODE, find, node_of
-from llm_mcp_hub.providers.gemini_process import INSTALL_ACTION, OLDEST, TERMINAL_ACTION
+from llm_mcp_hub.providers.gemini_install import DEFAULT, OLDEST_NODE, find, installed, node_of
+from llm_mcp_hub.providers.gemini_process import INSTALL_ACTION, OLDEST, UPDATE_ACTION
 from llm_mcp_hub.providers.gemini_turn import PROJECT_ACTION
 
 VERSION_S = 15.0
@@ -53,8 +54,7 @@ async def findings(
         upstream: the stand-in that asks would go to, if one is set.
         limit_s: how long the CLI, and Node.js, may take to say their versions.
     """
-    private = {"HOME": str(home), "GEMINI_CLI_HOME": str(home), "TMPDIR": str(home), "GEMINI_CLI_NO_RELAUNCH": "1"}
-    environment = child_environment(around, {**private, "NO_COLOR": "1"})
+    environment = _private(around, home)
     path = find(command, around, own)
     node = node_of(path, own) or find("node", around, None)
     texts = await asyncio.gather(*(_version(program, environment, limit_s) for program in (path, node)))
@@ -68,6 +68,27 @@ async def findings(
         yield warns(
             "gemini-upstream", "Asks go to a stand-in on this machine, not to Gemini", "Unset HUB_GEMINI_UPSTREAM."
         )
+
+
+def _private(around: Mapping[str, str], home: Path) -> dict[str, str]:
+    private = {"HOME": str(home), "GEMINI_CLI_HOME": str(home), "TMPDIR": str(home), "GEMINI_CLI_NO_RELAUNCH": "1"}
+    return child_environment(around, {**private, "NO_COLOR": "1"})
+
+
+async def used_cli(
+    *, around: Mapping[str, str], home: Path, command: str, own: Path, limit_s: float = VERSION_S
+) -> tuple[Literal["there", "installs", "foreign"], Finding]:
+    """The CLI that asks would use, and whether all is well with it, `setup` installs one, or a person must see to it.
+
+    The arguments are those of `findings`.
+    """
+    path = find(command, around, own)
+    found = judge_cli(command, path, await _version(path, _private(around, home), limit_s))
+    if path is None:
+        return "installs" if command == DEFAULT else "foreign", found
+    if path.parent.parent == own:
+        return "there" if found.state == "ok" and path == installed(own, pinned=True) else "installs", found
+    return "there" if found.state == "ok" else "foreign", found
 
 
 async def _version(program: Path | None, environment: Mapping[str, str], limit_s: float) -> str:
@@ -94,7 +115,7 @@ def judge_cli(command: str, path: Path | None, text: str) -> Finding:
         return blocks(name, f"{path} cannot be started, or tells no version", look)
     if (int(numbers[1]), int(numbers[2])) < OLDEST:
         oldest = ".".join(map(str, OLDEST))
-        return blocks(name, f"The Gemini CLI at {path} is too old ({numbers[0]}; {oldest} is needed)", INSTALL_ACTION)
+        return blocks(name, f"The Gemini CLI at {path} is too old ({numbers[0]}; {oldest} is needed)", UPDATE_ACTION)
     return ok(name, f"Gemini CLI {numbers[0]}, {path}")
 
 
@@ -135,7 +156,7 @@ async def _terminal(environment: Mapping[str, str]) -> Finding:
     return ok(name, "a pseudo-terminal can be had")
 
 
-_MOUNT = f"{TERMINAL_ACTION.rstrip('.')}: mount -t devpts devpts /dev/pts"
+_MOUNT = TERMINAL_ACTION if not HERE else f"{TERMINAL_ACTION.rstrip('.')}: mount -t devpts devpts /dev/pts"
 
 
 def _project(project: str | None, around: Mapping[str, str]) -> Finding:

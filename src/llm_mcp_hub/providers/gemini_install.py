@@ -178,16 +178,17 @@ async def tools(around: Mapping[str, str]) -> Tools:
     return Tools(Path(npm), Path(itself or node))
 
 
-async def install(own: Path, around: Mapping[str, str]) -> Path:
+async def install(own: Path, around: Mapping[str, str], *, again: bool = False) -> Path:
     """Install the pinned CLI into `own`, unless it is there, and take away what is older. Returns its program.
 
-    Whatever ends this, a CLI that is there is whole. Raises CliMissing, which says what is in the way.
+    `again`: also where it is there, for it does not start. Whatever ends this, a CLI that is there is whole.
+    Raises CliMissing, which says what is in the way.
     """
     try:
         own.mkdir(mode=0o700, parents=True, exist_ok=True)  # noqa: ASYNC240 - nobody else is on this loop
         async with _alone(own):
             ready = installed(own, pinned=True)
-            if ready is not None:
+            if ready is not None and not again:
                 return ready
             _sweep(own)
             found = await tools(around)
@@ -197,6 +198,8 @@ async def install(own: Path, around: Mapping[str, str]) -> Path:
             made.mkdir(mode=0o700)
             try:
                 await _fill(made, found, around)
+                if again:
+                    shutil.rmtree(own / _name(), ignore_errors=True)
                 made.rename(own / _name())
             finally:
                 shutil.rmtree(made, ignore_errors=True)

@@ -23,11 +23,11 @@ from typing import Any, TypeVar, cast
 
 from llm_mcp_hub.children.dialogue import Dialogue
 from llm_mcp_hub.children.supervision import RunFolder
-from llm_mcp_hub.children.terminal import Terminal, TerminalError
-from llm_mcp_hub.errors import AuthRejected, HubError, Misconfigured, UpstreamError
+from llm_mcp_hub.children.terminal import HERE, Terminal, TerminalError
+from llm_mcp_hub.errors import AuthRejected, HubError, UpstreamError
 from llm_mcp_hub.providers.base import Provider
 from llm_mcp_hub.providers.gemini_child import argv, lay_out, login_file, program, state_unwritable
-from llm_mcp_hub.providers.gemini_process import died_at_start
+from llm_mcp_hub.providers.gemini_process import died_at_start, no_terminal
 from llm_mcp_hub.providers.gemini_turn import NAME
 from llm_mcp_hub.providers.login import COLUMNS, TRIES, Exported, Person, whichever
 
@@ -97,6 +97,8 @@ class GeminiLogin:
 
     async def make(self, person: Person) -> str:
         """A new login, as the CLI writes it. See `LoginFlow.make`."""
+        if not HERE:
+            raise no_terminal()
         tries = _Tries()
         cli = program(self._command, self._around, self._own)
         for _ in range(TRIES):  # each child has two links to give
@@ -129,11 +131,7 @@ class GeminiLogin:
                 columns=COLUMNS,
             )
         except TerminalError as error:
-            raise Misconfigured(
-                f"This machine gives the hub no pseudo-terminal ({error}).",
-                action="Mount devpts (in a container: /dev/pts) and allow at least one pseudo-terminal.",
-                provider=NAME,
-            ) from error
+            raise no_terminal(error) from error
         with contextlib.suppress(OSError):  # it is only there for a sweep after a kill
             (home / "pid").write_text(str(terminal.pid))
         return terminal

@@ -20,7 +20,7 @@ from typing import Any
 import anyio
 
 from llm_mcp_hub.children.supervision import Child, RunFolder
-from llm_mcp_hub.children.terminal import Terminal, TerminalError
+from llm_mcp_hub.children.terminal import TERMINAL_ACTION, Terminal, TerminalError
 from llm_mcp_hub.conversation import Ask, Billing
 from llm_mcp_hub.errors import CliMissing, HubError, Misconfigured, QuotaExhausted, UpstreamError
 from llm_mcp_hub.providers import acp
@@ -65,7 +65,10 @@ INSTALL_ACTION = (
     "Run `llm-mcp-hub setup`, or install it yourself: npm install -g @google/gemini-cli@0.61.0 (Node.js 20 or newer), "
     "or set HUB_GEMINI_COMMAND."
 )
-TERMINAL_ACTION = "Mount devpts (in a container: /dev/pts) and allow at least one pseudo-terminal."
+UPDATE_ACTION = (
+    "Run `llm-mcp-hub setup` if that has installed it, else: npm install -g @google/gemini-cli@0.61.0 "
+    "(Node.js 20 or newer)."
+)
 
 _LOGIN_TEXT = (b"Please visit the following URL", b"Enter the authorization code", b"Opening authentication page")
 _TERMINAL_QUERY, _TERMINAL_ANSWER, _PREAMBLE_END = b"\x1b[c", b"\x1b[?62c", b"\x1b[0m"
@@ -144,11 +147,7 @@ class Process:
             )
             (self._home / "pid").write_text(str(self._terminal.pid))
         except TerminalError as error:
-            raise Misconfigured(
-                f"This machine gives the hub no pseudo-terminal ({error}).",
-                action=TERMINAL_ACTION,
-                provider=NAME,
-            ) from error
+            raise no_terminal(error) from error
         with contextlib.suppress(ProcessLookupError):
             self._child = Child(self._terminal.pid)
         decoder = acp.Decoder()
@@ -209,7 +208,7 @@ class Process:
         if numbers is None or (int(numbers[1]), int(numbers[2])) < OLDEST:
             raise CliMissing(
                 f"The Gemini CLI is too old ({version or 'no version told'}); the hub needs 0.61 or newer.",
-                action=INSTALL_ACTION,
+                action=UPDATE_ACTION,
                 provider=NAME,
             )
 
@@ -476,6 +475,15 @@ class Process:
         return {}
 
 
+def no_terminal(error: TerminalError | None = None) -> Misconfigured:
+    """Where there is nothing to hold the CLI on: Windows, or a machine that refuses a pseudo-terminal."""
+    if error is None:
+        what = "The Gemini CLI is held on a pseudo-terminal, which Windows has not: ask_gemini is not served here."
+    else:
+        what = f"This machine gives the hub no pseudo-terminal ({error})."
+    return Misconfigured(what, action=TERMINAL_ACTION, provider=NAME)
+
+
 def died_at_start(home: Path) -> HubError:
     """Why the CLI ended before it was ready, by what it wrote into its home."""
     stderr = _file(home / "stderr")
@@ -493,7 +501,7 @@ def died_at_start(home: Path) -> HubError:
         return start_error(debug_log=_file(home / "debug.log"))
     if "Unknown argument" in stderr or "Unknown arguments" in stderr:
         return CliMissing(
-            "The Gemini CLI is too old: it does not know the hub's options.", action=INSTALL_ACTION, provider=NAME
+            "The Gemini CLI is too old: it does not know the hub's options.", action=UPDATE_ACTION, provider=NAME
         )
     # On a full disk the CLI's complaint could not be written either.
     if "EROFS" in stderr or "ENOSPC" in stderr or shutil.disk_usage(home).free < ROOM_BYTES:

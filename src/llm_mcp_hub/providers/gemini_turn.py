@@ -148,12 +148,7 @@ def account_error(reply: acp.Reply, *, debug_log: str) -> HubError:
             provider=NAME,
         )
     if "InvalidNumericProjectIdError" in debug_log or "project number" in low:
-        return Misconfigured(
-            "GEMINI_PROJECT is a number; Google wants the project's id.",
-            action=PROJECT_ACTION,
-            provider=NAME,
-            shows="refused",
-        )
+        return numeric_project()
     if "ProjectIdRequiredError" in debug_log or "google_cloud_project" in low:
         return Misconfigured(
             "This account's licence needs a Google Cloud project.",
@@ -262,6 +257,13 @@ def prompt_error(
         transient=True,
         shows="unreachable" if broken else None,
     )
+
+
+def numeric_project(name: str = "GEMINI_PROJECT") -> Misconfigured:
+    """What is told of a project that is a number; `name`: of the variable that holds it."""
+    what = f"{name} is a number; Google wants the project's id."
+    # As Google refuses it: no ask can be answered under this setting.
+    return Misconfigured(what, action=PROJECT_ACTION, provider=NAME, shows="refused")
 
 
 def _ended(said: str) -> AuthExpired:

@@ -12,7 +12,6 @@ or has gone since it was seen admits nobody; it never makes everybody the owner 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import hmac
 import os
@@ -27,6 +26,8 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from llm_mcp_hub import others
+from llm_mcp_hub.children.locks import OPENED, lock
 from llm_mcp_hub.errors import InvalidRequest, Misconfigured, NotFound
 
 OWNER = "owner"
@@ -38,7 +39,6 @@ LIVE_TOKENS = 2
 TOKEN_BYTES = 32
 MARK = "llmhub_"
 """How each token begins: so the log, and whoever searches a repository for secrets, knows one."""
-OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"  # no colon: names become parts of keys
 
 
@@ -330,11 +330,11 @@ class Clients:
         mend = f"Mend it, or remove it and give every client a new token: {self.file}"
         try:
             # Not to wait for the other end, should it be a pipe.
-            with os.fdopen(os.open(self.file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as opened:
+            with os.fdopen(os.open(self.file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as opened:
                 about = os.fstat(opened.fileno())
                 if not stat.S_ISREG(about.st_mode):
                     raise self._unusable("it is no file", "Name a file with HUB_CLIENTS_FILE.")
-                if about.st_mode & OTHERS_WRITE:
+                if others.can_write(about.st_mode):
                     raise self._unusable("other users can write it", f"Run: chmod 600 {self.file}")
                 return Book.model_validate_json(opened.read()), _mark(about)
         except OSError as error:
@@ -361,14 +361,14 @@ class Clients:
         """No other process changes the file meanwhile: of two that add at once, both clients are there."""
         try:
             self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = os.open(self.file.with_name(f".{self.file.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            handle = os.open(self.file.with_name(f".{self.file.name}.lock"), OPENED, 0o600)
         except OSError as error:
             raise self._unwritable(error) from error
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            lock(handle)
             yield
         finally:
-            os.close(lock)
+            os.close(handle)
 
     def _unreadable(self, error: OSError) -> Misconfigured:
         return self._unusable(

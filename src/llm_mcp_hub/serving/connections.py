@@ -11,7 +11,7 @@ It stands on the one of uvicorn's protocols that is pure Python, on h11; DECISIO
 from __future__ import annotations
 
 import asyncio
-import resource
+import sys
 from collections.abc import Callable
 from typing import Any, ClassVar, cast
 
@@ -31,6 +31,8 @@ CHUNK_BYTES = 64
 """So many chunks of a body may be of any size; of more, so many bytes each on average."""
 CONNECTIONS = 1_000
 OTHER_FILES = 256
+WINDOWS_DESCRIPTORS = 8192
+"""Of a C runtime; sockets do not even count."""
 """File descriptors that are not for connections: children, the store, what is read."""
 RETRY_S = 10
 _FULL = f"Too many connections are open: try again in {RETRY_S} s.\n"
@@ -286,5 +288,14 @@ class Connection(H11Protocol):
 
 def guarded(refused: Refused = nobody, *, most: int | None = None, head_s: float = HEAD_S) -> type[Connection]:
     """uvicorn's `http=` for one server. `most`: connections; by default as many as this process has room for."""
-    room = Room(room_for(resource.getrlimit(resource.RLIMIT_NOFILE)[0]) if most is None else most)
+    room = Room(room_for(_descriptors()) if most is None else most)
     return type("Guarded", (Connection,), {"room": room, "refused": staticmethod(refused), "head_s": head_s})
+
+
+def _descriptors() -> int:
+    """How many files and connections this process may have open."""
+    if sys.platform == "win32":
+        return WINDOWS_DESCRIPTORS
+    import resource
+
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]

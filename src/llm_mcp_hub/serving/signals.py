@@ -1,14 +1,31 @@
-"""Signals that end a process, heard before and beside the server that handles them. Knows no server."""
+"""Signals that end a process, heard on a loop, and before and beside the server that handles them. Knows no server."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import signal
+import sys
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from types import FrameType
 
 ENDING = (signal.SIGTERM, signal.SIGINT)
+LEAVING = (*ENDING, signal.SIGBREAK) if sys.platform == "win32" else (*ENDING, signal.SIGHUP)
+"""The same, and what comes when the terminal goes away."""
+
+
+def on_loop(numbers: Iterable[signal.Signals], then: Callable[[signal.Signals], object]) -> None:
+    """Call `then` on the running loop at each of these signals, in place of what was called before.
+
+    On the main thread. On Windows a loop hears no signal by itself, and a wait of its own is not interrupted by one.
+    """
+    loop = asyncio.get_running_loop()
+    for number in numbers:
+        if sys.platform != "win32":
+            loop.add_signal_handler(number, then, number)
+        else:
+            signal.signal(number, lambda number, _frame: loop.call_soon_threadsafe(then, signal.Signals(number)))
 
 
 class Early:

@@ -13,10 +13,9 @@ import contextlib
 import io
 import json
 import os
-import signal
 import sys
 from collections.abc import AsyncGenerator, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import mcp_types as types
@@ -28,8 +27,11 @@ from mcp.shared.message import SessionMessage
 from pydantic import ValidationError
 
 from llm_mcp_hub.hub import Hub
-from llm_mcp_hub.serving.front import Front
+from llm_mcp_hub.serving.signals import LEAVING, on_loop
 from llm_mcp_hub.serving.unreadable import answer_to_half_a_character
+
+if TYPE_CHECKING:
+    from llm_mcp_hub.serving.front import Front
 
 CLOSE_S = 5.0
 log = structlog.stdlib.get_logger("llm_mcp_hub.stdio")
@@ -42,7 +44,7 @@ WATCH_AFTER_S = 5.0
 def run(
     hub_maker: Callable[[], Hub],
     server_maker: Callable[[Hub], Server[Any]],
-    front: Front,
+    front: Front | None,
     flush: Callable[[], None] = lambda: None,
 ) -> int:
     """Serve until the client has gone. Returns the exit code; does not return while a reader thread blocks.
@@ -50,7 +52,7 @@ def run(
     Args:
         hub_maker: makes the hub, called on the running loop.
         server_maker: makes the MCP server of that hub.
-        front: the process that the client knows.
+        front: the process that the client knows; None where that is this one.
         flush: sends what is gathered of traces; it may block, and gets little time.
     """
     asyncio.run(_run(hub_maker, server_maker, front, flush))
@@ -60,7 +62,7 @@ def run(
 async def _run(
     hub_maker: Callable[[], Hub],
     server_maker: Callable[[Hub], Server[Any]],
-    front: Front,
+    front: Front | None,
     flush: Callable[[], None],
 ) -> None:
     hub = hub_maker()
@@ -70,20 +72,15 @@ async def _run(
     serving = loop.create_task(_serve(server_maker(hub), stopped))
     watching = loop.create_task(hub.logins.watch(first_after_s=WATCH_AFTER_S))
 
-    def leave() -> None:
-        loop.remove_reader(front.gone)
-        serving.cancel()
-
-    loop.add_reader(front.gone, leave)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, serving.cancel)
-    loop.add_signal_handler(signal.SIGHUP, serving.cancel)
+    if front is not None:
+        _at_the_end_of(front.gone, serving.cancel)
+    on_loop(LEAVING, lambda _number: serving.cancel())
     try:
         await asyncio.wait([serving, loop.create_task(stopped.wait())], return_when=asyncio.FIRST_COMPLETED)
         if hub.has_tickets:
-            front.go_on_alone()
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-                loop.add_signal_handler(number, told.set)
+            if front is not None:
+                front.go_on_alone()
+            on_loop(LEAVING, lambda _number: told.set())
             rest = [loop.create_task(hub.left_to_themselves()), loop.create_task(told.wait())]
             await asyncio.wait(rest, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -101,6 +98,16 @@ async def _run(
             sys.stderr.flush()
         failed = serving.done() and not serving.cancelled() and serving.exception() is not None
         os._exit(1 if failed else 0)
+
+
+def _at_the_end_of(descriptor: int, then: Callable[[], object]) -> None:
+    loop = asyncio.get_running_loop()
+
+    def ended() -> None:
+        loop.remove_reader(descriptor)
+        then()
+
+    loop.add_reader(descriptor, ended)
 
 
 async def _serve(server: Server[Any], stopped: asyncio.Event) -> None:

@@ -329,7 +329,7 @@ class SqliteStore:
             self._let_go()  # moved away or deleted: what we wrote there, no other hub would see
         self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _creating, contextlib.suppress(FileExistsError):
-            os.close(os.open(self.file, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+            os.close(os.open(self.file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         for suffix in ("", "-wal", "-shm"):  # SQLite makes the other two with the mode of the first
             with contextlib.suppress(FileNotFoundError):
                 file = self.file.with_name(FILE + suffix)

@@ -1,0 +1,299 @@
+"""`llm-mcp-hub setup`: the first run, step by step. Each can be left out, and leaves alone what is done already.
+
+There is no record of where it was: every step looks at what is there. So it goes on where it was interrupted, and a
+second run only tells. A step that fails ends no other one. Whatever wants a person's word is asked at a terminal; where
+there is none, it is left out unless `--yes` was given, and told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from llm_mcp_hub import settings as settings_module
+from llm_mcp_hub.commands import doctor, env_file
+from llm_mcp_hub.credentials.status import TokenStatus
+from llm_mcp_hub.errors import CliMissing, HubError
+from llm_mcp_hub.settings import Settings, own_file, with_values
+
+PROMPT = "Answer with the one word: ready"
+ASK_S = 120.0
+AGAIN = "llm-mcp-hub setup"
+TITLES = {"claude": "Claude", "gemini": "Gemini"}
+
+
+class _LeftOut(Exception):
+    """The step was not taken; the words say why, and what takes it."""
+
+
+@dataclass
+class _Told:
+    """What came of the steps: for the last lines."""
+
+    changed: list[str] = field(default_factory=list[str])
+    left: list[str] = field(default_factory=list[str])
+    failed: list[HubError] = field(default_factory=list[HubError])
+    blocking: str = ""
+
+
+def run(env_file_named: Path | None, steps: Sequence[str], *, skip: Sequence[str], yes: bool) -> int:
+    """Lead through all steps. Returns the exit code: 1 where something blocks an ask, or a step has failed.
+
+    Args:
+        env_file_named: the file that --env-file names; the hub's own by default.
+        steps: their names, in their order.
+        skip: names of steps to leave out.
+        yes: take every step without asking.
+    """
+    return _Setup(env_file_named, frozenset(skip), yes).run(steps)
+
+
+class _Setup:
+    def __init__(self, env_file_named: Path | None, skip: frozenset[str], yes: bool) -> None:
+        self._env_file = env_file_named
+        self._skip = skip
+        self._yes = yes
+        self._person = sys.stdin is not None and sys.stdin.isatty()
+        self._told = _Told()
+        self._interrupted = 0
+
+    def run(self, names: Sequence[str]) -> int:
+        steps: dict[str, tuple[str, Callable[[], None]]] = {
+            "gemini-cli": ("Gemini CLI", self._cli),
+            "project": ("Google Cloud project", self._project),
+            "login-claude": ("Claude's login", lambda: self._login("claude")),
+            "login-gemini": ("Gemini's login", lambda: self._login("gemini")),
+            "clients": ("MCP clients", self._clients),
+            "ask": ("one ask", self._ask),
+            "doctor": ("everything that an ask needs", self._doctor),
+        }
+        self._settings()  # what is wrong with them would stand in the way of each step: it is told once, and first
+        try:
+            for number, name in enumerate(names, 1):
+                title, step = steps[name]
+                _say(f"{number}/{len(names)} {title} …")
+                self._take(name, title, step)
+                if self._interrupted:
+                    break
+        except KeyboardInterrupt:
+            self._interrupted = 130
+        if self._interrupted:
+            _say(f"\nStopped. What is done stays done; to go on, run: {AGAIN}")
+            return self._interrupted
+        return self._end()
+
+    def _take(self, name: str, title: str, step: Callable[[], None]) -> None:
+        try:
+            (self._left_out_by_name if name in self._skip else step)()
+        except _LeftOut as why:
+            _say(f"    {why}")
+            self._told.left.append(title)
+        except HubError as error:
+            _say(f"    {error.code}: {error.message}\n    → {error.action}")
+            self._told.failed.append(error)
+
+    def _end(self) -> int:
+        told = self._told
+        _say("")
+        if not (told.changed or told.left or told.failed):
+            _say("Everything was done already.")
+        elif told.changed:
+            _say(f"Done now: {', '.join(told.changed)}.")
+        if told.left:
+            _say(f"Left out: {', '.join(told.left)}.")
+        if told.failed:
+            _say(f"Failed: {', '.join(error.code for error in told.failed)}.")
+            _say(f"Next: {told.failed[0].action}")
+        elif told.blocking:
+            _say(f"Next: {told.blocking}")
+        else:
+            _say('Next: llm-mcp-hub ask claude "What is a pseudo-terminal?"')
+        return 1 if told.failed or told.blocking else 0
+
+    def _settings(self) -> Settings:
+        """As they are now: a step may have written one. Raises Misconfigured."""
+        return settings_module.load(self._env_file)
+
+    def _agrees(self, question: str, otherwise: str, *, default: bool = True) -> None:
+        """Ask for a person's word. Raises _LeftOut, with what to do `otherwise`, where it is not given."""
+        if not self._yes and not self._person:
+            raise _LeftOut(f"left out: nobody can be asked here; {otherwise}")
+        if self._yes:
+            if not default:
+                raise _LeftOut(f"left out: --yes does not answer this; {otherwise}")
+            return
+        print(f"    {question} {'[Y/n]' if default else '[y/N]'} ", end="", flush=True)
+        answer = sys.stdin.readline()
+        if not answer:  # Ctrl-D
+            _say("")
+        word = answer.strip().lower()
+        if not answer or not (word in {"y", "yes"} or (default and not word)):
+            raise _LeftOut(f"left out; {otherwise}")
+
+    def _left_out_by_name(self) -> None:
+        raise _LeftOut("left out: --skip")
+
+    # -- the steps --------------------------------------------------------------------------------------------------
+
+    def _cli(self) -> None:
+        from llm_mcp_hub import main_commands as composition
+
+        cli = asyncio.run(composition.gemini_cli(self._settings()))
+        if cli.state == "there":
+            _say(f"    there already: {cli.found.message}")
+            return
+        if cli.state == "foreign":
+            raise CliMissing(f"{cli.found.message}; setup leaves it alone.", action=cli.found.action)
+        self._agrees(
+            f"Install Gemini CLI {cli.wanted} by npm into {cli.folder} (about 100 MB)?",
+            f"to install it yourself: npm install -g @google/gemini-cli@{cli.wanted}",
+        )
+        _say(f"    npm installs Gemini CLI {cli.wanted} …")
+        path = asyncio.run(_awaited(cli.install()))
+        _say(f"    installed: {path}")
+        self._told.changed.append(f"Gemini CLI {cli.wanted}")
+
+    def _project(self) -> None:
+        from llm_mcp_hub import main_commands as composition
+
+        settings = self._settings()
+        if settings.gemini_project is not None:
+            composition.check_project(settings.gemini_project)
+            _say(f"    there already: GEMINI_PROJECT is {settings.gemini_project}")
+            return
+        found = composition.project_around()
+        if found is None:
+            _say("    none is set, and most accounts need none")
+            return
+        name, project = found
+        composition.check_project(project, name)
+        _say(f"    {name} is {project}. The hub hands on no project but GEMINI_PROJECT.")
+        file = self._env_file or own_file()
+        self._agrees(
+            "Does your Gemini Code Assist licence (Standard, Enterprise) hang on this project?",
+            f"if it does, put GEMINI_PROJECT={project} into {file}",
+            default=False,
+        )
+        if self._env_file is None:
+            _own_folder(file.parent)
+        told = env_file.rewrite(env_file.check(file), lambda text: with_values(text, {"GEMINI_PROJECT": project}))
+        _say(f"    written: GEMINI_PROJECT={project} in {file}" + (f"\n    {told}" if told else ""))
+        self._told.changed.append("GEMINI_PROJECT")
+
+    def _login(self, provider: str) -> None:
+        from llm_mcp_hub.commands import login
+
+        command = f"llm-mcp-hub login {provider}"
+        status = self._known()[provider]
+        if status.usable:
+            _say(f"    there already: {status.message}" + (f"\n    → {status.action}" if status.action else ""))
+            return
+        _say(f"    {status.message}")
+        if not self._person:
+            raise _LeftOut(f"left out: a login needs a person at a terminal; run: {command}")
+        self._agrees(
+            f"Log in to {TITLES[provider]} now? It takes a browser, on this machine or any other.", f"later: {command}"
+        )
+        code = login.run(self._settings(), provider, write_env=None, timeout_s=login.USUAL_S)
+        if code:
+            self._interrupted = code
+        else:
+            self._told.changed.append(f"{TITLES[provider]}'s login")
+
+    def _clients(self) -> None:
+        from llm_mcp_hub.commands.install import found_clients
+
+        clients = found_clients()
+        if not clients:
+            _say("    no client that the hub knows was found here; see: llm-mcp-hub install --help")
+            return
+        left: list[str] = []
+        for client in clients:
+            try:
+                self._client(client)
+            except _LeftOut as why:
+                _say(f"    {client}: {why}")
+                left.append(client)
+            except HubError as error:
+                _say(f"    {client}: {error.code}: {error.message}\n    → {error.action}")
+                self._told.failed.append(error)
+        self._told.left += left
+
+    def _client(self, client: str) -> None:
+        from llm_mcp_hub.commands.install import install
+
+        if not install(client, printed=True, env_file=self._env_file).changed:
+            _say(f"    {client}: there already")
+            return
+        self._agrees(f"Put the hub into the configuration of {client}?", f"later: llm-mcp-hub install {client}")
+        done = install(client, env_file=self._env_file)
+        kept = f", what was there before is in {done.backup}" if done.backup else ""
+        _say(f"    {client}: written to {done.path}{kept}")
+        for step in done.next_steps:
+            _say(f"    → {step}")
+        self._told.changed.append(client)
+
+    def _ask(self) -> None:
+        known = self._known()
+        usable = [name for name, status in known.items() if status.usable]
+        if not usable:
+            raise _LeftOut("left out: there is no login that could be used")
+        unproven = [name for name in usable if (found := known[name].evidence) is None or found.level != "proven"]
+        for name in usable:
+            if name not in unproven:
+                _say(f"    {TITLES[name]} has answered already")
+        if not unproven:
+            return
+        names = " and ".join(TITLES[name] for name in unproven)
+        self._agrees(
+            f"Put one small question to {names}? It spends a little of your subscription.",
+            f"later: llm-mcp-hub ask {unproven[0]} hello",
+        )
+        for name in unproven:
+            try:
+                answer = asyncio.run(self._answer(name))
+            except HubError as error:
+                _say(f"    {TITLES[name]}: {error.code}: {error.message}\n    → {error.action}")
+                self._told.failed.append(error)
+            else:
+                _say(f"    {TITLES[name]} has answered: {answer}")
+                self._told.changed.append(f"an answer of {TITLES[name]}")
+
+    async def _answer(self, provider: str) -> str:
+        from llm_mcp_hub import main as composition
+
+        async with composition.build_hub(self._settings()) as hub:
+            answer = await hub.ask(hub.new_ask(provider, PROMPT, timeout_s=ASK_S))
+        return " ".join(answer.text.split())[:60]
+
+    def _doctor(self) -> None:
+        findings = doctor.look(self._env_file)
+        shown = [finding for finding in findings if finding.state != "ok"]
+        for line in doctor.as_text(shown).strip().splitlines():
+            _say(f"    {line}".rstrip())
+        blocking = [finding for finding in shown if finding.state == "blocks"]
+        if blocking:
+            self._told.blocking = blocking[0].action
+
+    def _known(self) -> dict[str, TokenStatus]:
+        from llm_mcp_hub.commands.status import looked
+
+        return asyncio.run(looked(self._settings(), verify=False))
+
+
+async def _awaited(work: Awaitable[Path]) -> Path:
+    return await work
+
+
+def _own_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError:
+        return  # `env_file.check` tells it
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
