@@ -15,7 +15,7 @@ from llm_mcp_hub.children.supervision import said
 from llm_mcp_hub.children.terminal import HERE, TERMINAL_ACTION, Terminal, TerminalError
 from llm_mcp_hub.finding import Finding, blocks, foreign, ok, warns
 from llm_mcp_hub.providers.gemini_install import DEFAULT, OLDEST_NODE, find, installed, node_of
-from llm_mcp_hub.providers.gemini_process import INSTALL_ACTION, OLDEST, UPDATE_ACTION
+from llm_mcp_hub.providers.gemini_process import INSTALL_ACTION, OLDEST, UPDATE_ACTION, no_terminal
 from llm_mcp_hub.providers.gemini_turn import PROJECT_ACTION
 
 VERSION_S = 15.0
@@ -54,6 +54,10 @@ async def findings(
         upstream: the stand-in that asks would go to, if one is set.
         limit_s: how long the CLI, and Node.js, may take to say their versions.
     """
+    if not HERE:
+        error = no_terminal()
+        yield blocks("gemini-terminal", error.message.rstrip("."), error.action)
+        return
     environment = _private(around, home)
     path = find(command, around, own)
     node = node_of(path, own) or find("node", around, None)
@@ -156,7 +160,7 @@ async def _terminal(environment: Mapping[str, str]) -> Finding:
     return ok(name, "a pseudo-terminal can be had")
 
 
-_MOUNT = TERMINAL_ACTION if not HERE else f"{TERMINAL_ACTION.rstrip('.')}: mount -t devpts devpts /dev/pts"
+_MOUNT = f"{TERMINAL_ACTION.rstrip('.')}: mount -t devpts devpts /dev/pts"
 
 
 def _project(project: str | None, around: Mapping[str, str]) -> Finding:

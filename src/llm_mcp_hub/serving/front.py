@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 _ALONE = b"a"
-_PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +64,7 @@ def _wait(hub: int, told: int) -> NoReturn:
         with contextlib.suppress(ProcessLookupError):
             os.kill(hub, number)
 
-    for number in _PASSED_ON:
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, pass_on)
     if os.read(told, 1) == _ALONE:
         os._exit(0)
