@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
 import os
 import sys
-import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -19,7 +17,7 @@ from llm_mcp_hub.observe import logs
 from llm_mcp_hub.settings import Settings
 
 if TYPE_CHECKING:
-    from llm_mcp_hub.running import Watch
+    pass
 
 EX_USAGE, EX_UNAVAILABLE, EX_SOFTWARE, EX_TEMPFAIL, EX_NOPERM, EX_CONFIG = 64, 69, 70, 75, 77, 78
 OWNER = "owner"
@@ -244,6 +242,7 @@ def _serve(settings: Settings, host: str | None, port: int | None, first_client:
 
 async def _ask(settings: Settings, given: argparse.Namespace) -> int:
     from llm_mcp_hub import main as composition
+    from llm_mcp_hub.commands.live import LiveLine
     from llm_mcp_hub.material import GitDiff
     from llm_mcp_hub.providers.base import Event, Restarted, Text
     from llm_mcp_hub.running import Watch
@@ -270,7 +269,7 @@ async def _ask(settings: Settings, given: argparse.Namespace) -> int:
             print("\n[the answer began anew]", file=sys.stderr)
             printed = 0
 
-    live = _LiveLine(quiet=given.json)
+    live = LiveLine(quiet=given.json)
     if task is not None:
         on_loop(ENDING, lambda _number: task.cancel())
     try:
@@ -319,42 +318,6 @@ async def _ask(settings: Settings, given: argparse.Namespace) -> int:
         about += f"; go on with --conversation {answer.conversation_id}"
     print(about, *answer.warnings, sep="\n", file=sys.stderr)
     return 0
-
-
-class _LiveLine:
-    """One line on a terminal's stderr that says how an ask is, until its text begins."""
-
-    def __init__(self, *, quiet: bool) -> None:
-        self._wanted = not quiet and sys.stderr.isatty()
-        self._shown = False
-
-    @contextlib.asynccontextmanager
-    async def shown(self, title: str, watch: Watch) -> AsyncGenerator[None]:
-        """Show it while this lasts."""
-        began = time.monotonic()
-
-        async def show() -> None:
-            while self._wanted:
-                await asyncio.sleep(1)
-                state = f"place {watch.position} in the queue" if watch.position else f"{watch.characters:,} characters"
-                if not watch.characters:
-                    self.clear()  # the one before may have been longer
-                    print(f"{title} · {state} · {time.monotonic() - began:.0f} s", end="", file=sys.stderr, flush=True)
-                    self._shown = True
-
-        showing = asyncio.get_running_loop().create_task(show())
-        try:
-            yield
-        finally:
-            showing.cancel()
-            await asyncio.gather(showing, return_exceptions=True)
-            self.clear()
-
-    def clear(self) -> None:
-        """Take it away again."""
-        if self._shown:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-            self._shown = False
 
 
 async def _asks(settings: Settings, given: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""Runs the hub as if this were Windows or macOS, as far as Python code can tell: `other_system.py SYSTEM … llm_mcp_hub …`.
+"""Runs the hub as if this were Windows or macOS, as far as Python code can tell.
 
 What other people's libraries do there is theirs: they are loaded before. For our own modules, which are loaded after,
 `sys.platform` says the other system, its modules are missing, `os` and `signal` have its names only, and on Windows an

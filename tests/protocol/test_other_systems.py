@@ -36,7 +36,7 @@ def test_every_module_can_be_imported_on_windows(world: World) -> None:
 
 @pytest.mark.anyio
 async def test_windows_serves_claude_and_says_what_it_has_not(world: World) -> None:
-    """By the real Claude CLI, started without the wrapper; each refusal has its next step. Nothing is left at the end."""
+    """By the real Claude CLI, without its wrapper; each refusal has its next step. Nothing is left at the end."""
     (world.home / "notes.txt").write_text("a file")
     world.changes["HUB_FILE_ROOTS"] = str(world.home)
     async with connect(on(world, "win32"), "stdio", "auto") as client:

@@ -1,6 +1,6 @@
 """Builds the package as its users get it, and what it needs as wheels that hold nothing but a way to this suite's own.
 
-An installer resolves, unpacks and makes programs as ever; what takes its time (365 MB of a CLI) is used from where it is.
+An installer resolves, unpacks and makes programs as ever; what takes time, 365 MB of a CLI, is used from where it is.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def contents(wheel: Path) -> dict[str, bytes]:
 
 
 def stubs(folder: Path) -> Path:
-    """A wheel for each library that the hub asks for, by its version here; one of them leads to the libraries themselves."""
+    """A wheel for each library that the hub asks for, of its version here; one of them leads to the real ones."""
     folder.mkdir()
     for number, text in enumerate(requires("llm-mcp-hub") or ()):
         name = Requirement(text).name
@@ -75,5 +75,3 @@ def _stub(folder: Path, name: str, number: str, files: dict[str, bytes]) -> None
 
 def _digest(content: bytes) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
-
-

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from llm_mcp_hub import settings as settings_module
-from llm_mcp_hub.commands import doctor, env_file
+from llm_mcp_hub.commands import doctor, env_file, json_edit
+from llm_mcp_hub.commands.install import Installed, found_clients, install
 from llm_mcp_hub.credentials.status import TokenStatus
 from llm_mcp_hub.errors import CliMissing, HubError
 from llm_mcp_hub.settings import Settings, own_file, with_values
@@ -26,7 +27,16 @@ TITLES = {"claude": "Claude", "gemini": "Gemini"}
 
 
 class _LeftOut(Exception):
-    """The step was not taken; the words say why, and what takes it."""
+    """A step was not taken."""
+
+    def __init__(self, why: str, then: str = "") -> None:
+        """
+        Args:
+            why: in a few words.
+            then: the command that takes it later, if there is one.
+        """
+        super().__init__(f"left out: {why}" + (f"; later: {then}" if then else ""))
+        self.then = then
 
 
 @dataclass
@@ -35,8 +45,14 @@ class _Told:
 
     changed: list[str] = field(default_factory=list[str])
     left: list[str] = field(default_factory=list[str])
+    later: list[str] = field(default_factory=list[str])
     failed: list[HubError] = field(default_factory=list[HubError])
     blocking: str = ""
+
+    def leave_out(self, title: str, why: _LeftOut) -> None:
+        """Note a step that was not taken."""
+        self.left.append(title)
+        self.later += [why.then] if why.then else []
 
 
 def run(env_file_named: Path | None, steps: Sequence[str], *, skip: Sequence[str], yes: bool) -> int:
@@ -78,7 +94,7 @@ class _Setup:
                 self._take(name, title, step)
                 if self._interrupted:
                     break
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, asyncio.CancelledError):  # the second: a SIGTERM while the doctor looks
             self._interrupted = 130
         if self._interrupted:
             _say(f"\nStopped. What is done stays done; to go on, run: {AGAIN}")
@@ -90,7 +106,7 @@ class _Setup:
             (self._left_out_by_name if name in self._skip else step)()
         except _LeftOut as why:
             _say(f"    {why}")
-            self._told.left.append(title)
+            self._told.leave_out(title, why)
         except HubError as error:
             _say(f"    {error.code}: {error.message}\n    → {error.action}")
             self._told.failed.append(error)
@@ -107,8 +123,8 @@ class _Setup:
         if told.failed:
             _say(f"Failed: {', '.join(error.code for error in told.failed)}.")
             _say(f"Next: {told.failed[0].action}")
-        elif told.blocking:
-            _say(f"Next: {told.blocking}")
+        elif told.later or told.blocking:
+            _say(f"Next: {(told.later or [told.blocking])[0]}")
         else:
             _say('Next: llm-mcp-hub ask claude "What is a pseudo-terminal?"')
         return 1 if told.failed or told.blocking else 0
@@ -117,24 +133,24 @@ class _Setup:
         """As they are now: a step may have written one. Raises Misconfigured."""
         return settings_module.load(self._env_file)
 
-    def _agrees(self, question: str, otherwise: str, *, default: bool = True) -> None:
-        """Ask for a person's word. Raises _LeftOut, with what to do `otherwise`, where it is not given."""
-        if not self._yes and not self._person:
-            raise _LeftOut(f"left out: nobody can be asked here; {otherwise}")
-        if self._yes:
-            if not default:
-                raise _LeftOut(f"left out: --yes does not answer this; {otherwise}")
+    def _agrees(self, question: str, then: str, *, default: bool = True) -> None:
+        """Ask for a person's word. Raises _LeftOut where it is not given; `then` is what takes the step later."""
+        if self._yes and default:
             return
+        if self._yes:
+            raise _LeftOut("--yes does not answer for you whether it is so", then)
+        if not self._person:
+            raise _LeftOut("nobody can be asked here", f"{AGAIN} --yes" if default else then)
         print(f"    {question} {'[Y/n]' if default else '[y/N]'} ", end="", flush=True)
         answer = sys.stdin.readline()
         if not answer:  # Ctrl-D
             _say("")
         word = answer.strip().lower()
         if not answer or not (word in {"y", "yes"} or (default and not word)):
-            raise _LeftOut(f"left out; {otherwise}")
+            raise _LeftOut("as you say", then)
 
     def _left_out_by_name(self) -> None:
-        raise _LeftOut("left out: --skip")
+        raise _LeftOut("--skip")
 
     # -- the steps --------------------------------------------------------------------------------------------------
 
@@ -149,7 +165,7 @@ class _Setup:
             raise CliMissing(f"{cli.found.message}; setup leaves it alone.", action=cli.found.action)
         self._agrees(
             f"Install Gemini CLI {cli.wanted} by npm into {cli.folder} (about 100 MB)?",
-            f"to install it yourself: npm install -g @google/gemini-cli@{cli.wanted}",
+            f"npm install -g @google/gemini-cli@{cli.wanted}",
         )
         _say(f"    npm installs Gemini CLI {cli.wanted} …")
         path = asyncio.run(_awaited(cli.install()))
@@ -174,7 +190,7 @@ class _Setup:
         file = self._env_file or own_file()
         self._agrees(
             "Does your Gemini Code Assist licence (Standard, Enterprise) hang on this project?",
-            f"if it does, put GEMINI_PROJECT={project} into {file}",
+            f"put GEMINI_PROJECT={project} into {file}, if it does",
             default=False,
         )
         if self._env_file is None:
@@ -193,10 +209,8 @@ class _Setup:
             return
         _say(f"    {status.message}")
         if not self._person:
-            raise _LeftOut(f"left out: a login needs a person at a terminal; run: {command}")
-        self._agrees(
-            f"Log in to {TITLES[provider]} now? It takes a browser, on this machine or any other.", f"later: {command}"
-        )
+            raise _LeftOut("a login needs a person at a terminal", command)
+        self._agrees(f"Log in to {TITLES[provider]} now? It takes a browser, on this machine or any other.", command)
         code = login.run(self._settings(), provider, write_env=None, timeout_s=login.USUAL_S)
         if code:
             self._interrupted = code
@@ -204,31 +218,25 @@ class _Setup:
             self._told.changed.append(f"{TITLES[provider]}'s login")
 
     def _clients(self) -> None:
-        from llm_mcp_hub.commands.install import found_clients
-
         clients = found_clients()
         if not clients:
             _say("    no client that the hub knows was found here; see: llm-mcp-hub install --help")
             return
-        left: list[str] = []
         for client in clients:
             try:
                 self._client(client)
             except _LeftOut as why:
                 _say(f"    {client}: {why}")
-                left.append(client)
+                self._told.leave_out(client, why)
             except HubError as error:
                 _say(f"    {client}: {error.code}: {error.message}\n    → {error.action}")
                 self._told.failed.append(error)
-        self._told.left += left
 
     def _client(self, client: str) -> None:
-        from llm_mcp_hub.commands.install import install
-
-        if not install(client, printed=True, env_file=self._env_file).changed:
+        if _stands_there(install(client, printed=True, env_file=self._env_file)):
             _say(f"    {client}: there already")
             return
-        self._agrees(f"Put the hub into the configuration of {client}?", f"later: llm-mcp-hub install {client}")
+        self._agrees(f"Put the hub into the configuration of {client}?", f"llm-mcp-hub install {client}")
         done = install(client, env_file=self._env_file)
         kept = f", what was there before is in {done.backup}" if done.backup else ""
         _say(f"    {client}: written to {done.path}{kept}")
@@ -240,7 +248,7 @@ class _Setup:
         known = self._known()
         usable = [name for name, status in known.items() if status.usable]
         if not usable:
-            raise _LeftOut("left out: there is no login that could be used")
+            raise _LeftOut("there is no login that could be used")
         unproven = [name for name in usable if (found := known[name].evidence) is None or found.level != "proven"]
         for name in usable:
             if name not in unproven:
@@ -250,7 +258,7 @@ class _Setup:
         names = " and ".join(TITLES[name] for name in unproven)
         self._agrees(
             f"Put one small question to {names}? It spends a little of your subscription.",
-            f"later: llm-mcp-hub ask {unproven[0]} hello",
+            f"llm-mcp-hub ask {unproven[0]} hello",
         )
         for name in unproven:
             try:
@@ -286,6 +294,16 @@ class _Setup:
 
 async def _awaited(work: Awaitable[Path]) -> Path:
     return await work
+
+
+def _stands_there(planned: Installed) -> bool:
+    """Whether what would be written into a client's file is in it."""
+    try:
+        held = json_edit.read(planned.path.read_text("utf-8-sig"))
+        wanted = json_edit.read(planned.text)
+    except (OSError, UnicodeError, json_edit.Unreadable):
+        return False
+    return all(held.get(outer, {}).get(name) == entry for outer, own in wanted.items() for name, entry in own.items())
 
 
 def _own_folder(folder: Path) -> None:
