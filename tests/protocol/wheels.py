@@ -20,6 +20,7 @@ from packaging.requirements import Requirement
 from tests.harness import DEADLINE_S
 
 SITE = Path(sysconfig.get_path("purelib"))
+VERSION = version("llm-mcp-hub")
 
 
 def build(kind: str, source: Path, folder: Path) -> Path:

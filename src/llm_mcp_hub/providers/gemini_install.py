@@ -102,7 +102,7 @@ def folder(state: Path) -> Path:
     return state / "gemini-cli"
 
 
-def _pin() -> Path:
+def pin() -> Path:
     """The folder of what is pinned: in the package, or where the hub runs from its sources, beside them."""
     packaged = Path(__file__).parent.parent / "gemini-cli"
     return packaged if packaged.is_dir() else Path(__file__).parents[3] / "gemini-cli"
@@ -111,12 +111,12 @@ def _pin() -> Path:
 @functools.cache
 def wanted() -> str:
     """The version that the hub was measured with."""
-    return str(json.loads((_pin() / "package.json").read_text("utf-8"))["dependencies"]["@google/gemini-cli"])
+    return str(json.loads((pin() / "package.json").read_text("utf-8"))["dependencies"]["@google/gemini-cli"])
 
 
 @functools.cache
 def _name() -> str:
-    return f"{wanted()}-{hashlib.sha256((_pin() / 'package-lock.json').read_bytes()).hexdigest()[:8]}"
+    return f"{wanted()}-{hashlib.sha256((pin() / 'package-lock.json').read_bytes()).hexdigest()[:8]}"
 
 
 def installed(own: Path, *, pinned: bool = False) -> Path | None:
@@ -213,7 +213,7 @@ async def install(own: Path, around: Mapping[str, str], *, again: bool = False) 
 
 async def _fill(made: Path, found: Tools, around: Mapping[str, str]) -> None:
     for name in ("package.json", "package-lock.json"):
-        shutil.copyfile(_pin() / name, made / name)
+        shutil.copyfile(pin() / name, made / name)
     quiet = ["--ignore-scripts", "--omit=dev", "--no-audit", "--no-fund", "--loglevel=error"]
     ended = await ran(
         [str(found.npm), "ci", "--prefix", str(made), *quiet], environment=_environment(around), limit_s=INSTALL_S
