@@ -235,7 +235,7 @@ def test_a_step_that_fails_stops_no_other_one(world: World) -> None:
     assert "misconfigured: GOOGLE_CLOUD_PROJECT_ID is a number" in said
     assert "cursor: misconfigured: " in said
     assert "Nothing blocks an ask" in said
-    assert "Next: Set GEMINI_PROJECT to the id" in said
+    assert "Failed: Google Cloud project (misconfigured), cursor (misconfigured).\nNext: Set GEMINI_PROJECT" in said
     assert broken.read_text() == "{ not json"
     assert not (world.home / ".config").exists()
 

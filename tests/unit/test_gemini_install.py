@@ -51,7 +51,7 @@ def test_what_is_installed_starts_with_the_node_that_it_was_installed_with(
     tmp_path: Path, around: dict[str, str]
 ) -> None:
     """An editor starts the hub without the PATH of its owner's shell."""
-    own = tmp_path / "gemini-cli"
+    own = tmp_path / "state" / "gemini-cli"
     cli = made(own, around)
     elsewhere = {"PATH": "/nonexistent", "HOME": str(tmp_path)}
 
@@ -60,7 +60,7 @@ def test_what_is_installed_starts_with_the_node_that_it_was_installed_with(
     assert cli.with_name("node").resolve() == (tmp_path / "programs" / "node").resolve()
     assert subprocess.run([cli, "--version"], capture_output=True, text=True, check=True).stdout.strip() == wanted()
     assert [path.name for path in own.iterdir() if not path.name.startswith(".")] == [cli.parent.name]
-    assert own.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in (own.parent, own, cli.parent)} == {0o700}
 
 
 def test_a_second_time_nothing_is_done_unless_what_is_there_does_not_start(

@@ -46,7 +46,7 @@ class _Told:
     changed: list[str] = field(default_factory=list[str])
     left: list[str] = field(default_factory=list[str])
     later: list[str] = field(default_factory=list[str])
-    failed: list[HubError] = field(default_factory=list[HubError])
+    failed: list[tuple[str, HubError]] = field(default_factory=list[tuple[str, HubError]])
     blocking: str = ""
 
     def leave_out(self, title: str, why: _LeftOut) -> None:
@@ -109,7 +109,7 @@ class _Setup:
             self._told.leave_out(title, why)
         except HubError as error:
             _say(f"    {error.code}: {error.message}\n    → {error.action}")
-            self._told.failed.append(error)
+            self._told.failed.append((title, error))
 
     def _end(self) -> int:
         told = self._told
@@ -121,8 +121,8 @@ class _Setup:
         if told.left:
             _say(f"Left out: {', '.join(told.left)}.")
         if told.failed:
-            _say(f"Failed: {', '.join(error.code for error in told.failed)}.")
-            _say(f"Next: {told.failed[0].action}")
+            _say(f"Failed: {', '.join(f'{title} ({error.code})' for title, error in told.failed)}.")
+            _say(f"Next: {told.failed[0][1].action}")
         elif told.later or told.blocking:
             _say(f"Next: {(told.later or [told.blocking])[0]}")
         else:
@@ -230,7 +230,7 @@ class _Setup:
                 self._told.leave_out(client, why)
             except HubError as error:
                 _say(f"    {client}: {error.code}: {error.message}\n    → {error.action}")
-                self._told.failed.append(error)
+                self._told.failed.append((client, error))
 
     def _client(self, client: str) -> None:
         if _stands_there(install(client, printed=True, env_file=self._env_file)):
@@ -265,7 +265,7 @@ class _Setup:
                 answer = asyncio.run(self._answer(name))
             except HubError as error:
                 _say(f"    {TITLES[name]}: {error.code}: {error.message}\n    → {error.action}")
-                self._told.failed.append(error)
+                self._told.failed.append((f"an answer of {TITLES[name]}", error))
             else:
                 _say(f"    {TITLES[name]} has answered: {answer}")
                 self._told.changed.append(f"an answer of {TITLES[name]}")

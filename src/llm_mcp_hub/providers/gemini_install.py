@@ -185,7 +185,8 @@ async def install(own: Path, around: Mapping[str, str], *, again: bool = False) 
     Raises CliMissing, which says what is in the way.
     """
     try:
-        own.mkdir(mode=0o700, parents=True, exist_ok=True)  # noqa: ASYNC240 - nobody else is on this loop
+        for folder in (own.parent, own):  # `parents` would make the first one with any mode
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         async with _alone(own):
             ready = installed(own, pinned=True)
             if ready is not None and not again:
