@@ -15,6 +15,7 @@ from llm_mcp_hub import preconditions
 from llm_mcp_hub import settings as settings_module
 from llm_mcp_hub.children.environment import surroundings
 from llm_mcp_hub.children.supervision import RunFolder
+from llm_mcp_hub.children.terminal import HERE
 from llm_mcp_hub.credentials.known import Held
 from llm_mcp_hub.credentials.ledger import Ledger
 from llm_mcp_hub.credentials.monitor import Monitor, Reader
@@ -37,6 +38,7 @@ from llm_mcp_hub.providers.claude import ClaudeProvider
 from llm_mcp_hub.providers.claude_login import ClaudeLogin
 from llm_mcp_hub.providers.gemini import GeminiProvider, Login
 from llm_mcp_hub.providers.gemini_login import GeminiLogin
+from llm_mcp_hub.providers.gemini_process import no_terminal
 from llm_mcp_hub.providers.gemini_turn import numeric_project
 from llm_mcp_hub.providers.login import LoginFlow
 from llm_mcp_hub.settings import Settings
@@ -120,7 +122,9 @@ class GeminiCli:
 
 
 async def gemini_cli(settings: Settings) -> GeminiCli:
-    """The Gemini CLI that asks would use, and how one is installed."""
+    """The Gemini CLI that asks would use, and how one is installed. Raises Misconfigured where none can be used."""
+    if not HERE:
+        raise no_terminal()
     around, own = surroundings(), gemini_install.folder(settings.hub_state_dir)
     command = settings.hub_gemini_command
     with tempfile.TemporaryDirectory() as home:

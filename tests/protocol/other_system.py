@@ -105,6 +105,8 @@ def become(system: str, scratch: Path) -> None:
     loop: Any = asyncio.SelectorEventLoop
     for name in ("add_signal_handler", "remove_signal_handler", "add_reader", "remove_reader", "add_writer"):
         setattr(loop, name, _not_here)
+    loops: Any = asyncio
+    loops.ProactorEventLoop = loop  # what uvicorn takes there
     spec = claude_agent_sdk.__spec__
     assert spec is not None
     assert spec.origin is not None

@@ -10,9 +10,10 @@ import sys
 from datetime import UTC, datetime
 
 import pytest
+from mcp.client import Client
 
 from llm_mcp_hub.serving.auth import Clients
-from tests.harness import World, answer_of, connect, error_of, run_command
+from tests.harness import HttpHub, World, answer_of, connect, error_of, run_command
 from tests.protocol import other_system
 
 
@@ -57,6 +58,21 @@ async def test_windows_serves_claude_and_says_what_it_has_not(world: World) -> N
     assert world.gemini.received == []
     world.wait_until_no_child()
     assert [path.name for path in (world.state / "run").iterdir()] == [".lock"]
+
+
+@pytest.mark.anyio
+async def test_windows_serves_claude_over_http(world: World) -> None:
+    """Signals and descriptors are others there: it starts, answers, and ends in order."""
+    hub = HttpHub(on(world, "win32").environment, command=(other_system.__file__, "win32", "llm_mcp_hub", "serve"))
+    try:
+        async with Client(hub.url + "/mcp") as client:
+            answer = answer_of(await client.call_tool("ask_claude", {"prompt": "Are you there?"}))
+    finally:
+        code = hub.stop()
+
+    assert "stand-in of Claude" in answer["text"]
+    assert code == 0
+    world.wait_until_no_child()
 
 
 @pytest.mark.anyio
@@ -112,3 +128,15 @@ def test_a_login_on_windows_says_how_to_do_without(world: World) -> None:
     assert ended.returncode == 78, ended.stderr
     assert "Run: claude setup-token" in ended.stderr.decode()
     assert not (world.state / "logins").exists()
+
+
+def test_setup_on_windows_installs_nothing_that_is_of_no_use_there(world: World) -> None:
+    """It says why, and goes on with the rest."""
+    on(world, "win32").changes |= {"HUB_GEMINI_COMMAND": ""}
+    ended = run_command(world, "setup", "--yes", "--skip", "ask", "--skip", "doctor", "--skip", "clients")
+    said = ended.stdout.decode()
+
+    assert ended.returncode == 1
+    assert "Windows has not: ask_gemini is not served here" in said
+    assert "3/7 Claude's login …\n    there already" in said
+    assert not (world.state / "gemini-cli").exists()

@@ -44,6 +44,7 @@ def npm_of_this_machine() -> dict[str, str]:
     return {
         **{name: value for name, value in BEFORE.items() if name.lower().startswith("npm_config_")},
         "npm_config_cache": told["cache"],
+        "npm_config_prefer_offline": "true",  # what `make install` had from there serves without a network too
         "npm_config_userconfig": told["userconfig"],
         **(
             {"npm_config_https_proxy": way}
