@@ -34,6 +34,8 @@ from mcp_types import CallToolResult
 
 ANSWER, ERROR, PAGE = "llm-mcp-hub/answer", "llm-mcp-hub/error", "llm-mcp-hub/page"
 """Where a result holds, in its `_meta`, what its text says to people and models."""
+WAIT_S = 50
+"""How long one call for an ask that still runs may wait: many clients and proxies give a call up at 60 s."""
 EX_FAILED, EX_UNAVAILABLE, EX_NOPERM = 1, 69, 77
 TIMES = httpx2.Timeout(30, read=300)
 """A hub that works on a call lets hear of itself every 15 s."""
@@ -117,7 +119,7 @@ async def ask(client: Client, provider: str, prompt: str, **arguments: Any) -> d
     """
     result = await client.call_tool(f"ask_{provider}", {"prompt": prompt, **arguments})
     while answer(result)["status"] == "working":
-        result = await client.call_tool("ask_result", {"ask_id": answer(result)["ask_id"]})
+        result = await client.call_tool("ask_result", {"ask_id": answer(result)["ask_id"], "wait_s": WAIT_S})
     found = answer(result)
     text: str = found["text"]
     while (following := (result.meta or {}).get(PAGE, {}).get("next_offset")) is not None:
@@ -151,7 +153,7 @@ def _over_stdio() -> StdioServerParameters:
     if program is None:
         raise Trouble("llm-mcp-hub is not in PATH.", "Install it, or give the URL of a hub that serves.")
     # The SDK hands on next to nothing by itself, and the hub is your own: it sees to what its children may see.
-    return StdioServerParameters(command=program, env={"LOG_LEVEL": "WARNING", **os.environ})
+    return StdioServerParameters(command=program, env={"LOG_LEVEL": "ERROR", **os.environ})
 
 
 @asynccontextmanager

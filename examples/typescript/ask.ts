@@ -48,6 +48,9 @@ class AskFailed extends Error {
 /** A call is given up when nothing is heard for so long; each progress that the hub sends starts it anew. */
 const QUIET_MS = 30_000;
 
+/** How long one call for an ask that still runs may wait: many proxies give a call up at 60 s. */
+const WAIT_S = 50;
+
 function say(text: string): void {
   process.stderr.write(text + "\n");
 }
@@ -65,14 +68,13 @@ const answerOf = (result: CallToolResult): Answer => result._meta?.["llm-mcp-hub
 const following = (result: CallToolResult): number | null =>
   (result._meta?.["llm-mcp-hub/page"] as Page | undefined)?.next_offset ?? null;
 
-/** One whole answer. `wait` is how many seconds a call waits before it is answered by a ticket, for which we come back. */
-async function ask(client: Client, provider: string, prompt: string, wait?: number): Promise<Answer> {
-  const waits = wait === undefined ? {} : { wait_s: wait };
-  let result = await call(client, `ask_${provider}`, { prompt, ...waits });
+/** One whole answer: a ticket, which is what a call gets that would wait too long, is come back for; pages are joined. */
+async function ask(client: Client, provider: string, prompt: string): Promise<Answer> {
+  let result = await call(client, `ask_${provider}`, { prompt });
   while (answerOf(result).status === "working") {
     const { ask_id } = answerOf(result);
     say(`… a ticket: ${ask_id}`);
-    result = await call(client, "ask_result", { ask_id });
+    result = await call(client, "ask_result", { ask_id, wait_s: WAIT_S });
   }
   const answer = answerOf(result);
   for (let offset = following(result); offset !== null; offset = following(result)) {
@@ -85,20 +87,20 @@ async function ask(client: Client, provider: string, prompt: string, wait?: numb
 function words() {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
-    options: { url: { type: "string" }, "token-file": { type: "string" }, "wait-s": { type: "string" } },
+    options: { url: { type: "string" }, "token-file": { type: "string" } },
   });
   const [provider, prompt] = positionals;
   if (provider === undefined || prompt === undefined || positionals.length > 2) {
-    throw new TypeError("usage: ask.ts [--url URL] [--token-file FILE] [--wait-s SECONDS] claude|gemini QUESTION");
+    throw new TypeError("usage: ask.ts [--url URL] [--token-file FILE] claude|gemini QUESTION");
   }
   const file = values["token-file"] ?? process.env["LLM_HUB_TOKEN_FILE"];
   const token = file === undefined ? undefined : readFileSync(file, "utf8").trim();
-  return { provider, prompt, token, url: values.url, wait: values["wait-s"] };
+  return { provider, prompt, token, url: values.url };
 }
 
 function wayTo(url: string | undefined, token: string | undefined) {
   if (url === undefined) {
-    const env = { LOG_LEVEL: "WARNING", ...process.env } as Record<string, string>;
+    const env = { LOG_LEVEL: "ERROR", ...process.env } as Record<string, string>;
     return new StdioClientTransport({ command: "llm-mcp-hub", env });
   }
   const headers: Record<string, string> = token ? { Authorization: `Bearer ${token}` } : {};
@@ -123,7 +125,7 @@ async function main(): Promise<number> {
     return 69;
   }
   try {
-    const answer = await ask(client, given.provider, given.prompt, given.wait === undefined ? undefined : Number(given.wait));
+    const answer = await ask(client, given.provider, given.prompt);
     process.stdout.write(answer.text + "\n");
     say(`${answer.model}; go on with conversation_id ${answer.conversation_id}`);
     for (const warning of answer.warnings) say(`warning: ${warning}`);
