@@ -57,7 +57,8 @@ class Machine:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {"HOME": str(self.home), "PATH": f"{self.programs}:{os.environ['PATH']}", "LANG": "C.UTF-8"}
+        path = f"{self.programs}:{os.environ['PATH']}"
+        return {"HOME": str(self.home), "PATH": path, "LANG": "C.UTF-8", "HTTPS_PROXY": "http://127.0.0.1:9"}
 
     def shut_down(self) -> None:
         """End every unit."""
@@ -68,7 +69,7 @@ class Machine:
 
 def furnish(home: Machine, world: World, port: int) -> None:
     """What the hub's owner has set, in the hub's own file, and what holds for the whole machine."""
-    kept = {name: value for name, value in world.environment.items() if name not in home.environment}
+    kept = {name: value for name, value in world.environment.items() if name not in ("HOME", "PATH", "LANG")}
     own = home.home / ".config" / "llm-mcp-hub" / ".env"
     own.parent.mkdir(parents=True)
     lines = [f"{name}={value}" for name, value in kept.items() if name.startswith(OWN)]

@@ -1,8 +1,9 @@
-"""The walk of `examples/home-server.md`, as it is written: the real hub and CLIs, the real ssh, two made-up machines."""
+"""The walk of `examples/home-server.md` as it is written: the real hub and CLIs, the real ssh, two made-up machines."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import shutil
 import subprocess
@@ -81,6 +82,12 @@ class Walk:
         url = f"http://127.0.0.1:{self.ports[machine]}/health/ready"
         return httpx2.get(url, headers={"Authorization": f"Bearer {token}"}, timeout=DEADLINE_S).status_code
 
+    def configured(self) -> str:
+        """The token that Claude Code has for the hub."""
+        [server] = json.loads((self.laptop.home / ".claude.json").read_text("utf-8"))["mcpServers"].values()
+        assert server["url"] == f"http://127.0.0.1:{self.ports['laptop']}/mcp"
+        return server["headers"]["Authorization"].removeprefix("Bearer ")
+
     def call(self, tool: str, **arguments: Any) -> Any:
         """One call through the tunnel, by a client that then goes away."""
 
@@ -141,8 +148,10 @@ def test_the_walk_goes_as_it_is_written(walk: tuple[Walk, Any]) -> None:
     assert answer_of(taken.call("ask_result", ask_id=ticket["ask_id"]))["text"] == SLOW_SAYS
 
     taken.take(installed)
+    assert taken.configured() == first
     taken.take(rotation)
     second = taken.token_file.read_text().strip()
+    assert taken.configured() == second
     assert [taken.status(each) for each in (first, second)] == [401, 200]
     taken.take(revocation)
     assert taken.status(second) == 401
