@@ -52,7 +52,13 @@ print(json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": p
 show() {
     python3 -c '
 import json, sys
-result = json.load(sys.stdin)["result"]
+text = sys.stdin.read().strip()
+if not text:  # what the hub or curl had to say stands on stderr
+    sys.exit()
+reply = json.loads(text)
+if "error" in reply:  # no call of a tool at all
+    sys.exit(reply["error"]["message"])
+result = reply["result"]
 error = result["_meta"].get("llm-mcp-hub/error")
 if error:
     sys.exit("{code}: {message}\nNext: {action}".format(**error))

@@ -25,7 +25,8 @@ async def compare(to: Way, question: str) -> int:
         )
     for provider, answer in zip(PROVIDERS, answers, strict=True):
         if isinstance(answer, AskFailed):
-            print(f"--- {provider}: no answer ---\n{answer.error['partial_text'] or ''}\n{answer}\n")
+            begun = f"{answer.error['partial_text']} [...]\n" if answer.error["partial_text"] else ""
+            print(f"--- {provider}: no answer ---\n{begun}{answer}\n")
         elif isinstance(answer, BaseException):
             raise answer
         else:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import os
 import sys
 import warnings
 from datetime import UTC, datetime
@@ -33,6 +34,8 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 TOKENS = "hub://tokens"
 WELL = {"valid", "unknown"}
 """Statuses that nobody has to act on: `unknown` means that the provider could not be reached."""
+EX_PIPE = 141
+"""What a shell calls a program that wrote to nobody."""
 PAUSES_S = (1, 2, 5, 10, 30)
 """Before the next try at a hub that is away; the last one again and again."""
 
@@ -41,9 +44,12 @@ Statuses = dict[str, dict[str, Any]]
 
 
 def say(*parts: str | None) -> None:
-    """One line, at once: whoever reads it may be a pipe."""
+    """One line, at once: whoever reads it may be a pipe. Once nobody reads any more, that is the end."""
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    print(" | ".join([now, *(part for part in parts if part)]), flush=True)
+    try:
+        print(" | ".join([now, *(part for part in parts if part)]), flush=True)
+    except BrokenPipeError:
+        os._exit(EX_PIPE)
 
 
 def tell(provider: str, status: dict[str, Any], before: str | None = None) -> None:

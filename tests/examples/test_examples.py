@@ -145,12 +145,12 @@ def test_compare_prints_the_answer_of_the_one_whose_login_is_there(world: World)
 
 def test_what_had_come_of_an_answer_that_broke_off_is_printed(hub: Served) -> None:
     """It is kept by the hub, and may be all that there will ever be."""
-    hub.world.gemini.default = google.Error.quota_exhausted()
+    hub.world.gemini.default = google.Cut("So far")
     done = python(hub.world, "compare.py", *hub.way, "What is a pseudo-terminal?")
 
     assert done.returncode == 1, done.stderr
     assert f"\n{CLAUDE_SAYS}\n" in done.stdout
-    assert "\nquota_exhausted: " in done.stdout
+    assert "--- gemini: no answer ---\nSo far [...]\nupstream_error: " in done.stdout
 
 
 @pytest.mark.parametrize("which", ["python", "typescript"])
@@ -211,6 +211,19 @@ def test_curl_asks_and_shows_how_the_hub_is(hub: Served) -> None:
     assert google.prompt_texts(hub.world.gemini.generations[-1])[-1].endswith(question)
     for said in ('{"status":"alive"}', '"status":"ready"', '"usable": true', "invalid_request: ", "Next: Give a full"):
         assert said in done.stderr
+
+
+def test_curl_is_told_why_a_request_is_refused(hub: Served) -> None:
+    """By the hub's own words: there is no result then to be read."""
+    added = run_command(hub.world, "client", "add", "hasty", "--requests-per-minute", "4")
+    few = hub.token_file.with_name("hasty.token")
+    few.touch(0o600)
+    few.write_bytes(added.stdout)
+    done = shell(hub, "gemini", "hello", LLM_HUB_TOKEN_FILE=str(few))
+
+    assert (done.returncode, done.stdout) == (22, ""), done.stderr
+    assert "429" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_no_token_stands_on_a_command_line_of_curl(hub: Served) -> None:
@@ -399,6 +412,15 @@ def test_the_watch_tells_of_each_change_and_outlives_the_hub(tmp_path: Path) -> 
         assert world.surprises == []
 
 
+def test_the_watch_ends_when_nobody_reads_it(hub: Served) -> None:
+    """It would take the broken pipe for a lost hub, and wait for that for ever."""
+    words = " ".join([sys.executable, str(EXAMPLES / "token_watch.py"), *hub.way])
+    done = run(["bash", "-c", f"{words} | true; echo ${{PIPESTATUS[0]}}"], around(hub.world))
+
+    assert done.stdout.splitlines()[-1] == "141", done.stdout
+    assert done.stderr == ""
+
+
 def test_one_look_says_by_its_exit_code_whether_a_login_needs_somebody(world: World) -> None:
     """One that was never set up counts for who asks for it by name."""
     world.login_file.unlink()
@@ -429,6 +451,17 @@ def test_the_list_of_examples_is_whole() -> None:
 
     assert [file for file in kept if Path(file).name not in of_a_folder and file not in linked] == []
     assert [link for link in linked if not (EXAMPLES / link).exists()] == []
+
+
+def test_the_examples_know_nothing_of_the_hub_but_what_it_says() -> None:
+    """A user's program has the official SDK alone, and so must they."""
+    imported = {
+        name
+        for file in EXAMPLES.glob("*.py")
+        for name in re.findall(r"^ *(?:from|import) (\w+)", file.read_text("utf-8"), re.MULTILINE)
+    }
+
+    assert imported - sys.stdlib_module_names == {"hub_client", "httpx2", "mcp", "mcp_types"}
 
 
 def test_the_example_in_typescript_uses_the_sdk_that_is_tested() -> None:
