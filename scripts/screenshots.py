@@ -4,8 +4,9 @@
     <!-- end -->
 
 Without arguments the documents are rewritten; with `--check` they are compared, and the exit code is 1 where one is
-stale. A further screenshot is a function in `SHOTS` and a pair of markers in some document. Whatever differs between machines and moments
-(paths, versions of Python and Node.js, times) is replaced, so that only what the hub itself says can change one.
+stale. A further screenshot is a function in `SHOTS` and a pair of markers in some document. Whatever differs between
+machines and moments (paths, versions of Python and Node.js, times) is replaced, so that only what the hub itself says
+can change one.
 """
 
 from __future__ import annotations

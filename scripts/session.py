@@ -34,9 +34,7 @@ from tests.upstreams import anthropic, google  # noqa: E402
 PICTURE = ROOT / "docs" / "session.svg"
 COLUMNS = 100
 TITLE = "A second opinion on a change, in one conversation"
-CLAUDE = (
-    "The unit changed: callers still pass seconds, so a wait of 30 is now over after 30 ms. Rename it to `wait_ms`."
-)
+CLAUDE = "The unit changed: callers still pass seconds, so a wait of 30 now ends after 30 ms. Call it `wait_ms`."
 GEMINI = "I agree with Claude, and would keep seconds: `wait_s: float = 30.0` needs no change at any caller."
 BEFORE, AFTER = "def fetch(wait=30):\n", "def fetch(wait=30_000):\n"
 
@@ -52,13 +50,15 @@ STABLE: Mapping[re.Pattern[str], str] = {
 THEME = TerminalTheme(
     (16, 20, 28),
     (214, 220, 230),
-    [(16, 20, 28), (240, 113, 120), (127, 201, 127), (230, 190, 110), (110, 170, 250), (200, 150, 240)]
-    + [(100, 200, 210), (200, 206, 216)],
+    [
+        *((16, 20, 28), (240, 113, 120), (127, 201, 127), (230, 190, 110)),
+        *((110, 170, 250), (200, 150, 240), (100, 200, 210), (200, 206, 216)),
+    ],
 )
 
 FORM = """\
 <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" aria-labelledby="{unique_id}-named">
-<title id="{unique_id}-named">TITLE</title>
+<title id="{unique_id}-named">A session in a terminal</title>
 <style>
 .{unique_id}-matrix {{ font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace;
   font-size: {char_height}px; line-height: {line_height}px; font-variant-east-asian: full-width; }}
@@ -66,7 +66,9 @@ FORM = """\
 {styles}
 </style>
 <defs>
-<clipPath id="{unique_id}-clip-terminal"><rect x="0" y="0" width="{terminal_width}" height="{terminal_height}"/></clipPath>
+<clipPath id="{unique_id}-clip-terminal">
+<rect x="0" y="0" width="{terminal_width}" height="{terminal_height}"/>
+</clipPath>
 {lines}
 </defs>
 {chrome}
