@@ -33,8 +33,8 @@ from tests.upstreams import anthropic, google  # noqa: E402
 
 PICTURE = ROOT / "docs" / "session.svg"
 COLUMNS = 100
-TITLE = "A second opinion on a change, in one conversation"
-CLAUDE = "The unit changed: callers still pass seconds, so a wait of 30 now ends after 30 ms. Call it `wait_ms`."
+TITLE = "A second opinion on a change, in one conversation (answers: the bundled stand-ins)"
+CLAUDE = "No: the unit changed. Callers still pass seconds, so a wait of 30 now ends after 30 ms."
 GEMINI = "I agree with Claude, and would keep seconds: `wait_s: float = 30.0` needs no change at any caller."
 BEFORE, AFTER = "def fetch(wait=30):\n", "def fetch(wait=30_000):\n"
 
