@@ -35,14 +35,14 @@ def mark_of(section: Section) -> str:
 
 
 def pairs(source: str, translation: str) -> list[tuple[Section, Section]]:
-    """The sections of both, one to one. Raises SystemExit where their headings do not correspond."""
+    """The sections of both, one to one. Raises ValueError where their headings do not correspond."""
     ours, theirs = sections(source), sections(translation)
     for number, (our, their) in enumerate(zip(ours, theirs, strict=False)):
         if our.depth != their.depth:
-            raise SystemExit(f"heading {number + 1} is {our.heading!r} in one and {their.heading!r} in the other")
+            raise ValueError(f"heading {number + 1} is {our.heading!r} in one and {their.heading!r} in the other")
     if len(ours) != len(theirs):
         longer = (ours if len(ours) > len(theirs) else theirs)[min(len(ours), len(theirs)) :]
-        raise SystemExit(f"only one has: {', '.join(section.heading for section in longer)}")
+        raise ValueError(f"only one has: {', '.join(section.heading for section in longer)}")
     return list(zip(ours, theirs, strict=True))
 
 
@@ -57,13 +57,13 @@ def stale(source: str, translation: str) -> list[str]:
 
 
 def brought_over(source: str, translation: str) -> str:
-    """The translation with the code blocks and the marks of its source. Raises SystemExit where a block is missing."""
+    """The translation with the code blocks and the marks of its source. Raises ValueError where a block is missing."""
     written: list[str] = []
     for our, their in pairs(source, translation):
         code = FENCED.findall(our.source)
         text = MARK.sub("", their.source)
         if len(FENCED.findall(text)) != len(code):
-            raise SystemExit(f"{our.heading}: {len(code)} code blocks here, another number in the translation")
+            raise ValueError(f"{our.heading}: {len(code)} code blocks here, another number in the translation")
         blocks = iter(code)
         text = FENCED.sub(lambda _, blocks=blocks: next(blocks), text)
         heading, _, rest = text.partition("\n")
@@ -77,12 +77,15 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where a section is stale")
     check = parser.parse_args().check
     source, translation = SOURCE.read_text("utf-8"), TRANSLATION.read_text("utf-8")
-    for heading in stale(source, translation):
+    try:
+        changed, after = stale(source, translation), brought_over(source, translation)
+    except ValueError as error:
+        raise SystemExit(f"README.md and README.ko.md do not correspond: {error}") from error
+    for heading in changed:
         print(f"{'to be translated' if check else 'now counts as translated'}: {heading}")
-    if check:
-        return int(bool(stale(source, translation)))
-    TRANSLATION.write_text(brought_over(source, translation), "utf-8")
-    return 0
+    if not check:
+        TRANSLATION.write_text(after, "utf-8")
+    return int(check and bool(changed))
 
 
 if __name__ == "__main__":

@@ -7,10 +7,11 @@ import re
 import pytest
 
 from scripts.translated import MARK, SOURCE, TRANSLATION, brought_over, mark_of, pairs, stale
-from tests.documents.pages import Section, blocks, links, spans
+from tests.documents.pages import Section, blocks, links, sections, spans
 
 ENGLISH, KOREAN = SOURCE.read_text("utf-8"), TRANSLATION.read_text("utf-8")
-PAIRS = pairs(ENGLISH, KOREAN)
+PAIRS = list(zip(sections(ENGLISH), sections(KOREAN), strict=False))
+"""As far as they go; a test says whether they correspond."""
 EACH = pytest.mark.parametrize(("ours", "theirs"), PAIRS, ids=[ours.heading for ours, _ in PAIRS])
 OTHER = {"README.md": "README.ko.md", "README.ko.md": "README.md"}
 
@@ -20,6 +21,11 @@ def plain(section: Section) -> str:
     text = re.sub(r"^```.*?^```", "", section.source, flags=re.MULTILINE | re.DOTALL)
     text = re.sub(r"`[^`]+`|<!--.*?-->|<[^ >]+>", " ", text)
     return re.sub(r"\]\([^)]*\)", "]", text)
+
+
+def test_the_headings_correspond() -> None:
+    """As many, and each of the same depth."""
+    assert len(pairs(ENGLISH, KOREAN)) == len(PAIRS)
 
 
 def test_every_section_is_a_translation_of_the_text_that_is_there_now() -> None:
