@@ -14,6 +14,7 @@ import sys
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from shutil import copyfile
 
 import pytest
 
@@ -97,7 +98,8 @@ def serving(command: str, environment: dict[str, str], folder: Path) -> Generato
 def test_what_a_console_block_types_works(world: World, tmp_path: Path, block: Block) -> None:
     """In a private home, with the documents' name for another machine standing for this one.
 
-    A token that one line prints is the TOKEN of the next ones. What is added to Claude Code must then be connected.
+    A token that one line prints is what is pasted into the next ones. What is installed in Claude Code must then be
+    connected.
     """
     programs = tmp_path / "programs"
     programs.mkdir()
@@ -115,36 +117,37 @@ def test_what_a_console_block_types_works(world: World, tmp_path: Path, block: B
         "HUB_PORT": port,
         "DISABLE_AUTOUPDATER": "1",
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
-        "HTTPS_PROXY": "http://127.0.0.1:9",
     }
     folder = tmp_path / "anywhere"
     folder.mkdir()
+    copyfile(ROOT / ".env.example", folder / ".env.example")
     token = "TOKEN"
     with ExitStack() as hubs:
         for command in typed(block):
             if program(command) in ELSEWHERE:
                 continue
-            text = command.replace(ADDRESS, "127.0.0.1").replace("8000", port).replace("TOKEN", token)
+            text = command.replace(ADDRESS, "127.0.0.1").replace("8000", port)
             if " serve" in text:
                 hubs.enter_context(serving(text.partition(" #")[0], environment, folder))
                 continue
-            done = run(text, environment, folder)
+            done = run(text, environment, folder, token if "--token-file -" in text else "")
             assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
             if " client add " in text:
                 token = done.stdout.strip()
-            if text.startswith("claude mcp add"):
-                # without the token: with it, Claude Code tries for a quarter of a minute to reach its own service
-                listed = run("env -u CLAUDE_CODE_OAUTH_TOKEN claude mcp list", environment, folder)
+            if "install claude-code" in text:
+                # without a token, with which Claude Code tries for a quarter of a minute to reach its own service
+                looked = {**environment, "HTTPS_PROXY": "http://127.0.0.1:9", "CLAUDE_CODE_OAUTH_TOKEN": ""}
+                listed = run("claude mcp list", looked, folder, "")
                 assert "Connected" in listed.stdout, listed.stdout + listed.stderr
 
 
-def run(text: str, environment: dict[str, str], folder: Path) -> subprocess.CompletedProcess[str]:
-    """A command as bash reads it."""
+def run(text: str, environment: dict[str, str], folder: Path, pasted: str) -> subprocess.CompletedProcess[str]:
+    """A command as bash reads it, with what is pasted into it."""
     return subprocess.run(
         ["bash", "-u", "-c", text],
         cwd=folder,
         env=environment,
-        stdin=subprocess.DEVNULL,
+        input=pasted,
         capture_output=True,
         text=True,
         timeout=DEADLINE_S,
