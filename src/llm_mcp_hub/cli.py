@@ -9,15 +9,12 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from llm_mcp_hub import settings as settings_module
 from llm_mcp_hub.errors import HubError, InvalidRequest, Misconfigured
 from llm_mcp_hub.observe import logs
 from llm_mcp_hub.settings import Settings
-
-if TYPE_CHECKING:
-    pass
 
 EX_USAGE, EX_UNAVAILABLE, EX_SOFTWARE, EX_TEMPFAIL, EX_NOPERM, EX_CONFIG = 64, 69, 70, 75, 77, 78
 OWNER = "owner"
