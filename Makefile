@@ -10,7 +10,7 @@ export PYTHONPYCACHEPREFIX :=
 GEMINI := gemini-cli/node_modules/.bin/gemini
 CLIENTS := .tools/clients/ready
 
-.PHONY: install clients hub-installed demo test check fix serve bench drill drill-full lock snapshots screenshots translated clean
+.PHONY: install clients hub-installed demo test check fix serve bench drill drill-full image-check lock snapshots screenshots translated clean
 
 # Side by side: on a fresh machine most of it is waiting.
 install:
@@ -34,12 +34,14 @@ $(GEMINI): gemini-cli/package.json gemini-cli/package-lock.json
 	npm ci --prefix gemini-cli --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
-# The clients that tests try the hub with: the ones of npm below tests/clients, FastMCP in a venv of its own.
-$(CLIENTS): tests/clients/requirements.txt tests/clients/package-lock.json
+# The clients that tests try the hub with: the ones of npm below tests/clients and examples/typescript, FastMCP in a venv
+# of its own.
+$(CLIENTS): tests/clients/requirements.txt tests/clients/package-lock.json examples/typescript/package-lock.json
 	rm -rf .tools/clients
 	$(PYTHON) -m venv .tools/clients
 	.tools/clients/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/clients/requirements.txt
 	npm ci --prefix tests/clients --ignore-scripts --no-audit --no-fund --loglevel=error
+	npm ci --prefix examples/typescript --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
 # The main job, shown: a real MCP client asks both providers through the hub. LIVE=1 uses your own logins.
@@ -47,24 +49,26 @@ demo: install
 	@$(BIN)/python scripts/demo.py $(if $(LIVE),--live)
 
 # Every test, a drill's blows once each. COVERAGE=1 measures on the way what is run of src, which costs a sixth more:
-# without the guarantees, which start hubs by the hundred. Other people's clients run by file: each program starts once.
+# without the guarantees, which start hubs by the hundred. Other people's clients and the examples run by file: each file
+# has its hubs, and each program starts once.
 test: clients
 ifdef COVERAGE
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m $(PYTEST) --ignore=tests/guarantees --ignore=tests/clients
+	$(BIN)/coverage run -m $(PYTEST) --ignore=tests/guarantees --ignore=tests/clients --ignore=tests/examples
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 	$(BIN)/python -m $(PYTEST) -m "not drill" tests/guarantees
 else
-	$(BIN)/python -m $(PYTEST) -m "not drill" --ignore=tests/clients
+	$(BIN)/python -m $(PYTEST) -m "not drill" --ignore=tests/clients --ignore=tests/examples
 endif
-	$(BIN)/python -m $(PYTEST) --dist loadfile tests/clients
+	$(BIN)/python -m $(PYTEST) --dist loadfile tests/clients tests/examples
 
 check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports --no-cache
+	if [ -x $(BIN)/hadolint ]; then $(BIN)/hadolint Dockerfile; fi
 
 fix: install
 	$(BIN)/ruff check --fix .
@@ -88,14 +92,22 @@ drill: install
 drill-full: install
 	HUB_DRILL_ROUNDS=20 $(BIN)/python -m pytest -q -s -m drill --timeout 7200 tests/guarantees
 
+# The image, built for real and run for real, without a container engine: root on Linux, with Debian's buildah,
+# mmdebstrap and bubblewrap. Prints seconds, megabytes, and what the container's user could do.
+image-check: install
+	$(BIN)/python -m tests.container
+
 # New versions on purpose: hashes, and no addresses of any registry.
 lock: .venv/ready
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url pyproject.toml -o requirements/runtime.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --group dev pyproject.toml -o requirements/dev.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --group pyproject.toml:build -o requirements/build.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url tests/clients/requirements.in -o tests/clients/requirements.txt
 	npm install --prefix gemini-cli --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund
+	npm install --prefix tests/container/node --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund
 	npm install --prefix tests/clients --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund
+	npm install --prefix examples/typescript --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund
 
 snapshots: install
 	UPDATE_SNAPSHOTS=1 $(BIN)/python -m pytest tests/protocol/test_tools.py -q
@@ -110,4 +122,4 @@ translated: install
 	$(BIN)/python scripts/translated.py
 
 clean:
-	rm -rf .venv .tools gemini-cli/node_modules tests/clients/node_modules .coverage .coverage.* .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .tools gemini-cli/node_modules tests/clients/node_modules examples/typescript/node_modules examples/typescript/dist .coverage .coverage.* .pytest_cache .ruff_cache .hypothesis

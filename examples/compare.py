@@ -1,37 +1,47 @@
-"""Ask both providers the same question, over HTTP, and print the answers side by side.
+"""Ask both providers the same question at once, and print the answers one below the other.
 
-    python examples/compare.py http://127.0.0.1:8000/mcp "What is a pseudo-terminal?"
+    python compare.py "What is a pseudo-terminal?"
+    python compare.py --url http://127.0.0.1:8000/mcp --token-file laptop.token "What is a pseudo-terminal?"
 
-Needs only the official MCP client (`pip install mcp`) and a hub that serves (`llm-mcp-hub serve`).
+Whoever cannot answer is told of with the next step, and the other's answer is printed all the same (exit code 1).
+Needs hub_client.py, which says how a hub is reached.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from typing import Any
 
-from mcp.client import Client
+from hub_client import AskFailed, Way, ask, connected, parser, run, way
 
-
-def text_of(result: Any) -> str:
-    """The answer, or what went wrong and the next step: both are the first block."""
-    return result.content[0].text
+PROVIDERS = ("claude", "gemini")
 
 
-async def compare(url: str, question: str) -> int:
-    """Ask both at once. Returns 0 when both answered."""
-    async with Client(url) as client:
-        claude, gemini = await asyncio.gather(
-            client.call_tool("ask_claude", {"prompt": question}),
-            client.call_tool("ask_gemini", {"prompt": question}),
+async def compare(to: Way, question: str) -> int:
+    """Ask both at once. Returns 0 when both have answered, 1 when one has not."""
+    async with connected(to) as client:
+        answers = await asyncio.gather(
+            *(ask(client, provider, question) for provider in PROVIDERS), return_exceptions=True
         )
-    for name, result in (("Claude", claude), ("Gemini", gemini)):
-        print(f"--- {name} ---\n{text_of(result)}\n")
-    return 1 if claude.is_error or gemini.is_error else 0
+    for provider, answer in zip(PROVIDERS, answers, strict=True):
+        if isinstance(answer, AskFailed):
+            begun = f"{answer.error['partial_text']} [...]\n" if answer.error["partial_text"] else ""
+            print(f"--- {provider}: no answer ---\n{begun}{answer}\n")
+        elif isinstance(answer, BaseException):
+            raise answer
+        else:
+            seconds = answer["duration_ms"] / 1000
+            print(f"--- {provider} ({answer['model']}, {seconds:.1f} s) ---\n{answer['text']}\n")
+    return 1 if any(isinstance(answer, AskFailed) for answer in answers) else 0
+
+
+async def main() -> int:
+    """Read the words and do it."""
+    words = parser(__doc__)
+    words.add_argument("question", metavar="QUESTION")
+    given = words.parse_args()
+    return await compare(way(given), given.question)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3:
-        sys.exit(f"usage: {sys.argv[0]} URL QUESTION")
-    sys.exit(asyncio.run(compare(sys.argv[1], sys.argv[2])))
+    sys.exit(run(main()))

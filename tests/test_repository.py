@@ -327,7 +327,7 @@ def test_no_file_knows_the_machine_it_was_made_on(pattern: str) -> None:
     assert lines_with(pattern, kept_files()) == []
 
 
-@pytest.mark.parametrize("folder", ["gemini-cli", "tests/clients"])
+@pytest.mark.parametrize("folder", ["gemini-cli", "tests/clients", "examples/typescript"])
 def test_the_locks_of_npm_have_hashes_and_no_addresses(folder: str) -> None:
     """`npm ci` takes every package from the registry that the machine has, and checks what it got."""
     lock = json.loads((ROOT / folder / "package-lock.json").read_text("utf-8"))
