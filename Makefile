@@ -10,7 +10,7 @@ export PYTHONPYCACHEPREFIX :=
 GEMINI := gemini-cli/node_modules/.bin/gemini
 CLIENTS := .tools/clients/ready
 
-.PHONY: install clients hub-installed demo test check fix serve bench drill drill-full lock snapshots screenshots clean
+.PHONY: install clients hub-installed demo test check fix serve bench drill drill-full image-check lock snapshots screenshots clean
 
 # Side by side: on a fresh machine most of it is waiting.
 install:
@@ -65,6 +65,7 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports --no-cache
+	if [ -x $(BIN)/hadolint ]; then $(BIN)/hadolint Dockerfile; fi
 
 fix: install
 	$(BIN)/ruff check --fix .
@@ -88,6 +89,11 @@ drill: install
 drill-full: install
 	HUB_DRILL_ROUNDS=20 $(BIN)/python -m pytest -q -s -m drill --timeout 7200 tests/guarantees
 
+# The image, built for real and run for real, without a container engine: root on Linux, with Debian's buildah,
+# mmdebstrap and bubblewrap. Prints seconds, megabytes, and what the container's user could do.
+image-check: install
+	$(BIN)/python -m tests.container
+
 # New versions on purpose: hashes, and no addresses of any registry.
 lock: .venv/ready
 	$(BIN)/python -m pip install --quiet uv
@@ -96,6 +102,7 @@ lock: .venv/ready
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --group pyproject.toml:build -o requirements/build.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url tests/clients/requirements.in -o tests/clients/requirements.txt
 	npm install --prefix gemini-cli --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund
+	npm install --prefix tests/container/node --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund
 	npm install --prefix tests/clients --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund
 
 snapshots: install
