@@ -47,13 +47,13 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates git tini \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/apt /var/log/dpkg.log \
     && groupadd --gid 10001 hub \
-    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /home/hub --shell /usr/sbin/nologin hub
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /srv/hub --shell /usr/sbin/nologin hub
 # The login of Gemini's CLI is mounted at /root/.gemini: any user may go through /root, nobody but root look around there.
 # The state folder is the user's own, 0700, below the volume: which is open, so that it works for any uid. A new volume
 # takes its mode from here.
-RUN install -d -m 0755 /root/.gemini /home/hub /work \
+RUN install -d -m 0755 /root/.gemini /srv/hub /work \
     && chmod 0711 /root \
-    && ln -s /root/.gemini /home/hub/.gemini \
+    && ln -s /root/.gemini /srv/hub/.gemini \
     && install -d -m 1777 /var/lib/llm-mcp-hub
 COPY --from=gemini /usr/local/bin/node /usr/local/bin/node
 COPY --from=gemini /opt/gemini-cli /opt/gemini-cli
@@ -62,7 +62,7 @@ RUN ln -s /opt/gemini-cli/node_modules/.bin/gemini /usr/local/bin/gemini \
     && ln -s /opt/llm-mcp-hub/bin/llm-mcp-hub /usr/local/bin/llm-mcp-hub
 
 # No secret here: they come at the start, by -e, --env-file or a mounted file (NAME_FILE).
-ENV HOME=/home/hub \
+ENV HOME=/srv/hub \
     LANG=C.UTF-8 \
     PYTHONUNBUFFERED=1 \
     HUB_HOST=0.0.0.0 \

@@ -61,7 +61,8 @@ class Image:
     @property
     def environment(self) -> dict[str, str]:
         """What it sets itself."""
-        return dict(line.partition("=")[::2] for line in self.config["Env"])
+        pairs = (line.partition("=") for line in self.config["Env"])
+        return {name: value for name, _, value in pairs}
 
     def save(self, file: Path) -> None:
         """For another process."""
@@ -71,8 +72,9 @@ class Image:
     @classmethod
     def load(cls, file: Path) -> Image:
         """As it was saved."""
-        held = json.loads(file.read_text())
-        return cls(**{**held, "rootfs": Path(held["rootfs"]), "layers": tuple(map(Path, held["layers"]))})
+        held: dict[str, Any] = json.loads(file.read_text())
+        held |= {"rootfs": Path(held["rootfs"]), "layers": tuple(map(Path, held["layers"]))}
+        return cls(**held)
 
     def writable(self, uid: int) -> list[str]:
         """What that user could write on a root file system that is not mounted read-only, but for folders like /tmp."""
@@ -220,7 +222,7 @@ def _python(buildah: Buildah, folder: Path) -> str:
     slim = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale", "info")]
     packages = "--include=ca-certificates,python3,python3-venv"
     run("mmdebstrap", "--quiet", "--variant=minbase", packages, *slim, SUITE, folder / "base.tar", *_mirrors())
-    links = f"mkdir -p {HOST} && ln -s {HOST}/pip.conf /etc/pip.conf && ln -s {HOST}/npmrc /root/.npmrc"
+    links = f"mkdir -p {HOST} && ln -s {HOST}/pip.conf /etc/pip.conf && ln -s {HOST}/npmrc /usr/local/etc/npmrc"
     (folder / "Dockerfile").write_text(f"FROM scratch\nADD base.tar /\nRUN {links}\n")
     buildah.bud(folder, "localhost/python:check")
     return "localhost/python:check"

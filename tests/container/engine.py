@@ -23,7 +23,7 @@ VOLUME = "/var/lib/llm-mcp-hub"
 def read_env_file(text: str) -> dict[str, str]:
     """`docker run --env-file`: NAME=VALUE, the value as it stands, quotes and all; lines that begin with # are none."""
     lines = (line for line in text.splitlines() if line.strip() and not line.startswith("#"))
-    return dict(line.partition("=")[::2] for line in lines)
+    return {name: value for name, _, value in (line.partition("=") for line in lines)}
 
 
 @dataclass

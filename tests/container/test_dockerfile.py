@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import tomllib
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -27,14 +28,19 @@ def of(word: str) -> list[str]:
     return [rest for name, rest in instructions() if name == word]
 
 
+def pairs(texts: Iterable[str]) -> dict[str, str]:
+    """NAME=VALUE of each."""
+    return {name: value for name, _, value in (text.partition("=") for text in texts)}
+
+
 def environment() -> dict[str, str]:
     """What ENV sets."""
-    return dict(pair.partition("=")[::2] for rest in of("ENV") for pair in shlex.split(rest))
+    return pairs(part for rest in of("ENV") for part in shlex.split(rest))
 
 
 def test_its_bases_are_arguments_with_tags() -> None:
     """So that it can be built from other ones; digests are written in by who releases it."""
-    arguments = dict(rest.partition("=")[::2] for rest in of("ARG"))
+    arguments = pairs(of("ARG"))
     bases = [rest.partition(" ")[0] for rest in of("FROM")]
 
     assert set(bases) == {"${PYTHON_IMAGE}", "${NODE_IMAGE}"}
