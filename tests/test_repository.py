@@ -209,7 +209,7 @@ def test_the_example_file_shows_the_defaults() -> None:
 
 @pytest.mark.parametrize("file", ["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "SECURITY.md"])
 def test_every_variable_that_a_document_names_exists(file: str) -> None:
-    """A setting, one of its spellings, what is handed to children, or a name that the code, the Makefile or compose has."""
+    """A setting, one of its spellings, what is handed to children, or a name that code, Makefile or compose has."""
     text = (ROOT / file).read_text("utf-8")
     readers = (*MODULES, ROOT / "Makefile", ROOT / "compose.yaml")
     code = "".join(reader.read_text("utf-8") for reader in readers)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -32,6 +33,7 @@ def main() -> int:
             file=sys.stderr,
         )
         return 69
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it leaves nothing then, either
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="llm-mcp-hub-image-", dir="/var/tmp") as place:  # /tmp may be memory
         folder = Path(place)

@@ -53,6 +53,8 @@ class Image:
     history: str
     layers: tuple[Path, ...]
     """The files of each layer, the lowest first; what a later one takes away is still there."""
+    storage: Path
+    """Where it was built: the layers of every stage."""
     built_s: float
     """Of the Dockerfile alone, without its bases."""
     size: int
@@ -66,14 +68,14 @@ class Image:
 
     def save(self, file: Path) -> None:
         """For another process."""
-        held = {**asdict(self), "rootfs": str(self.rootfs), "layers": [str(layer) for layer in self.layers]}
-        file.write_text(json.dumps(held))
+        file.write_text(json.dumps(asdict(self), default=str))
 
     @classmethod
     def load(cls, file: Path) -> Image:
         """As it was saved."""
         held: dict[str, Any] = json.loads(file.read_text())
-        held |= {"rootfs": Path(held["rootfs"]), "layers": tuple(map(Path, held["layers"]))}
+        held |= {name: Path(held[name]) for name in ("rootfs", "storage")}
+        held["layers"] = tuple(map(Path, held["layers"]))
         return cls(**held)
 
     def writable(self, uid: int) -> list[str]:
@@ -90,20 +92,18 @@ class Image:
         return found
 
     def with_secrets(self) -> list[str]:
-        """Which of the canaries are in a layer's files, in the configuration or in the history."""
+        """Where the canaries are: in any layer, also of the stages before, in the configuration or in the history."""
         told = json.dumps(self.config) + self.history
-        found = [place for place, secret in CANARIES.items() if secret in told]
-        for place, secret in CANARIES.items():
-            seen = subprocess.run(
-                ["grep", "-rlF", "--devices=skip", "-e", secret, *map(str, self.layers)],
-                capture_output=True,
-                text=True,
-                timeout=STEP_S,
-                check=False,
-            )
-            assert seen.returncode in {0, 1}, seen.stderr
-            found += [f"{place}: {line}" for line in seen.stdout.splitlines()]
-        return found
+        wanted = [word for secret in CANARIES.values() for word in ("-e", secret)]
+        seen = subprocess.run(
+            ["grep", "-rlF", "--devices=skip", *wanted, self.storage / "root"],
+            capture_output=True,
+            text=True,
+            timeout=STEP_S,
+            check=False,
+        )
+        assert seen.returncode in {0, 1}, seen.stderr
+        return [*(place for place, secret in CANARIES.items() if secret in told), *seen.stdout.splitlines()]
 
 
 def run(*words: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:
@@ -291,7 +291,7 @@ def built(folder: Path) -> Generator[Image]:
         rootfs = stack.enter_context(buildah.mounted(NAME))
         layers = buildah.layers(rootfs)
         history = json.dumps(about["OCIv1"].get("history", []))
-        yield Image(rootfs, about["Docker"]["config"], history, layers, took, sum(map(_size, layers)))
+        yield Image(rootfs, about["Docker"]["config"], history, layers, storage, took, sum(map(_size, layers)))
 
 
 def _size(folder: Path) -> int:

@@ -27,7 +27,7 @@ import pytest
 from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters
 
-from tests.container.build import Image
+from tests.container.build import Image, run
 from tests.container.engine import Engine, Running, read_env_file
 from tests.container.figures import IMAGE, note
 from tests.harness import DEADLINE_S, ROOT, TOKEN, World, answer_of, make_world, with_token
@@ -106,6 +106,20 @@ def login_of(uid: int, folder: Path) -> Path:
     os.chown(file, uid, uid)
     os.chown(file.parent, uid, uid)
     return file.parent
+
+
+def project_of(uid: int, folder: Path) -> Path:
+    """A repository of that user's, with a change that is not committed."""
+    place = folder / "project"
+    place.mkdir()
+    file = place / "notes.txt"
+    file.write_text("what was there\n")
+    author = ("-c", "user.name=Somebody", "-c", "user.email=somebody@project.example")
+    for words in (("init", "--quiet"), ("add", "."), (*author, "commit", "--quiet", "--message", "The first")):
+        run("git", *words, cwd=place)
+    file.write_text("what was there\nwhat was added since\n")
+    run("chown", "-R", f"{uid}:{uid}", place)
+    return place
 
 
 def first_token(container: Running, volume: Path) -> str:
@@ -202,15 +216,23 @@ async def serves(
 
 
 async def test_a_client_starts_it_over_stdio_as_any_user(engine: Engine, world: World, tmp_path: Path) -> None:
-    """`docker run -i --rm llm-mcp-hub stdio`: as a uid that no list of users has. The end of stdin ends it."""
+    """`docker run -i --rm -v "$PWD:/work:ro" llm-mcp-hub stdio`: as a uid that no list of users has.
+
+    The end of stdin ends it.
+    """
     around, mounts = surroundings(world)
-    mounts["/root/.gemini"] = login_of(4242, tmp_path)
+    mounts |= {"/root/.gemini": login_of(4242, tmp_path), "/work": project_of(4242, tmp_path)}
     program, *words = engine.command("stdio", env={**around, "CLAUDE_CODE_OAUTH_TOKEN": TOKEN}, uid=4242, mounts=mounts)
     async with Client(StdioServerParameters(command=program, args=words)) as client:
         await ask_both(client)
+        about: dict[str, Any] = {"prompt": "What has changed?", "files": ["notes.txt"], "git_diff": {}}
+        answer_of(await client.call_tool("ask_claude", about))
+    asked = world.claude.received[-1].body.decode()
     gone, alive = psutil.wait_procs([p for p in psutil.process_iter() if _of(p, 4242)], timeout=DEADLINE_S)
 
     assert alive == [], gone
+    assert "+what was added since" in asked
+    assert "what was there" in asked
 
 
 def _of(process: psutil.Process, uid: int) -> bool:
@@ -278,7 +300,7 @@ def test_nothing_in_it_is_the_users(image: Image) -> None:
 def test_no_secret_is_in_it(image: Image) -> None:
     """Not from the folder it is built in, nor from the environment and the settings of who builds it."""
     found = image.with_secrets()
-    note("secrets found in layers", f"{len(found)} (of {len(image.layers)} layers)")
+    note("secrets found in layers", str(len(found)))
 
     assert found == []
     assert [name for name in image.environment if re.search("TOKEN|KEY|SECRET|PASSWORD", name)] == []
