@@ -263,7 +263,7 @@ class Line:
 
 
 @asynccontextmanager
-async def _with_token(url: str, token: str) -> AsyncGenerator[Any]:
+async def with_token(url: str, token: str) -> AsyncGenerator[Any]:
     """The official client's way to a hub that wants a token."""
     headers = {"Authorization": f"Bearer {token}"}
     async with (
@@ -296,7 +296,7 @@ def open_line(
             return
         served = hub
         address = served.url + "/mcp"
-        client = Client(address if token is None else _with_token(address, token), mode=era, client_info=about)
+        client = Client(address if token is None else with_token(address, token), mode=era, client_info=about)
         with start_blocking_portal("asyncio") as portal, portal.wrap_async_context_manager(client):
             yield Line(portal, client, lambda: "".join(served.log))
         return

@@ -218,9 +218,10 @@ ASKED_FOR = "docs/brief-vs-reality.md"
     ["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "SECURITY.md", *(file for file in PAGES if file != ASKED_FOR)],
 )
 def test_every_variable_that_a_document_names_exists(file: str) -> None:
-    """A setting, one of its spellings, what is handed to children, or a name that the code or the Makefile holds."""
+    """A setting, one of its spellings, what is handed to children, or a name of the code, the Makefile or compose."""
     text = (ROOT / file).read_text("utf-8")
-    code = "".join(module.read_text("utf-8") for module in MODULES) + (ROOT / "Makefile").read_text("utf-8")
+    readers = (*MODULES, ROOT / "Makefile", ROOT / "compose.yaml")
+    code = "".join(reader.read_text("utf-8") for reader in readers)
     known = {*SETTINGS, *(f"{name}_FILE" for name in SECRETS), *NETWORK, "NAME_FILE"}
 
     names = set(re.findall(r"\b[A-Z][A-Z0-9]*_[A-Z0-9_]*[A-Z0-9]\b", text))
@@ -264,7 +265,7 @@ def helped(command: str) -> str | None:
     return run.stdout if run.returncode == 0 else None
 
 
-COMMAND = re.compile(r"llm-mcp-hub[ \t]+([a-z]\w*)([^\n|&>`]*)")
+COMMAND = re.compile(r"llm-mcp-hub[ \t]+([a-z]\w*)(?![\w-])([^\n|&>`]*)")
 
 
 def test_every_command_that_the_documents_show_exists() -> None:
@@ -313,7 +314,8 @@ def test_the_tree_in_the_architecture_names_every_module() -> None:
 @pytest.mark.parametrize(
     "pattern",
     [
-        r"(?<![\w.~}-])/(work|root|Users)" r"/",  # but not /proc/{pid}/root/
+        # but not /proc/{pid}/root/, nor where the image has the login of Gemini's CLI
+        r"(?<![\w.~}-])/(work|root(?!/\.gemini\b)|Users)" r"/",
         r"/home/" r"(?!you\b|me\b)[a-z]",
         r"/tmp/" r"lab",
         r"https?://\S+\.(whl" r"|tgz)\b",
@@ -327,7 +329,7 @@ def test_no_file_knows_the_machine_it_was_made_on(pattern: str) -> None:
     assert lines_with(pattern, kept_files()) == []
 
 
-@pytest.mark.parametrize("folder", ["gemini-cli", "tests/clients", "examples/typescript"])
+@pytest.mark.parametrize("folder", ["gemini-cli", "tests/clients", "tests/container/node", "examples/typescript"])
 def test_the_locks_of_npm_have_hashes_and_no_addresses(folder: str) -> None:
     """`npm ci` takes every package from the registry that the machine has, and checks what it got."""
     lock = json.loads((ROOT / folder / "package-lock.json").read_text("utf-8"))
@@ -338,7 +340,9 @@ def test_the_locks_of_npm_have_hashes_and_no_addresses(folder: str) -> None:
     assert [name for name, held in packages.items() if "integrity" not in held and not held.get("inBundle")] == []
 
 
-@pytest.mark.parametrize("file", ["requirements/dev.txt", "requirements/runtime.txt", "tests/clients/requirements.txt"])
+@pytest.mark.parametrize(
+    "file", [*(f"requirements/{name}.txt" for name in ("build", "dev", "runtime")), "tests/clients/requirements.txt"]
+)
 def test_the_locks_of_python_have_hashes_and_no_addresses(file: str) -> None:
     """Every requirement is one version with at least one hash."""
     text = (ROOT / file).read_text("utf-8").replace("\\\n", " ")

@@ -60,12 +60,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="store_true", help="print the version")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
 
+    commands.add_parser("stdio", help="serve MCP over stdio, as without a command")
     serve = commands.add_parser("serve", help="serve MCP over streamable HTTP")
     serve.add_argument("--host", help="address to listen on (HUB_HOST, 127.0.0.1)")
     serve.add_argument("--port", type=int, help="port to listen on (HUB_PORT, 8000)")
     serve.add_argument(
-        "--first-client", metavar="NAME", help="where no client has a token yet, make this one's, and say where it is"
+        "--first-client", metavar="NAME", help="where no client has a token yet, make this one's (HUB_FIRST_CLIENT)"
     )
+    commands.add_parser("health", help="whether a hub answers at HUB_HOST and HUB_PORT; needs no token")
 
     ask = commands.add_parser("ask", help="ask one question; the answer is streamed to the terminal")
     ask.add_argument("provider", choices=["claude", "gemini"])
@@ -151,7 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             logs.configure("ERROR", None)
             return setup.run(given.env_file, STEPS, skip=given.skip, yes=given.yes)
         settings = settings_module.load(given.env_file)
-        level = settings.log_level if given.command in {None, "serve"} else "ERROR"
+        level = settings.log_level if given.command in {None, "stdio", "serve"} else "ERROR"
         logs.configure(level, settings.hub_log_format)
         if given.command == "serve":
             return _serve(settings, given.host, given.port, given.first_client)
@@ -159,6 +161,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if given.prompt in {None, "-"}:  # before the loop runs: within it a Ctrl-C could not end the reading
                 given.prompt = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
             return asyncio.run(_ask(settings, given))
+        if given.command == "health":
+            from llm_mcp_hub.commands import health
+
+            return health.run(settings)
         if given.command == "status":
             from llm_mcp_hub.commands import status
 
@@ -229,10 +235,10 @@ def _serve(settings: Settings, host: str | None, port: int | None, first_client:
     settings = settings.model_copy(update={name: value for name, value in changes.items() if value is not None})
     if not 0 <= settings.hub_port <= 65_535:
         raise Misconfigured("The port is not between 0 and 65535.", action="Give a port with --port.")
-    if first_client is not None:
+    if name := first_client or settings.hub_first_client:
         from llm_mcp_hub.commands import client
 
-        client.first(settings, first_client)
+        client.first(settings, name)
     app = composition.build_app(settings)
     return http.serve(app, host=settings.hub_host, port=settings.hub_port, early=early)
 

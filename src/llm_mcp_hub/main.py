@@ -279,8 +279,12 @@ def http_findings(settings: Settings) -> list[Finding]:
     from llm_mcp_hub import preconditions
 
     book = clients_of(settings).current()
-    _check_address(settings, book)
+    first = settings.hub_first_client if book is None else None
+    if first is None or not settings.hub_allowed_hosts:
+        _check_address(settings, book)
     names = None if book is None else tuple(book.clients)
+    if first is not None:  # `serve` makes it before it looks
+        names = (f"{first}, made at the first start",)
     shared = "SQLite in the state folder" if settings.redis_url is None else "Redis"
     return [
         *preconditions.http(settings.hub_host, settings.hub_port, settings.loopback_only, names),

@@ -170,6 +170,7 @@ class Settings(BaseModel):
     hub_host: str = "127.0.0.1"
     hub_port: Annotated[int, Field(ge=0, le=65_535)] = 8000
     hub_clients_file: UserPath | None = None
+    hub_first_client: str | None = None
     hub_allowed_hosts: Annotated[tuple[str, ...], BeforeValidator(_hosts)] = ()
     hub_allowed_origins: Annotated[tuple[str, ...], BeforeValidator(_origins)] = ()
     hub_state_key: Annotated[SecretStr | None, AfterValidator(_state_key)] = None

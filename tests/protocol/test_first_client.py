@@ -107,12 +107,12 @@ def clients_of(world: World) -> dict[str, dict[str, list[object]]]:
 
 def test_a_containers_first_start_is_closed_and_usable(empty: World) -> None:
     """On every address, by a name, with nothing but variables: as the image starts it."""
-    empty.changes |= {"HUB_HOST": "0.0.0.0", "HUB_ALLOWED_HOSTS": "hub.example"}
+    empty.changes |= {"HUB_HOST": "0.0.0.0", "HUB_ALLOWED_HOSTS": "hub.example", "HUB_FIRST_CLIENT": "owner"}
     file = empty.state / "first-client.token"
 
     came = elsewhere(
         empty,
-        ["-m", "llm_mcp_hub", "serve", "--first-client", "owner"],
+        ["-m", "llm_mcp_hub", "serve"],
         ["read", str(file)],
         ["192.0.2.7", "GET", "/health/live", {"Host": "hub.example"}],
         ["192.0.2.7", "GET", "/health/live", RIGHT],

@@ -251,7 +251,8 @@ def test_requests_and_refusals_are_counted_by_what_they_were(measured: Measured)
             ("/health/live", [], anna),
             ("/nowhere", [], anna),
             ("/nowhere/else", [], anna),
-            ("/health/live", [], None),
+            ("/health/live", [], None),  # a probe: refused, and not told of
+            ("/metrics", [], None),
             ("/health/live", [], "llmhub_wrong"),
             ("/health/live", [("Host", "evil.example")], anna),
             ("/health/live", [("Origin", "https://evil.example")], anna),
@@ -261,12 +262,13 @@ def test_requests_and_refusals_are_counted_by_what_they_were(measured: Measured)
     ]
     after = measured.samples()
 
-    assert seen == [200, 404, 404, 401, 401, 421, 403, 403, 413]
+    assert seen == [200, 404, 404, 401, 401, 401, 421, 403, 403, 413]
     assert grown(before, after, "http_requests_total") == {
         ("/health/live", "2xx"): 1,
         ("/health/live", "4xx"): 5,
         ("/health/tokens", "4xx"): 1,
         ("/metrics", "2xx"): 1,
+        ("/metrics", "4xx"): 1,
         ("other", "4xx"): 2,
     }
     assert grown(before, after, "http_refusals_total") == {

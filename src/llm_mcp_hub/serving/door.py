@@ -22,6 +22,9 @@ from llm_mcp_hub.serving.traffic import Refusal, Refusals
 
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
 STRANGERS_BODY_BYTES = 64 << 10
+PROBED = "/health/live"
+"""Probes ask here without a token all day long (`llm-mcp-hub health`). They are refused like everybody; a log and a
+count that told of each would hide those that matter."""
 SHUT_RETRY_S = 60
 """A person has to mend the clients' file first."""
 NEEDS_TOKENS = (
@@ -67,7 +70,7 @@ class Door:
             return await self._app(scope, receive, send)
         found = self._look(scope)
         if isinstance(found, Response):
-            if isinstance(found, Refusal):
+            if isinstance(found, Refusal) and (found.reason, scope["path"]) != ("no_token", PROBED):
                 self._refusals(found.reason, scope, found.status_code)
             return await found(scope, receive, send)
         scope[CALLER] = found

@@ -1,0 +1,73 @@
+"""`llm-mcp-hub asks` and `llm-mcp-hub conversations`: what was asked before, listed, shown, cancelled or deleted."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+
+from llm_mcp_hub import main as composition
+from llm_mcp_hub.errors import InvalidRequest
+from llm_mcp_hub.settings import Settings
+from llm_mcp_hub.transcripts import markdown
+
+OWNER = "owner"
+"""Who types in a shell is the owner."""
+LISTED = 50
+
+
+def run(settings: Settings, given: argparse.Namespace) -> int:
+    """Do what was asked. Returns the exit code. Raises HubError: also the one that a shown ask has ended with."""
+    if (given.action == "list") != (given.id is None):
+        raise InvalidRequest(
+            f"{given.action} {'takes no' if given.action == 'list' else 'needs an'} id.",
+            action=f"Run: llm-mcp-hub {given.command} --help",
+        )
+    return asyncio.run((_asks if given.command == "asks" else _conversations)(settings, given))
+
+
+async def _asks(settings: Settings, given: argparse.Namespace) -> int:
+    async with composition.build_hub(settings) as hub:
+        if given.action == "delete":
+            await hub.forget(OWNER, given.id)
+            return 0
+        if given.action == "list":
+            records = await hub.recent(OWNER, LISTED)
+        elif given.action == "cancel":
+            records = [await hub.cancel(OWNER, given.id)]
+        else:
+            records = [await hub.result(OWNER, given.id)]
+    if given.json:
+        told = [record.model_dump(mode="json") for record in records]
+        print(json.dumps(told if given.action == "list" else told[0], indent=2, ensure_ascii=False))
+        return 0
+    for record in records:
+        print(f"{record.ask_id}  {record.status:9}  {record.provider:8}  {record.created_at}  {record.title}")
+        if given.action == "show":
+            text = record.answer.text if record.answer is not None else record.partial_text
+            print(f"\n{text or '(no text)'}")
+            if record.failure is not None:
+                raise record.failure
+    return 0
+
+
+async def _conversations(settings: Settings, given: argparse.Namespace) -> int:
+    async with composition.build_hub(settings) as hub:
+        if given.action == "delete":
+            await hub.transcripts.delete(OWNER, given.id)
+            return 0
+        if given.action == "show":
+            head, turns = await hub.transcripts.get(OWNER, given.id)
+            if given.json:
+                whole = {**head.model_dump(mode="json"), "exchanges": [turn.model_dump(mode="json") for turn in turns]}
+                print(json.dumps(whole, indent=2, ensure_ascii=False))
+            else:
+                print(markdown(head, turns))
+            return 0
+        heads = await hub.transcripts.newest(OWNER, LISTED)
+    if given.json:
+        print(json.dumps([head.model_dump(mode="json") for head in heads], indent=2, ensure_ascii=False))
+        return 0
+    for head in heads:
+        print(f"{head.conversation_id}  {head.turns:3} turns  {head.provider:8}  {head.updated_at}  {head.title}")
+    return 0
