@@ -12,14 +12,11 @@ from pathlib import Path
 from typing import NoReturn
 
 from llm_mcp_hub import settings as settings_module
-from llm_mcp_hub.errors import HubError, InvalidRequest, Misconfigured
+from llm_mcp_hub.errors import HubError, Misconfigured
 from llm_mcp_hub.observe import logs
 from llm_mcp_hub.settings import Settings
 
 EX_USAGE, EX_UNAVAILABLE, EX_SOFTWARE, EX_TEMPFAIL, EX_NOPERM, EX_CONFIG = 64, 69, 70, 75, 77, 78
-OWNER = "owner"
-"""Who types in a shell is the owner."""
-LISTED = 50
 STEPS = ("gemini-cli", "project", "login-claude", "login-gemini", "clients", "ask", "doctor")
 """Of `setup`, in their order."""
 EXIT_CODES = {
@@ -178,12 +175,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             return login.run(settings, given.provider, write_env=given.write_env, timeout_s=given.timeout)
         if given.command in {"asks", "conversations"}:
-            if (given.action == "list") != (given.id is None):
-                raise InvalidRequest(
-                    f"{given.action} {'takes no' if given.action == 'list' else 'needs an'} id.",
-                    action=f"Run: llm-mcp-hub {given.command} --help",
-                )
-            return asyncio.run((_asks if given.command == "asks" else _conversations)(settings, given))
+            from llm_mcp_hub.commands import asked
+
+            return asked.run(settings, given)
         return _stdio(settings)
     except HubError as error:
         return _tell(error)
@@ -320,56 +314,4 @@ async def _ask(settings: Settings, given: argparse.Namespace) -> int:
     if answer.conversation_id is not None:
         about += f"; go on with --conversation {answer.conversation_id}"
     print(about, *answer.warnings, sep="\n", file=sys.stderr)
-    return 0
-
-
-async def _asks(settings: Settings, given: argparse.Namespace) -> int:
-    from llm_mcp_hub import main as composition
-
-    async with composition.build_hub(settings) as hub:
-        if given.action == "delete":
-            await hub.forget(OWNER, given.id)
-            return 0
-        if given.action == "list":
-            records = await hub.recent(OWNER, LISTED)
-        elif given.action == "cancel":
-            records = [await hub.cancel(OWNER, given.id)]
-        else:
-            records = [await hub.result(OWNER, given.id)]
-    if given.json:
-        told = [record.model_dump(mode="json") for record in records]
-        print(json.dumps(told if given.action == "list" else told[0], indent=2, ensure_ascii=False))
-        return 0
-    for record in records:
-        print(f"{record.ask_id}  {record.status:9}  {record.provider:8}  {record.created_at}  {record.title}")
-        if given.action == "show":
-            text = record.answer.text if record.answer is not None else record.partial_text
-            print(f"\n{text or '(no text)'}")
-            if record.failure is not None:
-                return _tell(record.failure)
-    return 0
-
-
-async def _conversations(settings: Settings, given: argparse.Namespace) -> int:
-    from llm_mcp_hub import main as composition
-    from llm_mcp_hub.transcripts import markdown
-
-    async with composition.build_hub(settings) as hub:
-        if given.action == "delete":
-            await hub.transcripts.delete(OWNER, given.id)
-            return 0
-        if given.action == "show":
-            head, turns = await hub.transcripts.get(OWNER, given.id)
-            if given.json:
-                whole = {**head.model_dump(mode="json"), "exchanges": [turn.model_dump(mode="json") for turn in turns]}
-                print(json.dumps(whole, indent=2, ensure_ascii=False))
-            else:
-                print(markdown(head, turns))
-            return 0
-        heads = await hub.transcripts.newest(OWNER, LISTED)
-    if given.json:
-        print(json.dumps([head.model_dump(mode="json") for head in heads], indent=2, ensure_ascii=False))
-        return 0
-    for head in heads:
-        print(f"{head.conversation_id}  {head.turns:3} turns  {head.provider:8}  {head.updated_at}  {head.title}")
     return 0

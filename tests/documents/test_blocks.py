@@ -24,7 +24,7 @@ from tests.harness import DEADLINE_S, GEMINI, ROOT, World
 
 README = ROOT / "README.md"
 PAGES = (README, *sorted((ROOT / "docs").glob("*.md")))
-ELSEWHERE = {"uv": "tests/protocol/test_packages.py"}
+ELSEWHERE = {"docker": "tests/documents/test_docker_lines.py", "uv": "tests/protocol/test_packages.py"}
 """Programs of console blocks that this suite has not got, and which file checks the lines that begin with them."""
 ADDRESS = "hub.example"
 """The name that the documents give a hub on another machine."""
