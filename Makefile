@@ -10,7 +10,7 @@ export PYTHONPYCACHEPREFIX :=
 GEMINI := gemini-cli/node_modules/.bin/gemini
 CLIENTS := .tools/clients/ready
 
-.PHONY: install clients hub-installed demo test check fix serve bench drill drill-full image-check lock snapshots screenshots clean
+.PHONY: install clients hub-installed demo test check fix serve bench drill drill-full image-check lock snapshots screenshots translated clean
 
 # Side by side: on a fresh machine most of it is waiting.
 install:
@@ -112,9 +112,14 @@ lock: .venv/ready
 snapshots: install
 	UPDATE_SNAPSHOTS=1 $(BIN)/python -m pytest tests/protocol/test_tools.py -q
 
-# What the README shows of commands, taken again in a prepared world.
+# What the documents show of commands, taken again in a prepared world: texts, and the session of the README's picture.
 screenshots: install
 	$(BIN)/python scripts/screenshots.py
+	$(BIN)/python scripts/session.py
+
+# After README.ko.md has been brought in line with README.md: its code blocks are taken over, and its marks renewed.
+translated: install
+	$(BIN)/python scripts/translated.py
 
 clean:
 	rm -rf .venv .tools gemini-cli/node_modules tests/clients/node_modules examples/typescript/node_modules examples/typescript/dist .coverage .coverage.* .pytest_cache .ruff_cache .hypothesis

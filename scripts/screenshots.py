@@ -1,11 +1,12 @@
-"""Writes the README's screenshots: what commands print in a prepared world, between their markers.
+"""Writes the documents' screenshots: what commands print in a prepared world, between their markers.
 
     <!-- screenshot: doctor -->
     <!-- end -->
 
-Without arguments the README is rewritten; with `--check` it is compared, and the exit code is 1 where it is stale. A
-further screenshot is a function in `SHOTS` and a pair of markers. Whatever differs between machines and moments
-(paths, versions of Python and Node.js, times) is replaced, so that only what the hub itself says can change one.
+Without arguments the documents are rewritten; with `--check` they are compared, and the exit code is 1 where one is
+stale. A further screenshot is a function in `SHOTS` and a pair of markers in some document. Whatever differs between
+machines and moments (paths, versions of Python and Node.js, times) is replaced, so that only what the hub itself says
+can change one.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from llm_mcp_hub.finding import Finding  # noqa: E402
 from tests.harness import GEMINI, World, make_world, run_command  # noqa: E402
 from tests.upstreams import anthropic, google  # noqa: E402
 
-README = ROOT / "README.md"
+DOCUMENTS = (ROOT / "README.md", ROOT / "README.ko.md", *sorted((ROOT / "docs").glob("*.md")))
 COLUMNS = 118
 SEEN, END = datetime(2026, 11, 27, 9, 41, tzinfo=UTC), datetime(2026, 11, 29, 14, 3, tzinfo=UTC)
 PROGRAMS = ("gemini", "node", "git", "setpriv")
@@ -116,29 +117,37 @@ def taken() -> dict[str, str]:
 
 
 def placed(text: str, shots: Mapping[str, str]) -> str:
-    """A document with these between their markers. Raises SystemExit where a screenshot has none."""
+    """A document with these between their markers, where it has them."""
     for name, shot in shots.items():
         marked = re.compile(rf"(<!-- screenshot: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-        if len(marked.findall(text)) != 1:
-            raise SystemExit(f"README.md has no one place for the screenshot {name}.")
         text = marked.sub(lambda found, shot=shot: f"{found[1]}```text\n{shot}```\n{found[2]}", text)
     return text
 
 
 def main() -> int:
-    """Rewrite or check the README. Returns the exit code."""
+    """Rewrite or check the documents. Returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where the README is stale")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where a document is stale")
     check = parser.parse_args().check
-    before = README.read_text("utf-8")
-    after = placed(before, taken())
-    if not check:
-        README.write_text(after, "utf-8")
-        return 0
-    sys.stdout.writelines(
-        difflib.unified_diff(before.splitlines(True), after.splitlines(True), "README.md", "as it would be")
-    )
-    return int(before != after)
+    before = {document: document.read_text("utf-8") for document in DOCUMENTS if document.exists()}
+    for name in SHOTS:
+        if not any(f"<!-- screenshot: {name} -->" in text for text in before.values()):
+            raise SystemExit(f"No document has a place for the screenshot {name}.")
+    shots = taken()
+    stale = False
+    for document, text in before.items():
+        after = placed(text, shots)
+        if after == text:
+            continue
+        stale = True
+        if check:
+            named = document.relative_to(ROOT).as_posix()
+            sys.stdout.writelines(
+                difflib.unified_diff(text.splitlines(True), after.splitlines(True), named, "as it would be")
+            )
+        else:
+            document.write_text(after, "utf-8")
+    return int(check and stale)
 
 
 if __name__ == "__main__":

@@ -207,9 +207,18 @@ def test_the_example_file_shows_the_defaults() -> None:
     assert load(around=shown) == load(around={})
 
 
-@pytest.mark.parametrize("file", ["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "SECURITY.md"])
+PAGES = sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))
+"""What the README has no room for."""
+ASKED_FOR = "docs/brief-vs-reality.md"
+"""Names variables that were asked for, and are none."""
+
+
+@pytest.mark.parametrize(
+    "file",
+    ["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "SECURITY.md", *(file for file in PAGES if file != ASKED_FOR)],
+)
 def test_every_variable_that_a_document_names_exists(file: str) -> None:
-    """A setting, one of its spellings, what is handed to children, or a name that code, Makefile or compose has."""
+    """A setting, one of its spellings, what is handed to children, or a name of the code, the Makefile or compose."""
     text = (ROOT / file).read_text("utf-8")
     readers = (*MODULES, ROOT / "Makefile", ROOT / "compose.yaml")
     code = "".join(reader.read_text("utf-8") for reader in readers)
@@ -259,9 +268,9 @@ def helped(command: str) -> str | None:
 COMMAND = re.compile(r"llm-mcp-hub[ \t]+([a-z]\w*)(?![\w-])([^\n|&>`]*)")
 
 
-def test_every_command_that_the_readme_shows_exists() -> None:
+def test_every_command_that_the_documents_show_exists() -> None:
     """With every option that is shown with it."""
-    used = COMMAND.findall(code_in(ROOT / "README.md"))
+    used = COMMAND.findall("\n".join(code_in(ROOT / file) for file in ("README.md", *PAGES)))
 
     assert used
     for command, rest in used:
@@ -287,14 +296,6 @@ def test_every_make_target_that_is_named_exists(file: str) -> None:
 
     assert targets
     assert {target for target in targets if re.search(rf"^{target}:", makefile, re.MULTILINE) is None} == set()
-
-
-@pytest.mark.parametrize("file", sorted(path.name for path in ROOT.glob("*.md")), ids=str)
-def test_every_link_into_the_repository_leads_somewhere(file: str) -> None:
-    """A document that was moved takes its links along."""
-    links = re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", (ROOT / file).read_text("utf-8"))
-
-    assert [link for link in links if not (ROOT / link).exists()] == []
 
 
 def test_the_tree_in_the_architecture_names_every_module() -> None:

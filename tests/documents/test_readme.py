@@ -1,4 +1,4 @@
-"""The README's commands are run, its JSON is read, its links lead somewhere."""
+"""The README's commands are run, its JSON is read. What holds for every document is in the files beside this one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import pytest
 from llm_mcp_hub.providers.claude_child import bundled_cli
 from tests.harness import DEADLINE_S, GEMINI, ROOT, TOKEN, World
 
-DOCUMENTS = sorted(ROOT.glob("*.md"))
 NOT_HERE = {
     "make demo": "CI runs it before the tests (.ci/run)",
     "make test": "it is what runs this",
@@ -50,6 +49,8 @@ def test_every_shell_block_does_what_it_says(world: World, tmp_path: Path, scrip
     environment["PATH"] = f"{programs}:{environment['PATH']}"
     if " mcp " in text:  # the reader's own Claude Code or Gemini CLI, not contained by the hub: it must reach nobody
         environment["HTTPS_PROXY"] = "http://127.0.0.1:9"
+        # with a token Claude Code tries for a quarter of a minute to reach its own service
+        del environment["CLAUDE_CODE_OAUTH_TOKEN"]
     done = subprocess.run(
         ["bash", "-e", "-u", "-c", text],
         cwd=ROOT,
@@ -96,12 +97,3 @@ def test_the_clients_that_it_names_are_those_that_are_tested() -> None:
 def test_every_json_block_is_json(text: str) -> None:
     """What a reader copies into a client's configuration can be read by it."""
     assert "llm-hub" in json.loads(text)["mcpServers"]
-
-
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_links_inside_the_project_lead_somewhere(document: Path) -> None:
-    """A relative link in a document names a file of the project."""
-    targets = re.findall(r"\]\(([^)#]+)\)", document.read_text("utf-8"))
-    missing = [t for t in targets if not t.startswith("http") and not (document.parent / t).exists()]
-
-    assert missing == []
