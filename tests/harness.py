@@ -56,6 +56,8 @@ class World:
     gemini: GoogleUpstream
     changes: dict[str, str] = field(default_factory=dict[str, str])
     """Variables that a test adds to the hub's environment."""
+    claude_warm: int = 1
+    """How many of Claude's clients its hubs connect ahead: as users have it, where nothing else is said."""
     prefix: list[str] = field(default_factory=list[str])
     """Words before the hub's own command line: a program that takes something away, then becomes the hub."""
 
@@ -88,6 +90,7 @@ class World:
             "HUB_GEMINI_UPSTREAM": self.gemini.url,
             "HUB_GEMINI_COMMAND": str(GEMINI),
             "HUB_LOG_FORMAT": "json",
+            "HUB_CLAUDE_WARM": str(self.claude_warm),
             **google,
             **coverage,
             **self.changes,

@@ -62,6 +62,7 @@ HELLO: Mapping[Provider, str] = {
     "gemini": "Hello from the stand-in of Gemini.",
 }
 TIGHT = {
+    "HUB_CLAUDE_WARM": "1",
     # One place each: an ask that kept its place would keep the next one waiting for ever.
     "HUB_CLAUDE_CONCURRENCY": "1",
     "HUB_GEMINI_CONCURRENCY": "1",

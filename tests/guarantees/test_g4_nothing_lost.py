@@ -541,6 +541,7 @@ def test_no_ask_is_lost_with_a_hub_that_is_killed(world: World, tmp_path: Path, 
     struck: Struck | None = None
     asked = told = cut = survived = 0
     refused: Counter[str] = Counter()
+    world.claude_warm = 1
     world.changes["LOG_LEVEL"] = "DEBUG"
     try:
         with stored(world, kind, tmp_path):

@@ -328,6 +328,7 @@ def test_a_signal_during_the_start_ends_the_hub_in_order(lean: World, moment: st
 @pytest.mark.parametrize("twice", [False, True], ids=["once", "twice"])
 def test_a_signal_while_claude_is_warmed_ends_the_hub_in_order(world: World, tmp_path: Path, twice: bool) -> None:
     """Its child is held where nothing ties it to the hub yet."""
+    world.claude_warm = 1
     with Gate(tmp_path / "gate", world) as gate, starting(world) as (process, log):
         gate.wait_until_held()
         process.terminate()
