@@ -135,6 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(version("llm-mcp-hub"))
         return 0
     try:
+        _check_home()
         if given.command == "doctor":  # before the settings are loaded: they may be what ails
             from llm_mcp_hub.commands import doctor
 
@@ -183,6 +184,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _tell(error)
     except KeyboardInterrupt:
         return 130
+
+
+def _check_home() -> None:
+    """Raises Misconfigured for a user of whom the system knows no home folder: most paths begin there."""
+    try:
+        Path.home()
+    except RuntimeError as error:
+        raise Misconfigured(
+            "This user has no home folder.", action="Set HOME to a folder that this user can write."
+        ) from error
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
