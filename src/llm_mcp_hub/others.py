@@ -22,6 +22,11 @@ def can_enter(mode: int) -> bool:
     return sys.platform != "win32" and bool(mode & (stat.S_IRWXG | stat.S_IRWXO))
 
 
+def is_anothers(about: os.stat_result) -> bool:
+    """Whether a user has it who is neither this one nor root, and so may do with it what they like, whatever its mode."""
+    return sys.platform != "win32" and about.st_uid not in {os.geteuid(), 0}
+
+
 def keep(descriptor: int, about: os.stat_result) -> None:
     """Give an open file that is to stand for another one that one's owner, group and mode. Raises OSError.
 
