@@ -99,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
 
     setup = commands.add_parser("setup", help="the first run, step by step; what is done already is left as it is")
     setup.add_argument("--skip", action="append", metavar="STEP", default=[], choices=STEPS, help="leave it out")
-    setup.add_argument("--yes", action="store_true", help="take every step without asking")
+    setup.add_argument("--yes", action="store_true", help="take every step without asking, the small ask too")
 
     login = commands.add_parser("login", help="log in to Claude or Gemini, with a browser on any machine")
     login.add_argument("provider", choices=["claude", "gemini"])
