@@ -23,7 +23,7 @@ def can_enter(mode: int) -> bool:
 
 
 def is_anothers(about: os.stat_result) -> bool:
-    """Whether a user has it who is neither this one nor root, and so may do with it what they like, whatever its mode."""
+    """Whether its owner, who may do with it what they like whatever its mode, is neither this user nor root."""
     return sys.platform != "win32" and about.st_uid not in {os.geteuid(), 0}
 
 

@@ -194,7 +194,7 @@ def _file_of(about: McpClient, around: Around) -> Path:
 
 
 def _is_there(path: PurePath) -> bool:
-    """Whether something is there. What this user may not look at counts as there: the reason is told when it is read."""
+    """Whether something is there. What this user may not look at counts as there: to read it tells why."""
     try:
         return Path(path).exists()
     except OSError:

@@ -199,7 +199,7 @@ async def install(own: Path, around: Mapping[str, str], *, again: bool = False) 
             made.mkdir(mode=0o700)
             try:
                 await _fill(made, found, around)
-                with contextlib.suppress(FileNotFoundError):  # away as a whole: half of one would be in the way for good
+                with contextlib.suppress(FileNotFoundError):  # away as a whole: half of one would stay in the way
                     (own / _name()).rename(gone)
                 made.rename(own / _name())
             finally:
