@@ -72,6 +72,11 @@ if [ $# -ne 2 ]; then
     say "usage: $0 claude|gemini QUESTION"
     exit 2
 fi
+# curl would take a second line for an option, and show what it does not know.
+if [ -n "${LLM_HUB_TOKEN_FILE:-}" ] && ! [[ $(<"$LLM_HUB_TOKEN_FILE") =~ ^[A-Za-z0-9._~+/=-]+$ ]]; then
+    say "$LLM_HUB_TOKEN_FILE holds no token: one line without blanks."
+    exit 2
+fi
 
 say "--- is it alive, would it take an ask, how are the logins? (each fit for a monitor)"
 request /health/live >&2

@@ -16,6 +16,7 @@ import argparse
 import asyncio
 import logging
 import os
+import re
 import shutil
 import sys
 from collections.abc import AsyncGenerator, Coroutine, Iterator
@@ -93,11 +94,18 @@ def way(given: argparse.Namespace) -> Way:
     """From the words and the environment. Raises Trouble where a file that is named cannot be read."""
     named: Path | str | None = given.token_file or os.environ.get("LLM_HUB_TOKEN_FILE")
     if given.url is None or named is None:
-        return Way(given.url, os.environ.get("LLM_HUB_TOKEN"))
+        return Way(given.url, _usable(os.environ.get("LLM_HUB_TOKEN"), "LLM_HUB_TOKEN"))
     try:
-        return Way(given.url, Path(named).expanduser().read_text("utf-8").strip())
+        return Way(given.url, _usable(Path(named).expanduser().read_text("utf-8", "replace").strip(), str(named)))
     except OSError as error:
         raise Trouble(f"{named} cannot be read: {error.strerror}.", "Name the file with the client's token.") from error
+
+
+def _usable(token: str | None, place: str) -> str | None:
+    """A token that fits into a header: of another one the library would complain, and show it. Raises Trouble."""
+    if token and not re.fullmatch(r"[\x21-\x7e]+", token):
+        raise Trouble(f"{place} holds no token: one line without blanks.", "Name the file with the client's token.")
+    return token
 
 
 @asynccontextmanager

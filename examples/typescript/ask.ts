@@ -95,6 +95,10 @@ function words() {
   }
   const file = values["token-file"] ?? process.env["LLM_HUB_TOKEN_FILE"];
   const token = file === undefined ? undefined : readFileSync(file, "utf8").trim();
+  // A token that fits into no header would be shown by the complaint about it.
+  if (token !== undefined && !/^[\x21-\x7e]+$/.test(token)) {
+    throw new TypeError(`${file} holds no token: one line without blanks.`);
+  }
   return { provider, prompt, token, url: values.url };
 }
 

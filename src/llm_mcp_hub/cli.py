@@ -99,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
 
     setup = commands.add_parser("setup", help="the first run, step by step; what is done already is left as it is")
     setup.add_argument("--skip", action="append", metavar="STEP", default=[], choices=STEPS, help="leave it out")
-    setup.add_argument("--yes", action="store_true", help="take every step without asking")
+    setup.add_argument("--yes", action="store_true", help="take every step without asking, the small ask too")
 
     login = commands.add_parser("login", help="log in to Claude or Gemini, with a browser on any machine")
     login.add_argument("provider", choices=["claude", "gemini"])
@@ -135,6 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(version("llm-mcp-hub"))
         return 0
     try:
+        _check_home()
         if given.command == "doctor":  # before the settings are loaded: they may be what ails
             from llm_mcp_hub.commands import doctor
 
@@ -183,6 +184,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _tell(error)
     except KeyboardInterrupt:
         return 130
+
+
+def _check_home() -> None:
+    """Raises Misconfigured for a user of whom the system knows no home folder: most paths begin there."""
+    try:
+        Path.home()
+    except RuntimeError as error:
+        raise Misconfigured(
+            "This user has no home folder.", action="Set HOME to a folder that this user can write."
+        ) from error
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

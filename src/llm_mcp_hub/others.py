@@ -1,7 +1,8 @@
-"""Who else may read or write a file, by its mode. On Windows a mode says nothing of that."""
+"""Who else may read or write a file, by its owner, group and mode. On Windows these say nothing of that."""
 
 from __future__ import annotations
 
+import os
 import stat
 import sys
 
@@ -19,3 +20,27 @@ def can_read(mode: int) -> bool:
 def can_enter(mode: int) -> bool:
     """Whether the group or anybody can do anything at all in a folder of this mode."""
     return sys.platform != "win32" and bool(mode & (stat.S_IRWXG | stat.S_IRWXO))
+
+
+def is_anothers(about: os.stat_result) -> bool:
+    """Whether its owner, who may do with it what they like whatever its mode, is neither this user nor root."""
+    return sys.platform != "win32" and about.st_uid not in {os.geteuid(), 0}
+
+
+def keep(descriptor: int, about: os.stat_result) -> None:
+    """Give an open file that is to stand for another one that one's owner, group and mode. Raises OSError.
+
+    A user who may not give a file away owns it then; where it cannot have its group either, no group may use it: ours
+    may be everybody's.
+    """
+    if sys.platform == "win32":
+        return
+    mode = stat.S_IMODE(about.st_mode)
+    try:
+        os.fchown(descriptor, about.st_uid, about.st_gid)
+    except OSError:
+        try:
+            os.fchown(descriptor, -1, about.st_gid)
+        except OSError:
+            mode &= ~stat.S_IRWXG
+    os.fchmod(descriptor, mode)

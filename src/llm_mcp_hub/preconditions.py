@@ -114,7 +114,7 @@ def state_folder(folder: Path) -> list[Finding]:
             probe.flush()
             os.fsync(probe.fileno())
         free = shutil.disk_usage(folder).free
-        mode = stat.S_IMODE(folder.stat().st_mode)
+        about = folder.stat()
     except OSError as error:
         return [
             blocks(
@@ -140,11 +140,21 @@ def state_folder(folder: Path) -> list[Finding]:
                 "Make room, or set HUB_STATE_DIR to a folder with space left.",
             )
         )
-    if others.can_enter(mode):
+    mode = stat.S_IMODE(about.st_mode)
+    if others.is_anothers(about):
         found.append(
             warns(
                 name,
-                f"The state folder {folder} (mode {mode:04o}) is open to others: they could read conversations",
+                f"The state folder {folder} belongs to another user ({about.st_uid}), who could let themselves in",
+                "Set HUB_STATE_DIR to a folder that this user has made.",
+            )
+        )
+    elif others.can_enter(mode):
+        could = "read conversations, and let themselves in" if others.can_write(mode) else "read conversations"
+        found.append(
+            warns(
+                name,
+                f"The state folder {folder} (mode {mode:04o}) is open to others: they could {could}",
                 f"Run: chmod 700 {shlex.quote(str(folder))}",
             )
         )

@@ -241,6 +241,22 @@ def test_no_token_stands_on_a_command_line_of_curl(hub: Served) -> None:
     assert secret not in seen.read_text()
 
 
+def test_a_file_that_holds_no_token_is_told_and_not_shown(hub: Served, tmp_path: Path) -> None:
+    """A library, or curl, complains of a header that it cannot send by showing it."""
+    file = tmp_path / "two.token"
+    file.write_text("madeup-token\nmadeup-note\n")
+    ended = [
+        python(hub.world, "compare.py", "--url", hub.url, "--token-file", str(file), "hello"),
+        typescript(hub, "--url", hub.url, "--token-file", str(file), "claude", "hello"),
+        shell(hub, "claude", "hello", LLM_HUB_TOKEN_FILE=str(file)),
+    ]
+
+    assert [done.returncode for done in ended] == [69, 2, 2]
+    for done in ended:
+        assert "two.token holds no token" in done.stderr
+        assert "madeup" not in done.stdout + done.stderr
+
+
 # -- what goes wrong ---------------------------------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import signal
 import subprocess
 import threading
@@ -11,9 +12,11 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
+from llm_mcp_hub import cli
 from llm_mcp_hub.conversation import Answer
 from tests.harness import DEADLINE_S, TOKEN, World, run_command
 from tests.protocol.conftest import CANARY
@@ -269,6 +272,22 @@ def test_the_users_configuration_folder_is_where_xdg_says(world: World, tmp_path
     _settings(tmp_path / "xdg" / "llm-mcp-hub" / ".env", "configuration")
 
     assert _taken(world) == "configuration"
+
+
+@pytest.mark.parametrize("words", [["status"], ["install", "cursor"], ["setup"], ["doctor"], ["serve"]], ids=" ".join)
+def test_a_user_without_a_home_is_told(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in a container that runs as a number of no user, without HOME."""
+
+    def nobody(_uid: int) -> NoReturn:
+        raise KeyError
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+
+    assert cli.main(words) == 78
+    assert capsys.readouterr().err.startswith("llm-mcp-hub: misconfigured: This user has no home folder.\n  Set HOME ")
 
 
 def test_a_file_of_the_working_folder_is_never_read(world: World, tmp_path: Path) -> None:

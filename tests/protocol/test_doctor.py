@@ -183,7 +183,7 @@ def _old_node(world: World) -> None:
 
 PROGRAMS: dict[str, tuple[Callable[[World], None], str, str, str]] = {
     # what is there -> the finding, a part of its message, a part of its next step
-    "no Gemini CLI": (_no_gemini, "gemini-cli", "(/nonexistent/gemini) was not found", INSTALL),
+    "no Gemini CLI": (_no_gemini, "gemini-cli", "(/nonexistent/gemini) was not found", "Correct HUB_GEMINI_COMMAND"),
     "an old one": (_gemini("echo 0.41.2"), "gemini-cli", "too old (0.41.2; 0.61 is needed)", INSTALL),
     "a broken one": (_gemini("exit 1"), "gemini-cli", "cannot be started", "--version"),
     "a hanging one": (_gemini("sleep 600 & wait"), "gemini-cli", "--version hangs", "--version"),

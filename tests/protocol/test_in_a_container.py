@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import subprocess
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from mcp.client import Client
@@ -33,6 +35,18 @@ def test_a_probe_needs_no_token_and_is_not_told_of(world: World) -> None:
     assert (gone.returncode, gone.stdout) == (1, b"")
     assert b"no hub answers at 127.0.0.1" in gone.stderr
     assert [line for line in hub.log if "refused" in line] == []
+
+
+def test_another_program_on_its_port_is_no_hub(world: World) -> None:
+    """It answers, and has no such route."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        world.changes["HUB_PORT"] = str(other.server_port)
+        found = look(world)
+        other.shutdown()
+
+    assert (found.returncode, found.stdout) == (1, b"")
+    assert b"is no hub" in found.stderr
 
 
 @pytest.mark.anyio

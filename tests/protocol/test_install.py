@@ -24,6 +24,8 @@ from tests.harness import DEADLINE_S, TOKEN, World, run_command
 
 EX_USAGE, EX_CONFIG = 64, 78
 CLIENT_TOKEN = "llmhub_madeup-token-of-a-client"
+STRANGE_TOKEN = r'mad\e-"up-token'
+"""No hub makes one, and a proxy before it may: JSON writes it in another way than it is."""
 URL = "https://hub.example/mcp"
 
 
@@ -287,17 +289,20 @@ WITHOUT_RIGHTS = [] if os.geteuid() else ["setpriv", "--bounding-set", "-all", "
 """Root, who may do everything, in front of a program that may do what the modes allow."""
 
 
-@pytest.mark.parametrize("what", ["the file", "the folder"])
-def test_a_user_without_the_right_is_told(what: str, world: World, home: Path) -> None:
+@pytest.mark.parametrize(
+    ("what", "mode", "words"),
+    [("file", 0o200, []), ("folder", 0o555, []), ("folder", 0o000, []), ("folder", 0o000, ["--remove"])],
+)
+def test_a_user_without_the_right_is_told(what: str, mode: int, words: list[str], world: World, home: Path) -> None:
     """By its real error, at the first thing that is not allowed."""
     folder = home / ".cursor"
     folder.mkdir()
     (folder / "mcp.json").write_text("{}")
-    (folder / "mcp.json" if what == "the file" else folder).chmod(0o200 if what == "the file" else 0o555)
+    (folder / "mcp.json" if what == "file" else folder).chmod(mode)
     world.prefix = WITHOUT_RIGHTS
     world.changes = {"HOME": str(home)}
 
-    ended = run_command(world, "install", "cursor")
+    ended = run_command(world, "install", "cursor", *words)
 
     assert ended.returncode == EX_CONFIG
     assert b"it cannot be read and replaced (Permission denied)" in ended.stderr
@@ -419,6 +424,17 @@ def test_a_token_goes_where_it_is_needed_and_is_never_shown(desk: Desk, tmp_path
     assert desk.run("--remove") == 0
     assert not desk.held.get("inputs")
     assert CLIENT_TOKEN not in desk.file.read_text()
+
+
+def test_a_token_that_json_writes_otherwise_is_not_shown_either(desk: Desk, tmp_path: Path) -> None:
+    """What is printed has a word in its place, and is the JSON that it is told to be."""
+    (tmp_path / "token").write_text(STRANGE_TOKEN)
+
+    assert desk.run("--http", URL, "--token-file", str(tmp_path / "token"), "--print") == 0
+
+    assert "up-token" not in desk.told + desk.complaint
+    assert (install.HIDDEN in desk.told) is not CLIENTS[desk.client].asks_for_token
+    assert json.loads(desk.told)[desk.outer][SERVER]
 
 
 def test_a_token_comes_from_stdin_too(world: World, home: Path) -> None:

@@ -166,12 +166,13 @@ def _no_node(world: World) -> None:
 
 
 INSTALL = "npm install -g @google/gemini-cli@0.61.0"
+CORRECT = "Correct HUB_GEMINI_COMMAND"
 
 GEMINIS: dict[str, tuple[Callable[[World], None], str, str]] = {
     # what is there -> a part of the message, a part of the next step
-    "no such path": (_command("/nonexistent/gemini"), "/nonexistent/gemini", INSTALL),
-    "no such name": (_command("gemini-of-nobody"), "gemini-of-nobody", INSTALL),
-    "not executable": (_mode_of_a_document, "was not found", INSTALL),
+    "no such path": (_command("/nonexistent/gemini"), "/nonexistent/gemini", CORRECT),
+    "no such name": (_command("gemini-of-nobody"), "gemini-of-nobody", CORRECT),
+    "not executable": (_mode_of_a_document, "was not found", CORRECT),
     "too old": (_old('"agentInfo": {"name": "gemini-cli", "version": "0.1.0"}'), "too old (0.1.0)", INSTALL),
     "too old to tell": (_old('"agentCapabilities": {}'), "too old", INSTALL),
     "without ACP": (_without_acp, "too old", INSTALL),

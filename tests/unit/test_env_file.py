@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
@@ -16,8 +18,11 @@ from hypothesis import strategies as st
 from llm_mcp_hub.commands.env_file import check, rewrite
 from llm_mcp_hub.errors import Misconfigured
 from llm_mcp_hub.settings import with_values
+from tests.harness import DEADLINE_S
 
 NEW = {"TOKEN": "new"}
+WITHOUT_RIGHTS = [] if os.geteuid() else ["setpriv", "--bounding-set", "-all", "--inh-caps", "-all"]
+"""Root, who may give files away, in front of a program that may not."""
 
 
 # The text -----------------------------------------------------------------------------------------------------------
@@ -94,6 +99,23 @@ def test_an_old_file_keeps_its_mode(tmp_path: Path, mode: int, told: str) -> Non
     assert bool(told) == bool(said)
     assert file.read_bytes() == b"\xff=1\r\nTOKEN=new\r\n"
     assert stat.S_IMODE(file.stat().st_mode) == mode
+
+
+@pytest.mark.parametrize(("group", "mode"), [("ours", 0o660), ("another", 0o600)])
+def test_nobody_reads_the_new_file_who_could_not_read_the_old_one(tmp_path: Path, group: str, mode: int) -> None:
+    """A user who may not give it back to its owner gets no group into it that was not in it before."""
+    file = tmp_path / "made.env"
+    script = (
+        "import os, sys; from llm_mcp_hub import others\n"
+        "descriptor = os.open(sys.argv[1], os.O_CREAT | os.O_WRONLY, 0o600)\n"
+        "others.keep(descriptor, os.stat_result((0o100660, 0, 0, 1, 54321, int(sys.argv[2]), 0, 0, 0, 0)))"
+    )
+    gid = os.getegid() if group == "ours" else 54322
+
+    subprocess.run([*WITHOUT_RIGHTS, sys.executable, "-c", script, file, str(gid)], check=True, timeout=DEADLINE_S)
+
+    about = file.stat()
+    assert (about.st_uid, about.st_gid, stat.S_IMODE(about.st_mode)) == (os.geteuid(), os.getegid(), mode)
 
 
 def test_a_link_inside_the_folder_is_followed(tmp_path: Path) -> None:

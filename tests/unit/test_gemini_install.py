@@ -79,6 +79,17 @@ def test_a_second_time_nothing_is_done_unless_what_is_there_does_not_start(
     assert list(own.glob(".new-*")) == []
 
 
+def test_what_is_left_of_one_that_was_taken_away_is_not_in_the_way(tmp_path: Path, around: dict[str, str]) -> None:
+    """A folder of the pinned name without a program in it."""
+    own = tmp_path / "gemini-cli"
+    cli = made(own, around)
+    cli.unlink()
+
+    assert made(own, around) == cli
+    assert cli.is_file()
+    assert list(own.glob(".new-*")) == []
+
+
 def test_a_cli_in_path_comes_first_and_a_chosen_command_is_never_replaced(
     tmp_path: Path, around: dict[str, str]
 ) -> None:

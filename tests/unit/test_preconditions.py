@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +168,22 @@ def test_a_state_folder_is_its_owners_alone(tmp_path: Path, mode: int, state: st
 
     assert finding.state == state
     assert finding.action == ("" if state == "ok" else f"Run: chmod 700 {folder}")
+    assert ("let themselves in" in finding.message) is bool(mode & 0o022)
     assert list(folder.iterdir()) == []
+
+
+def test_a_state_folder_of_another_user_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has a folder can put another clients' file into it, whatever its mode."""
+    folder = tmp_path / "state"
+    folder.mkdir(0o700)
+    if os.geteuid():
+        monkeypatch.setattr(os, "geteuid", lambda: 54321)
+    else:
+        os.chown(folder, 54321, -1)
+
+    found = only(preconditions.state_folder(folder))
+
+    assert (found.state, "belongs to another user" in found.message) == ("warning", True)
 
 
 def test_file_roots_must_be_there(tmp_path: Path) -> None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-import sys
 import time
 from collections.abc import Callable, Generator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from llm_mcp_hub import others
 from llm_mcp_hub.commands import env_file
 from llm_mcp_hub.errors import Misconfigured
 
@@ -102,7 +102,7 @@ def _about(file: Path) -> os.stat_result | None:
 
 
 def _others_read(about: os.stat_result | None) -> bool:
-    return about is not None and sys.platform != "win32" and bool(about.st_mode & (stat.S_IRGRP | stat.S_IROTH))
+    return about is not None and others.can_read(about.st_mode)
 
 
 def _replace(file: Path, before: str, after: str) -> None:
@@ -131,10 +131,7 @@ def _copy(file: Path, content: bytes, about: os.stat_result) -> Path:
         try:
             with os.fdopen(opened, "wb") as written:
                 written.write(content)
-                if sys.platform != "win32":
-                    with contextlib.suppress(OSError):
-                        os.fchown(written.fileno(), about.st_uid, about.st_gid)
-                    os.fchmod(written.fileno(), stat.S_IMODE(about.st_mode))
+                others.keep(written.fileno(), about)
                 written.flush()
                 os.fsync(written.fileno())
         except OSError:

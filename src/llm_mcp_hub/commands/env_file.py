@@ -9,7 +9,6 @@ import contextlib
 import os
 import secrets
 import stat
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,10 +54,8 @@ def rewrite(file: Path, change: Callable[[str], str]) -> str:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)  # else Windows writes other line ends
         with os.fdopen(os.open(beside, flags, 0o600), "wb") as written:
             written.write(content)
-            if about is not None and sys.platform != "win32":
-                with contextlib.suppress(OSError):
-                    os.fchown(written.fileno(), about.st_uid, about.st_gid)
-                os.fchmod(written.fileno(), stat.S_IMODE(about.st_mode))
+            if about is not None:
+                others.keep(written.fileno(), about)
             written.flush()
             os.fsync(written.fileno())
         beside.replace(file)

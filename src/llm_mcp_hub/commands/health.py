@@ -7,7 +7,7 @@ does not tell is whether an ask would be answered; `GET /health/ready` does.
 from __future__ import annotations
 
 import sys
-from http.client import HTTPConnection, HTTPException
+from http.client import NOT_FOUND, HTTPConnection, HTTPException
 
 from llm_mcp_hub.settings import Settings
 
@@ -29,5 +29,8 @@ def run(settings: Settings) -> int:
         return 1
     finally:
         connection.close()
+    if status == NOT_FOUND:  # by whatever else has this port: every hub has that route
+        print(f"llm-mcp-hub: what answers at {host}, port {settings.hub_port}, is no hub", file=sys.stderr)
+        return 1
     print(f"a hub answers at {host}, port {settings.hub_port} ({status})")
     return 0

@@ -67,7 +67,7 @@ def found_clients(around: Around | None = None) -> tuple[str, ...]:
     return tuple(
         name
         for name, client in CLIENTS.items()
-        if any(Path(sign).exists() for sign in client.signs(around))
+        if any(_is_there(sign) for sign in client.signs(around))
         or (client.program is not None and shutil.which(client.program, path=path) is not None)
     )
 
@@ -143,7 +143,7 @@ def remove(client: str) -> Installed:
         after = json_edit.remove(before, [about.outer, SERVER])
         return json_edit.drop(after, "inputs", _is_ours) if about.asks_for_token else after
 
-    if not file.exists():
+    if not _is_there(file):
         return Installed(client, file, False, None, "", ())
     edited = _edited(client, about, file, change)
     notes = (f"{about.title} knows it until it is started again.",) if edited.changed else ()
@@ -190,7 +190,15 @@ def _known(client: str) -> McpClient:
 
 def _file_of(about: McpClient, around: Around) -> Path:
     files = [Path(file) for file in about.files(around)]
-    return next((file for file in files if file.exists()), files[-1])
+    return next((file for file in files if _is_there(file)), files[-1])
+
+
+def _is_there(path: PurePath) -> bool:
+    """Whether something is there. What this user may not look at counts as there: to read it tells why."""
+    try:
+        return Path(path).exists()
+    except OSError:
+        return True
 
 
 def _edited(client: str, about: McpClient, file: Path, change: Callable[[str], str]) -> client_file.Edited:
@@ -287,7 +295,10 @@ def _piece(about: McpClient, entry: Entry, token: str | None) -> str:
     if entry.question is not None:
         held = {**held, "inputs": [entry.question]}
     text = json.dumps(held, indent=2, ensure_ascii=False)
-    return text if token is None or not entry.token_in_file else text.replace(f"Bearer {token}", f"Bearer {HIDDEN}")
+    if token is None or not entry.token_in_file:
+        return text
+    written = json.dumps(f"Bearer {token}", ensure_ascii=False)  # a quotation mark in it is not written as itself
+    return text.replace(written, json.dumps(f"Bearer {HIDDEN}", ensure_ascii=False))
 
 
 def _is_ours(question: Any) -> bool:

@@ -9,8 +9,8 @@ from typing import Any
 
 from llm_mcp_hub.children.environment import child_environment
 from llm_mcp_hub.errors import CliMissing, Misconfigured
-from llm_mcp_hub.providers.gemini_install import find
-from llm_mcp_hub.providers.gemini_process import INSTALL_ACTION
+from llm_mcp_hub.providers.gemini_install import DEFAULT, find
+from llm_mcp_hub.providers.gemini_process import CHOSEN_ACTION, INSTALL_ACTION
 from llm_mcp_hub.providers.gemini_turn import NAME
 
 SYSTEM = "Answer in text. You have no tools, no files and no network access.\n"
@@ -67,7 +67,8 @@ def program(command: str, around: Mapping[str, str], own: Path | None = None) ->
     """The CLI, see `gemini_install.find`. Raises CliMissing."""
     found = find(command, around, own)
     if found is None:
-        raise CliMissing(f"The Gemini CLI ({command}) was not found.", action=INSTALL_ACTION, provider=NAME)
+        action = INSTALL_ACTION if command == DEFAULT else CHOSEN_ACTION
+        raise CliMissing(f"The Gemini CLI ({command}) was not found.", action=action, provider=NAME)
     return found
 
 

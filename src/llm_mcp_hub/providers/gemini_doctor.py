@@ -15,7 +15,7 @@ from llm_mcp_hub.children.supervision import said
 from llm_mcp_hub.children.terminal import HERE, TERMINAL_ACTION, Terminal, TerminalError
 from llm_mcp_hub.finding import Finding, blocks, foreign, ok, warns
 from llm_mcp_hub.providers.gemini_install import DEFAULT, OLDEST_NODE, find, installed, node_of
-from llm_mcp_hub.providers.gemini_process import INSTALL_ACTION, OLDEST, UPDATE_ACTION, no_terminal
+from llm_mcp_hub.providers.gemini_process import CHOSEN_ACTION, INSTALL_ACTION, OLDEST, UPDATE_ACTION, no_terminal
 from llm_mcp_hub.providers.gemini_turn import PROJECT_ACTION
 
 VERSION_S = 15.0
@@ -110,7 +110,8 @@ def judge_cli(command: str, path: Path | None, text: str) -> Finding:
     """What the CLI's answer to --version says of it."""
     name = "gemini-cli"
     if path is None:
-        return blocks(name, f"The Gemini CLI ({command}) was not found", INSTALL_ACTION)
+        action = INSTALL_ACTION if command == DEFAULT else CHOSEN_ACTION
+        return blocks(name, f"The Gemini CLI ({command}) was not found", action)
     look = f"See what stops it: {path} --version"
     if text == HANGS:
         return blocks(name, f"{path} --version hangs", look)

@@ -195,15 +195,16 @@ async def install(own: Path, around: Mapping[str, str], *, again: bool = False) 
             found = await tools(around)
             if shutil.disk_usage(own).free < ROOM_BYTES:
                 raise _missing(f"{own} has less than {ROOM_BYTES >> 20} MB left.", f"Make room there, {SETUP}")
-            made = own / f".new-{secrets.token_hex(4)}"
+            made, gone = (own / f".new-{secrets.token_hex(4)}" for _ in range(2))
             made.mkdir(mode=0o700)
             try:
                 await _fill(made, found, around)
-                if again:
-                    shutil.rmtree(own / _name(), ignore_errors=True)
+                with contextlib.suppress(FileNotFoundError):  # away as a whole: half of one would stay in the way
+                    (own / _name()).rename(gone)
                 made.rename(own / _name())
             finally:
                 shutil.rmtree(made, ignore_errors=True)
+                shutil.rmtree(gone, ignore_errors=True)
             return own / _name() / "gemini"
     except OSError as error:
         raise _missing(

@@ -65,6 +65,8 @@ INSTALL_ACTION = (
     "Run `llm-mcp-hub setup`, or install it yourself: npm install -g @google/gemini-cli@0.61.0 (Node.js 20 or newer), "
     "or set HUB_GEMINI_COMMAND."
 )
+CHOSEN_ACTION = "Correct HUB_GEMINI_COMMAND; or unset it and run `llm-mcp-hub setup`."
+"""Where one was chosen, to install another changes nothing."""
 UPDATE_ACTION = (
     "Run `llm-mcp-hub setup` if that has installed it, else: npm install -g @google/gemini-cli@0.61.0 "
     "(Node.js 20 or newer)."
