@@ -31,6 +31,7 @@ hub-installed: .venv/ready $(GEMINI)
 
 $(GEMINI): gemini-cli/package.json gemini-cli/package-lock.json
 	@node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 20 ? 1 : 0)' 2>/dev/null || { echo "Node.js 20 or newer is needed: see nodejs.org" >&2; exit 1; }
+	@command -v npm >/dev/null || { echo "npm, which belongs to Node.js, is needed: see nodejs.org" >&2; exit 1; }
 	npm ci --prefix gemini-cli --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 

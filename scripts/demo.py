@@ -110,9 +110,15 @@ def main() -> int:
         say("Live: this spends a little of your own subscriptions.\n")
     else:
         say("Both real CLIs against the bundled stand-ins: no account, nothing leaves this machine.\n")
-    with live_environment() if live else stand_in_environment() as environment:
-        well = asyncio.run(demonstrate(environment))
+    try:
+        with live_environment() if live else stand_in_environment() as environment:
+            well = asyncio.run(demonstrate(environment))
+    except KeyboardInterrupt:
+        say("\nStopped.")
+        return 130
     say("\nAll of it worked." if well else "\nSomething failed; see above.")
+    if well and not live:
+        say("With your own logins: .venv/bin/llm-mcp-hub setup")
     return 0 if well else 1
 
 

@@ -1,7 +1,17 @@
-"""`python -m llm_mcp_hub`."""
+"""`llm-mcp-hub` and `python -m llm_mcp_hub`: what is needed before the commands are there."""
 
 import sys
 
-from llm_mcp_hub.cli import main
 
-sys.exit(main())
+def main() -> int:
+    """Run one command. Returns the exit code: 130 also for a Ctrl-C that comes while the commands are still loaded."""
+    try:
+        from llm_mcp_hub import cli
+
+        return cli.main()
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -212,7 +212,18 @@ def _tell(error: HubError) -> int:
     return EXIT_CODES.get(error.code, EX_UNAVAILABLE)
 
 
+def _throw_away_stdout() -> None:
+    """What is still buffered would fail at exit: nobody reads it any more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
 def _stdio(settings: Settings) -> int:
+    if sys.stdin is not None and sys.stdin.isatty():  # nobody types JSON-RPC
+        print(
+            "This serves MCP over stdio, to a client that starts it; Ctrl-C ends it.\n"
+            "  For people: llm-mcp-hub setup, or llm-mcp-hub --help",
+            file=sys.stderr,
+        )
     front = None
     if sys.platform != "win32":
         from llm_mcp_hub.serving.front import divide
@@ -308,7 +319,7 @@ async def _ask(settings: Settings, given: argparse.Namespace) -> int:
         return _tell(error)
     except asyncio.CancelledError:
         if unread:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still buffered goes there at exit
+            _throw_away_stdout()
             return 0
         print("\nllm-mcp-hub: cancelled", file=sys.stderr)
         return 130
@@ -319,6 +330,10 @@ async def _ask(settings: Settings, given: argparse.Namespace) -> int:
         sys.stdout.write(answer.text)
     if not answer.text.endswith("\n"):
         print()
+    try:
+        sys.stdout.flush()  # before what goes to stderr: both may be one pipe
+    except BrokenPipeError:
+        _throw_away_stdout()
     about = (
         f"{answer.model} ({answer.model_source}), {answer.duration_ms / 1000:.1f} s, paid by {answer.billing.source}"
     )

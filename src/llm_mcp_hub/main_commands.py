@@ -68,7 +68,7 @@ def preconditions_of(env_file: Path | None) -> Generator[dict[str, Look]]:
     try:
         yield {
             "hub": lambda: preconditions.itself(VERSION),
-            "settings": lambda: preconditions.settings(examined.wrong, examined.sources),
+            "settings": lambda: preconditions.settings(examined.wrong, examined.sources, examined.mistyped),
             "state-folder": lambda: preconditions.state_folder(state),
             "clock": lambda: preconditions.clock(state, stamps),
             "store": preconditions.shared(lambda: open_store(settings, away_after_s=DOCTOR_STORE_S)),

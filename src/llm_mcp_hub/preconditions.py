@@ -50,12 +50,22 @@ def itself(version: str) -> list[Finding]:
     return [ok("hub", f"llm-mcp-hub {version}, {python}, {platform.system()}")]
 
 
-def settings(wrong: Sequence[Misconfigured], files: Sequence[tuple[str, Path, bool]]) -> list[Finding]:
+def settings(
+    wrong: Sequence[Misconfigured],
+    files: Sequence[tuple[str, Path, bool]],
+    mistyped: Sequence[tuple[str, str]] = (),
+) -> list[Finding]:
     """Settings that cannot be used, where the others come from, and who else can read or write there.
 
-    `files`: why each was read, its path, and whether it holds a secret.
+    `files`: why each was read, its path, and whether it holds a secret. `mistyped`: a name, and the setting it is like.
     """
     found = [told("settings", error) for error in wrong]
+    found += [
+        warns(
+            "settings", f"{name} is no setting, so it does nothing", f"Call it {meant} if that is meant; else unset it."
+        )
+        for name, meant in mistyped
+    ]
     source = "from the environment"
     for name, path, secret in files:
         held = path.stat()

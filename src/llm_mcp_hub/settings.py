@@ -7,11 +7,12 @@ not steer it. A secret may be given as `NAME_FILE`, the path of a file that hold
 
 from __future__ import annotations
 
+import difflib
 import io
 import ipaddress
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -248,6 +249,8 @@ class Examined:
     settings: Settings
     wrong: tuple[Misconfigured, ...]
     sources: tuple[Source, ...]
+    mistyped: tuple[tuple[str, str], ...] = ()
+    """Names that are no setting's and look like one's, each with that setting; nobody reads them."""
 
 
 def load(env_file: Path | None = None, around: Mapping[str, str] | None = None) -> Settings:
@@ -307,7 +310,15 @@ def examine(env_file: Path | None = None, around: Mapping[str, str] | None = Non
             wrong.append(Misconfigured(f"{field.upper()} is not usable: {reason}.", action=f"Correct {field.upper()}."))
         settings = Settings.model_validate(values)
     settings.remember(files)
-    return Examined(settings, tuple(wrong), tuple(sources))
+    return Examined(settings, tuple(wrong), tuple(sources), _mistyped(layers))
+
+
+def _mistyped(layers: Sequence[Mapping[str, str]]) -> tuple[tuple[str, str], ...]:
+    """What is called almost like a setting; in the environment, where others have names too, `HUB_...` alone."""
+    known = [field.upper() for field in Settings.model_fields] + [f"{name}_FILE" for name in SECRETS]
+    names = {name for number, layer in enumerate(layers) for name in layer if number or name.startswith("HUB_")}
+    near = {name: difflib.get_close_matches(name, known, 1, 0.75) for name in names - set(known)}
+    return tuple((name, likely[0]) for name, likely in sorted(near.items()) if likely)
 
 
 def own_file() -> Path:

@@ -462,6 +462,7 @@ def test_a_hub_of_this_machine_needs_no_token(cursor: Desk, given: str, written:
     assert cursor.run("--http", given) == 0, cursor.complaint
     assert cursor.entry == {"url": written}
     assert "whoever is on the way" not in cursor.told
+    assert "add --token-file FILE" in cursor.told
 
 
 @pytest.mark.parametrize(

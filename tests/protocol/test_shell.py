@@ -6,12 +6,14 @@ import json
 import os
 import select
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pexpect
 import pytest
 
 from tests.harness import DEADLINE_S, World, answer_of, open_line, run_command
@@ -154,6 +156,55 @@ def test_a_file_that_cannot_be_put_before_it_is_named_and_nothing_is_sent(
 # What was asked before ----------------------------------------------------------------------------------------------
 
 
+def test_who_starts_it_at_a_terminal_is_told_what_it_waits_for(world: World) -> None:
+    """A newcomer types the name alone; a client is no terminal, and is told nothing. Ctrl-C ends it quietly."""
+    program, *words = world.command
+    child: pexpect.spawn[str] = pexpect.spawn(
+        program, words, env=world.environment, encoding="utf-8", timeout=DEADLINE_S
+    )
+    try:
+        child.expect_exact("llm-mcp-hub setup")
+        child.sendintr()
+        child.expect(pexpect.EOF)
+    finally:
+        child.close(force=True)
+
+    assert "Traceback" not in str(child.before)
+    world.wait_until_no_child()
+
+
+def test_ctrl_c_while_the_commands_are_loaded_is_no_traceback() -> None:
+    """It takes most of a second until they are, and people change their minds in it."""
+    script = (
+        "import os, signal, sys\n"
+        "from llm_mcp_hub.__main__ import main\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'llm_mcp_hub.settings': os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "sys.exit(main())"
+    )
+
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=DEADLINE_S, check=False)
+
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, b"", b"")
+
+
+def test_answer_and_what_is_told_of_it_come_in_order_in_one_pipe(world: World) -> None:
+    """`2>&1 | less`."""
+    ended = subprocess.run(
+        [*world.command, "ask", "gemini", "Hello?"],
+        env=world.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=DEADLINE_S,
+        check=True,
+    )
+
+    assert HELLO in [line.strip() for line in ended.stdout.decode().splitlines()]
+
+
 def test_asks_are_listed_shown_cancelled_and_deleted(world: World) -> None:
     """Those of another hub too; what is deleted is not found, like one that never was."""
     world.gemini.script(google.Hang("So far"))
@@ -179,7 +230,10 @@ def test_asks_are_listed_shown_cancelled_and_deleted(world: World) -> None:
     assert deleted.returncode == 0
     assert (gone.returncode, gone.stderr) == (never.returncode, never.stderr)
     assert gone.returncode == 64
-    assert run_command(world, "asks").stdout == b""
+    for command in ("asks", "conversations"):
+        empty = run_command(world, command)
+        assert empty.stdout == b""
+        assert f"No {command} are kept." in empty.stderr.decode()
 
 
 def test_conversations_can_be_had_as_json(world: World) -> None:

@@ -187,6 +187,8 @@ def test_a_folder_that_cannot_be_made_and_a_full_disk_are_told(
         ("npm error code ENOSPC\nnpm error errno -28", "no space left"),
         ("npm ERR! code EINTEGRITY", "something else than what the hub was measured with"),
         ("npm error code E401\nnpm error 401 Unauthorized - GET https://me:secret@registry.example/x", "wants a login"),
+        ("npm error code E403\nnpm error 403 Forbidden", "has refused"),
+        ("npm error code E407", "the proxy before the package registry wants a login"),
         ("npm error code E404", "does not have it"),
         ("npm error code SELF_SIGNED_CERT_IN_CHAIN", "is not trusted"),
         ("npm error code ECONNREFUSED\nnpm error errno ECONNREFUSED", "cannot be reached"),

@@ -55,6 +55,15 @@ def test_without_a_file_the_settings_come_from_the_environment() -> None:
     assert only(preconditions.settings([], [])) == Finding("settings", "ok", "from the environment")
 
 
+def test_a_setting_that_is_spelt_wrong_is_named_with_the_one_that_is_like_it() -> None:
+    """Nobody reads it, so nothing else would tell."""
+    finding = only(preconditions.settings([], [], [("HUB_WAIT", "HUB_WAIT_S")]))
+
+    assert (finding.name, finding.state) == ("settings", "warning")
+    assert "HUB_WAIT " in finding.message
+    assert "HUB_WAIT_S" in finding.action
+
+
 def test_who_can_reach_the_server_is_told() -> None:
     """By address, and by who has a token; what `serve` refuses is told as it tells it (see the doctor's tests)."""
     told = [

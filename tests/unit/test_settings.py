@@ -610,3 +610,18 @@ def test_keys_of_replicas_are_told_apart_and_kept_secret() -> None:
     assert {one, two} <= set(settings.secrets())
     assert one not in repr(settings)
     assert load(around={}).state_keys == ()
+
+
+def test_names_that_are_almost_a_setting_are_found(tmp_path: Path) -> None:
+    """In the environment only `HUB_...`: others have their names there too, some of them much like ours."""
+    file = tmp_path / "env"
+    file.write_text(
+        "GEMINI_PROJET=a\nHUB_UID=1\nHUB_GID=1\nHUB_PUBLISH=127.0.0.1\nHUB_TLS_CERTS=x\nHUB_TLS_PUBLISH=y\n"
+    )
+    around = {"HUB_WAIT": "5", "HUB_WAIT_S": "5", "HUB_HTTP_PORT": "1", "HUB_IMAGE": "x", "CLAUDE_MODELS": "x"}
+
+    assert examine(file, around).mistyped == (
+        ("GEMINI_PROJET", "GEMINI_PROJECT"),
+        ("HUB_HTTP_PORT", "HUB_PORT"),
+        ("HUB_WAIT", "HUB_WAIT_S"),
+    )

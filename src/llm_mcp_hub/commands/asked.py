@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import sys
 
 from llm_mcp_hub import main as composition
 from llm_mcp_hub.errors import InvalidRequest
@@ -41,6 +42,8 @@ async def _asks(settings: Settings, given: argparse.Namespace) -> int:
         told = [record.model_dump(mode="json") for record in records]
         print(json.dumps(told if given.action == "list" else told[0], indent=2, ensure_ascii=False))
         return 0
+    if not records:
+        print('No asks are kept. A first one: llm-mcp-hub ask claude "…"', file=sys.stderr)
     for record in records:
         print(f"{record.ask_id}  {record.status:9}  {record.provider:8}  {record.created_at}  {record.title}")
         if given.action == "show":
@@ -68,6 +71,8 @@ async def _conversations(settings: Settings, given: argparse.Namespace) -> int:
     if given.json:
         print(json.dumps([head.model_dump(mode="json") for head in heads], indent=2, ensure_ascii=False))
         return 0
+    if not heads:
+        print('No conversations are kept. An answer begins one: llm-mcp-hub ask claude "…"', file=sys.stderr)
     for head in heads:
         print(f"{head.conversation_id}  {head.turns:3} turns  {head.provider:8}  {head.updated_at}  {head.title}")
     return 0

@@ -254,6 +254,8 @@ def _remote(
     notes: tuple[str, ...] = ()
     if url.scheme == "http" and not local:
         notes = ("http:// to another machine: whoever is on the way can read the token. Put TLS before the hub.",)
+    if token is None and entry.question is None:
+        notes = (*notes, "Without a token: if that hub has clients (llm-mcp-hub client list), add --token-file FILE.")
     if entry.question is not None:
         notes = (*notes, f"{about.title} asks for the token when it starts llm-hub; no file holds it.")
     return entry, notes

@@ -68,8 +68,18 @@ _FAULTS: tuple[tuple[str, str, str], ...] = (
         "Look which registry it is: npm config get registry",
     ),
     (
-        r"E401|E403|ENEEDAUTH|E407",
-        "the package registry, or the proxy before it, wants a login",
+        r"E407",
+        "the proxy before the package registry wants a login",
+        "Put its user and password into HTTPS_PROXY",
+    ),
+    (
+        r"E403",
+        "the package registry, or the proxy before it, has refused",
+        "Look which they are: npm config get registry, HTTPS_PROXY; ask who runs them",
+    ),
+    (
+        r"E401|ENEEDAUTH",
+        "the package registry wants a login",
         "Log in: npm login",
     ),
     (
@@ -216,9 +226,13 @@ async def install(own: Path, around: Mapping[str, str], *, again: bool = False) 
 async def _fill(made: Path, found: Tools, around: Mapping[str, str]) -> None:
     for name in ("package.json", "package-lock.json"):
         shutil.copyfile(pin() / name, made / name)
+    # with npm's own pauses a registry that is away is told of after more than a minute
+    pauses = ["--fetch-retry-mintimeout=2000", "--fetch-retry-maxtimeout=10000"]
     quiet = ["--ignore-scripts", "--omit=dev", "--no-audit", "--no-fund", "--loglevel=error"]
     ended = await ran(
-        [str(found.npm), "ci", "--prefix", str(made), *quiet], environment=_environment(around), limit_s=INSTALL_S
+        [str(found.npm), "ci", "--prefix", str(made), *pauses, *quiet],
+        environment=_environment(around),
+        limit_s=INSTALL_S,
     )
     if ended is None:
         raise _missing(f"npm has not ended in {INSTALL_S / 60:.0f} minutes.", f"Check the network, {SETUP}")
