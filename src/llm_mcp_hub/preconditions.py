@@ -60,12 +60,9 @@ def settings(
     `files`: why each was read, its path, and whether it holds a secret. `mistyped`: a name, and the setting it is like.
     """
     found = [told("settings", error) for error in wrong]
-    found += [
-        warns(
-            "settings", f"{name} is no setting, so it does nothing", f"Call it {meant} if that is meant; else unset it."
-        )
-        for name, meant in mistyped
-    ]
+    for name, meant in mistyped:
+        mend = f"Call it {meant} if that is meant; else unset it."
+        found.append(warns("settings", f"{name} is no setting, so it does nothing", mend))
     source = "from the environment"
     for name, path, secret in files:
         held = path.stat()

@@ -292,7 +292,7 @@ async def test_a_program_that_is_not_there_is_told_before_anything(run: RunFolde
     error = await failed(flow, Somebody())
 
     assert error.code == "cli_missing"
-    assert "npm install" in error.action
+    assert "HUB_GEMINI_COMMAND" in error.action
 
 
 async def test_settings_of_the_machine_that_stop_asks_stop_a_login(run: RunFolder, tmp_path: Path) -> None:
