@@ -23,6 +23,7 @@ RUN /build/bin/python -m pip install --no-cache-dir --disable-pip-version-check 
     && /build/bin/python -m pip --python /opt/llm-mcp-hub/bin/python install --no-cache-dir \
         --disable-pip-version-check --quiet --no-compile --require-hashes -r requirements/runtime.txt
 COPY pyproject.toml README.md LICENSE ./
+COPY gemini-cli/package.json gemini-cli/package-lock.json gemini-cli/
 COPY src src
 # Compiled here, for nobody can write there later; by hash, because layers do not keep times to the fraction of a second.
 RUN /build/bin/hatchling build -t wheel -d dist \

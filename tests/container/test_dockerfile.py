@@ -59,6 +59,17 @@ def test_it_installs_what_is_locked() -> None:
     assert of("ADD") == []
 
 
+def test_what_the_package_is_built_of_is_there() -> None:
+    """In the stage that builds it, at the place where pyproject.toml looks."""
+    begins = instructions().index(("FROM", "${PYTHON_IMAGE} AS python"))
+    ends = next(at for at, (_, rest) in enumerate(instructions()) if at > begins and "hatchling build" in rest)
+    copied = [rest.split() for name, rest in instructions()[begins:ends] if name == "COPY"]
+    there = {str(Path(where) / Path(source).name) for *sources, where in copied for source in sources}
+    wheel = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]
+
+    assert {*wheel["force-include"], PYPROJECT["project"]["readme"], "LICENSE", "pyproject.toml"} <= there
+
+
 def test_it_sets_no_secret() -> None:
     """Everybody who has the image has its ENV."""
     secret = {*settings_module.SECRETS, *(f"{name}_FILE" for name in settings_module.SECRETS)}
