@@ -142,8 +142,10 @@ def full_of_garbage(redis: RedisServer) -> Generator[None]:
     """Every key there is holds nonsense of another type."""
     with redis.client() as client:
         for number, key in enumerate(list(client.scan_iter(count=1000))):
-            client.delete(key)
-            client.set(key, b"\xff\x00 no JSON") if number % 2 else client.rpush(key, b"{", b"[]", b"\x00")
+            with client.pipeline() as at_once:  # else a hub could write it between the two
+                at_once.delete(key)
+                at_once.set(key, b"\xff\x00 no JSON") if number % 2 else at_once.rpush(key, b"{", b"[]", b"\x00")
+                at_once.execute()
     try:
         yield
     finally:
