@@ -15,6 +15,7 @@ import pytest
 
 from llm_mcp_hub.children.environment import NETWORK
 from llm_mcp_hub.settings import SECRETS, Settings, load
+from tests.documents.pages import kept_files
 from tests.harness import DEADLINE_S, ROOT
 
 SRC = ROOT / "src" / "llm_mcp_hub"
@@ -45,21 +46,6 @@ def imports(file: Path) -> Generator[str]:
 def importers(module: str) -> set[str]:
     """Which of our modules import `module` or a part of it."""
     return {named(file) for file in MODULES if any(f"{name}.".startswith(f"{module}.") for name in imports(file))}
-
-
-@cache
-def kept_files() -> tuple[Path, ...]:
-    """Every file that git keeps, or would keep if it were added."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_S,
-        check=True,
-    )
-    found = [ROOT / name for name in listed.stdout.split("\0") if name]
-    return tuple(file for file in found if file.is_file())
 
 
 def lines_with(pattern: str, files: tuple[Path, ...] | list[Path]) -> list[str]:

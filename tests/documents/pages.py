@@ -41,10 +41,10 @@ class Section:
 
 
 @cache
-def pages() -> tuple[Path, ...]:
-    """Every document that git keeps, or would keep if it were added."""
+def kept_files() -> tuple[Path, ...]:
+    """Every file that git keeps, or would keep if it were added."""
     listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", "*.md"],
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -52,7 +52,12 @@ def pages() -> tuple[Path, ...]:
         check=True,
     )
     found = [ROOT / name for name in listed.stdout.split("\0") if name]
-    return tuple(page for page in found if page.is_file())
+    return tuple(file for file in found if file.is_file())
+
+
+def pages() -> tuple[Path, ...]:
+    """Every document."""
+    return tuple(file for file in kept_files() if file.suffix == ".md")
 
 
 def named(page: Path) -> str:
