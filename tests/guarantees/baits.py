@@ -15,6 +15,7 @@ from typing import Any
 from uuid import uuid4
 
 from llm_mcp_hub.store.sqlite import FILE
+from tests.guarantees.search import files_below
 from tests.harness import World
 from tests.upstreams.loopback import Received
 
@@ -138,7 +139,7 @@ class Baits:
         # logins.
         own = {self.world.state / "run", self.world.state / "logins"}
         store = {self.world.state / f"{FILE}{end}" for end in ("", "-wal", "-shm")}
-        files = (file for file in self.home.rglob("*") if file.is_file() and own.isdisjoint(file.parents))
+        files = (file for file in files_below(self.home) if own.isdisjoint(file.parents))
         return {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file not in store}
 
     # -- what is planted --------------------------------------------------------------------------------------------

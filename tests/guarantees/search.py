@@ -7,6 +7,7 @@ and not what may stand there: whoever looks says it.
 from __future__ import annotations
 
 import base64
+import os
 import secrets
 import sqlite3
 import stat
@@ -139,8 +140,8 @@ class Search:
     ) -> list[Path]:
         """Every file below a folder; `allowed(path)` says what may stand in it. Returns those that held something."""
         held: list[Path] = []
-        for file in _files(root):
-            if any(file == one or one in file.parents for one in but):
+        for file in files_below(root):
+            if file.is_symlink() or any(file == one or one in file.parents for one in but):
                 continue
             try:
                 data = file.read_bytes()
@@ -154,10 +155,10 @@ class Search:
         return held
 
 
-def _files(root: Path) -> Iterator[Path]:
-    for path in root.rglob("*"):
-        if path.is_file() and not path.is_symlink():
-            yield path
+def files_below(root: Path) -> Iterator[Path]:
+    """Every file below a folder, while others write there: what has just gone is passed over."""
+    for folder, _, names in os.walk(root):  # rglob breaks where a folder has gone
+        yield from (path for name in names if (path := Path(folder, name)).is_file())
 
 
 def text_of(value: Any) -> str:
