@@ -46,8 +46,8 @@ def anyio_backend() -> str:
 def world(tmp_path: Path) -> Generator[World]:
     """Both stand-ins and a private home. At the end nothing unexpected may have reached a stand-in.
 
-    A client of Claude's that is connected ahead costs a second of a core: for a test with a hub of its own, which asks
-    once or twice, as much again as its asks. Hubs that tests share have one, and those where it matters.
+    A CLI that is started ahead costs a second of a core: for a test with a hub of its own, which asks once or twice or
+    one provider alone, as much again as its asks. Hubs that tests share have one, and those where it matters.
     """
     with make_world(tmp_path / "world") as made:
         made.claude_warm = 0

@@ -57,7 +57,8 @@ class World:
     changes: dict[str, str] = field(default_factory=dict[str, str])
     """Variables that a test adds to the hub's environment."""
     claude_warm: int = 1
-    """How many of Claude's clients its hubs connect ahead: as users have it, where nothing else is said."""
+    """How many of Claude's clients its hubs connect ahead, as users have it. With 0, also given as a variable, hubs do
+    not start the Gemini CLI ahead either."""
     prefix: list[str] = field(default_factory=list[str])
     """Words before the hub's own command line: a program that takes something away, then becomes the hub."""
 
@@ -79,6 +80,7 @@ class World:
         """The whole environment of a hub in this world."""
         google = {name: value for name, value in self.gemini.environment.items() if name != "CODE_ASSIST_ENDPOINT"}
         coverage = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE")}
+        warm = self.changes.get("HUB_CLAUDE_WARM", str(self.claude_warm))
         return {
             "PATH": os.environ["PATH"],
             "HOME": str(self.home),
@@ -90,7 +92,8 @@ class World:
             "HUB_GEMINI_UPSTREAM": self.gemini.url,
             "HUB_GEMINI_COMMAND": str(GEMINI),
             "HUB_LOG_FORMAT": "json",
-            "HUB_CLAUDE_WARM": str(self.claude_warm),
+            "HUB_CLAUDE_WARM": warm,
+            "HUB_GEMINI_WARM": "0" if warm == "0" else "1",
             **google,
             **coverage,
             **self.changes,

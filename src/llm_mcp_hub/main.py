@@ -99,6 +99,7 @@ def build_hub(
         own=gemini_install.folder(settings.hub_state_dir),
         project=settings.gemini_project,
         upstream=settings.hub_gemini_upstream,
+        warm=settings.hub_gemini_warm,
         renewed=google.renewed,
     )
     for provider in (claude, gemini):

@@ -182,6 +182,7 @@ class Settings(BaseModel):
     hub_claude_concurrency: Annotated[int, Field(ge=1, le=1000)] = 4
     hub_gemini_concurrency: Annotated[int, Field(ge=1, le=1000)] = 32
     hub_claude_warm: Annotated[int, Field(ge=0, le=16)] = 1
+    hub_gemini_warm: bool = True
     hub_queue_limit: Annotated[int, Field(ge=0, le=100_000)] = 64
     hub_retention_days: Annotated[float, Field(gt=0, le=3650)] = 7
     hub_wait_s: Annotated[float | None, Field(ge=0, le=3600)] = None

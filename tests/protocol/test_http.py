@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.harness import DEADLINE_S, TOKEN, HttpHub, World, http_hub, run_command
+from tests.harness import DEADLINE_S, TOKEN, HttpHub, World, http_hub, open_line, run_command
 from tests.protocol.conftest import CANARY, MADE_UP, Shared
 
 MCP = {"Accept": "application/json, text/event-stream", "Content-Type": "application/json"}
@@ -256,6 +256,20 @@ def test_a_signal_ends_the_hub_in_order(world: World, number: signal.Signals) ->
 
     world.wait_until_no_child()
     assert "Traceback" not in "".join(hub.log)
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+def test_the_gemini_cli_is_started_ahead_or_with_the_first_ask(world: World, ahead: bool) -> None:
+    """`HUB_GEMINI_WARM`. A warm hub starts it before it takes asks, so it is there when Claude has answered."""
+    world.changes["HUB_GEMINI_WARM"] = "1" if ahead else "0"
+    with http_hub(world) as hub, open_line(world, "http", "auto", hub=hub) as line:
+        asked = line.call("ask_claude", {"prompt": "hello"})
+        before = [child for child in world.children() if "--acp" in child.cmdline()]
+        other = line.call("ask_gemini", {"prompt": "hello"})
+
+    assert not asked.is_error
+    assert not other.is_error
+    assert len(before) == (1 if ahead else 0)
 
 
 def test_any_asgi_server_can_serve_the_app(world: World) -> None:

@@ -65,6 +65,7 @@ class GeminiProvider:
         own: Path | None = None,
         project: str | None = None,
         upstream: str | None = None,
+        warm: bool = True,
         renewed: Callable[[str, str], None] = lambda mark, content: None,
     ) -> None:
         """
@@ -77,6 +78,7 @@ class GeminiProvider:
             own: where `setup` installs a CLI, which is used where PATH has none.
             project: id of the Google Cloud project that a licence hangs on.
             upstream: address of a stand-in for Code Assist, for tests.
+            warm: start the process ahead of the first ask, where somebody wants to be fast (`warm`).
             renewed: is told what the CLI has made of the login of a mark: its file's content.
         """
         self.traits = Traits(
@@ -96,6 +98,7 @@ class GeminiProvider:
         self._own = own
         self._project = project
         self._upstream = upstream
+        self._warm = warm
         self._renewed = renewed
         self._current: Process | None = None
         self._processes: set[Process] = set()
@@ -162,7 +165,9 @@ class GeminiProvider:
                 self._later(self._prepare(process))
 
     async def warm(self) -> HubError | None:
-        """Start the process and a session ahead."""
+        """Start the process and a session ahead, where that is wanted."""
+        if not self._warm:
+            return None
         try:
             process = await self._process()
             await process.prepare()
