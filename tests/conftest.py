@@ -15,6 +15,26 @@ KEPT = ("PATH", "LANG", "COVERAGE", "PYTEST", "PY_COLORS", "TERM")
 """Beginnings of the names that a test process keeps."""
 
 
+CHEAP = {"tmp_path_factory", "no_signal_is_ignored", "anyio_backend", "remove_template"}
+"""Fixtures of a session or a module that each worker may as well have for itself."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share a fixture, which mostly is a hub with its CLIs, run in one worker, which alone makes it.
+
+    They are of one module, or all over those that have a fixture of the whole session. Every other test goes to
+    whichever worker is free (`--dist loadgroup`).
+    """
+    for item in items:
+        if isinstance(item, pytest.Function):
+            known = item._fixtureinfo.name2fixturedefs  # pyright: ignore[reportPrivateUsage]
+            scopes = {fixtures[-1].scope: name for name, fixtures in known.items() if name not in CHEAP}
+            if "session" in scopes:
+                item.add_marker(pytest.mark.xdist_group(scopes["session"]))
+            elif "module" in scopes:
+                item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def no_signal_is_ignored() -> None:
     """A shell's `&` has what it starts ignore Ctrl-C, `nohup` a hang-up; hubs would inherit that from the suite."""

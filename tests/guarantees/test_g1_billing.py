@@ -642,7 +642,7 @@ def _gemini_etc(s: Surroundings) -> None:
 # -- The matrix ------------------------------------------------------------------------------------------------------
 
 
-def together(rows: Mapping[str, Mapping[str, str]], most: int = 3) -> list[tuple[str, ...]]:
+def together(rows: Mapping[str, Mapping[str, str]], most: int = 8) -> list[tuple[str, ...]]:
     """Rows of variables, a few in one round: none hides another, for each is looked for by its canary and its trap."""
     groups: list[tuple[str, ...]] = []
     for name, row in rows.items():
