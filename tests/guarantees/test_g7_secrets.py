@@ -280,7 +280,7 @@ class Tour:
             world.claude.default = replace(error, message=f"{error.message} {echo}")
             assert self.ask("claude", model="opus").is_error
         for reply in (
-            anthropic.Answer.refusal(echo),
+            anthropic.Answer.refusal(f"{self.secrets['prompt']} {self.secrets['system']}"),  # no model sees a token
             anthropic.StreamError(message=echo),
             anthropic.Malformed(),
             anthropic.Reset(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import threading
@@ -170,6 +171,32 @@ def test_who_starts_it_at_a_terminal_is_told_what_it_waits_for(world: World) -> 
         child.close(force=True)
 
     assert "Traceback" not in str(child.before)
+    world.wait_until_no_child()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_a_hub_splits_in_two_is_not_lost(world: World, number: signal.Signals) -> None:
+    """On a busy machine that takes a while; whoever starts it holds its stdin open and waits for its end."""
+    script = (
+        "import os, sys\n"
+        "from llm_mcp_hub.__main__ import main\n"
+        f"os.register_at_fork(before=lambda: os.kill(os.getpid(), {number:d}))\n"
+        "sys.exit(main())"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        env=world.environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        assert process.wait(DEADLINE_S) in {0, 130, -number}
+    finally:
+        process.kill()
+        _out, errors = process.communicate()
+
+    assert b"ignored" not in errors
     world.wait_until_no_child()
 
 

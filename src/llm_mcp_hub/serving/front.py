@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 _ALONE = b"a"
+_PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,25 +48,29 @@ def divide() -> Front:
     """Split this process. Returns in the hub; the front never returns. Call it before there is a second thread."""
     gone, alive = os.pipe()
     told, word = os.pipe()
+    # Python forgets in a new process what came before it ran: a Ctrl-C in that moment would end nothing.
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
     hub = os.fork()
     if hub:
         os.close(gone)
         os.close(word)
-        _wait(hub, told)
+        _wait(hub, told, held)
     os.close(alive)
     os.close(told)
     os.setsid()  # a client ends its server's whole process group
+    signal.pthread_sigmask(signal.SIG_SETMASK, held)
     ends = [os.fstat(descriptor) for descriptor in (0, 1, 2)]
     return Front(gone, word, tuple((end.st_dev, end.st_ino) for end in ends))
 
 
-def _wait(hub: int, told: int) -> NoReturn:
+def _wait(hub: int, told: int, held: set[int | signal.Signals]) -> NoReturn:
     def pass_on(number: int, _frame: object) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(hub, number)
 
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in _PASSED_ON:
         signal.signal(number, pass_on)
+    signal.pthread_sigmask(signal.SIG_SETMASK, held)
     if os.read(told, 1) == _ALONE:
         os._exit(0)
     _, status = os.waitpid(hub, 0)
