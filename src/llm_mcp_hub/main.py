@@ -16,6 +16,7 @@ from urllib.parse import unquote
 import structlog
 
 from llm_mcp_hub import settings as settings_module
+from llm_mcp_hub import state_folder
 from llm_mcp_hub.children.environment import surroundings
 from llm_mcp_hub.children.supervision import RunFolder
 from llm_mcp_hub.credentials.alerts import Alerts, Sink
@@ -180,7 +181,10 @@ def run_folder(settings: Settings, dead: Sequence[str] = ()) -> RunFolder:
 
 
 def open_store(settings: Settings, *, away_after_s: float | None = None) -> Store:
-    """What this hub shares with others: by a file of this machine, or by Redis, which else is away after that long."""
+    """What this hub shares with others: by a file of this machine, or by Redis, which else is away after that long.
+
+    Raises Misconfigured for a file that others could put something into.
+    """
     if settings.redis_url is not None:
         from llm_mcp_hub.store.redis import RedisStore
 
@@ -188,6 +192,7 @@ def open_store(settings: Settings, *, away_after_s: float | None = None) -> Stor
         return RedisStore(url) if away_after_s is None else RedisStore(url, timeout_s=away_after_s)
     from llm_mcp_hub.store.sqlite import SqliteStore
 
+    state_folder.check(settings.hub_state_dir)
     return SqliteStore(settings.hub_state_dir)
 
 
@@ -248,9 +253,11 @@ def build_server(
 
 
 def clients_of(settings: Settings) -> Clients:
-    """Who may use the hub over HTTP."""
+    """Who may use the hub over HTTP. Raises Misconfigured where others could put in a file of theirs."""
     from llm_mcp_hub.serving.auth import Clients
 
+    if settings.hub_clients_file is None:
+        state_folder.check(settings.hub_state_dir)
     return Clients(settings.clients_file, expected=settings.hub_clients_file is not None)
 
 

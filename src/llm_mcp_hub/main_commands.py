@@ -11,7 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
-from llm_mcp_hub import preconditions
+from llm_mcp_hub import preconditions, state_folder
 from llm_mcp_hub import settings as settings_module
 from llm_mcp_hub.children.environment import surroundings
 from llm_mcp_hub.children.supervision import RunFolder
@@ -20,7 +20,7 @@ from llm_mcp_hub.credentials.known import Held
 from llm_mcp_hub.credentials.ledger import Ledger
 from llm_mcp_hub.credentials.monitor import Monitor, Reader
 from llm_mcp_hub.credentials.saved import SavedLogins
-from llm_mcp_hub.errors import HubError
+from llm_mcp_hub.errors import HubError, Misconfigured
 from llm_mcp_hub.finding import Finding, Look
 from llm_mcp_hub.main import (
     VERSION,
@@ -56,7 +56,7 @@ def preconditions_of(env_file: Path | None) -> Generator[dict[str, Look]]:
     stamps = preconditions.stamps(state, Path(__file__))  # before this hub makes its own
     run: RunFolder | None = None
     home = Path(os.devnull)
-    with contextlib.suppress(OSError):  # one of the looks tells it
+    with contextlib.suppress(OSError, Misconfigured):  # one of the looks tells it
         run = RunFolder(state)
         home = run.new_home("doctor")
 
@@ -69,7 +69,7 @@ def preconditions_of(env_file: Path | None) -> Generator[dict[str, Look]]:
         yield {
             "hub": lambda: preconditions.itself(VERSION),
             "settings": lambda: preconditions.settings(examined.wrong, examined.sources, examined.mistyped),
-            "state-folder": lambda: preconditions.state_folder(state),
+            "state-folder": lambda: preconditions.state(state),
             "clock": lambda: preconditions.clock(state, stamps),
             "store": preconditions.shared(lambda: open_store(settings, away_after_s=DOCTOR_STORE_S)),
             "proxy": preconditions.proxies(around),
@@ -82,7 +82,7 @@ def preconditions_of(env_file: Path | None) -> Generator[dict[str, Look]]:
                 around=around,
                 home=home,
                 command=settings.hub_gemini_command,
-                own=gemini_install.folder(state),
+                own=None if run is None else gemini_install.folder(state),  # nothing is started that others left
                 project=settings.gemini_project,
                 upstream=settings.hub_gemini_upstream,
             ),
@@ -125,6 +125,7 @@ async def gemini_cli(settings: Settings) -> GeminiCli:
     """The Gemini CLI that asks would use, and how one is installed. Raises Misconfigured where none can be used."""
     if not HERE:
         raise no_terminal()
+    state_folder.check(settings.hub_state_dir)
     around, own = surroundings(), gemini_install.folder(settings.hub_state_dir)
     command = settings.hub_gemini_command
     with tempfile.TemporaryDirectory() as home:

@@ -27,6 +27,11 @@ def is_anothers(about: os.stat_result) -> bool:
     return sys.platform != "win32" and about.st_uid not in {os.geteuid(), 0}
 
 
+def is_ours(about: os.stat_result) -> bool:
+    """Whether this user may change its mode."""
+    return sys.platform == "win32" or about.st_uid == os.geteuid()
+
+
 def keep(descriptor: int, about: os.stat_result) -> None:
     """Give an open file that is to stand for another one that one's owner, group and mode. Raises OSError.
 

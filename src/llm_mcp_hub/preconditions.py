@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from llm_mcp_hub import others
+from llm_mcp_hub import others, state_folder
 from llm_mcp_hub.children.environment import child_environment, network_settings
 from llm_mcp_hub.credentials.status import TokenStatus, utc
 from llm_mcp_hub.errors import HubError, Misconfigured
@@ -111,17 +111,19 @@ def login(name: str, status: TokenStatus) -> Finding:
 # -- the machine -------------------------------------------------------------------------------------------------------
 
 
-def state_folder(folder: Path) -> list[Finding]:
+def state(folder: Path) -> list[Finding]:
     """Whether it can be written, has room, and is the owner's alone. Leaves nothing but the folder itself."""
     name = "state-folder"
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        state_folder.make(folder)
         with tempfile.TemporaryFile(dir=folder) as probe:
             probe.write(b"\0" * 4096)
             probe.flush()
             os.fsync(probe.fileno())
         free = shutil.disk_usage(folder).free
-        about = folder.stat()
+        mode = stat.S_IMODE(folder.stat().st_mode)
+    except Misconfigured as error:
+        return [told(name, error)]
     except OSError as error:
         return [
             blocks(
@@ -147,21 +149,11 @@ def state_folder(folder: Path) -> list[Finding]:
                 "Make room, or set HUB_STATE_DIR to a folder with space left.",
             )
         )
-    mode = stat.S_IMODE(about.st_mode)
-    if others.is_anothers(about):
+    if others.can_enter(mode):
         found.append(
             warns(
                 name,
-                f"The state folder {folder} belongs to another user ({about.st_uid}), who could let themselves in",
-                "Set HUB_STATE_DIR to a folder that this user has made.",
-            )
-        )
-    elif others.can_enter(mode):
-        could = "read conversations, and let themselves in" if others.can_write(mode) else "read conversations"
-        found.append(
-            warns(
-                name,
-                f"The state folder {folder} (mode {mode:04o}) is open to others: they could {could}",
+                f"The state folder {folder} (mode {mode:04o}) is open to others, who may look around in it",
                 f"Run: chmod 700 {shlex.quote(str(folder))}",
             )
         )

@@ -287,6 +287,21 @@ def test_an_address_for_others_needs_names(engine: Engine) -> None:
     assert (done.returncode, "HUB_ALLOWED_HOSTS" in done.stderr) == (78, True)
 
 
+def test_a_state_folder_that_another_uid_made_first_is_refused(engine: Engine) -> None:
+    """The volume is open to any uid: who was there first must not be the one whose logins are used."""
+    volume = engine.volume()
+    planted = volume / "state"
+    planted.mkdir()
+    planted.chmod(0o777)
+    os.chown(planted, 4242, 4242)
+    done = subprocess.run(
+        engine.command(env={}, volume=volume), capture_output=True, text=True, timeout=DEADLINE_S, check=False
+    )
+
+    assert (done.returncode, "HUB_STATE_DIR) belongs to another user (4242)" in done.stderr) == (78, True)
+    assert list(planted.iterdir()) == []
+
+
 def test_nothing_in_it_is_the_users(image: Image) -> None:
     """Code, CLIs and settings belong to root; so neither CLI can put another version in its own place."""
     writable = {uid: image.writable(uid) for uid in (10001, OWNER)}

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import psutil
 
+from llm_mcp_hub import state_folder
 from llm_mcp_hub.children.locks import OPENED, held, lock
 
 _LONGEST = 64 * 1024
@@ -51,9 +52,9 @@ class RunFolder:
     def __init__(self, state_dir: Path, *, swept: Iterable[str] = ()) -> None:
         """Make the folder and sweep those of dead hubs; `swept` names others, whose folders are gone already.
 
-        Raises OSError when the state folder cannot be written.
+        Raises OSError when the state folder cannot be written, and Misconfigured when others can write to it.
         """
-        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        state_folder.make(state_dir)
         self._root = state_dir / "run"
         self._root.mkdir(mode=0o700, exist_ok=True)
         with held(self._root / ".lock"):  # or a hub that sweeps could take our folder before its lock is ours

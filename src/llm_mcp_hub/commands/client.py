@@ -18,6 +18,7 @@ from pathlib import Path
 import structlog
 
 from llm_mcp_hub import main as composition
+from llm_mcp_hub import state_folder
 from llm_mcp_hub.errors import InvalidRequest, Misconfigured
 from llm_mcp_hub.serving.auth import Allowance, Book, Clients, all_scopes
 from llm_mcp_hub.settings import Settings
@@ -69,7 +70,7 @@ def _keep(file: Path, token: str) -> None:
     """Write a token into a file of its owner's alone. Raises Misconfigured."""
     beside = file.with_name(f".{file.name}-{secrets.token_hex(4)}")
     try:
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        state_folder.make(file.parent)
         with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
             opened.write(token + "\n")
             opened.flush()

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
+from llm_mcp_hub import state_folder
 from llm_mcp_hub.errors import Misconfigured
 
 
@@ -55,7 +56,7 @@ class SavedLogins:
         return Saved(content, _moment(login.get("issued_at")), origin)
 
     def put(self, name: str, saved: Saved) -> None:
-        """Save a copy in place of the one before. Raises Misconfigured when the state folder cannot be written."""
+        """Save a copy in place of the one before. Raises Misconfigured when the state folder cannot be used."""
         held = {
             "content": saved.content,
             "issued_at": None if saved.issued_at is None else saved.issued_at.astimezone(UTC).isoformat(),
@@ -63,7 +64,8 @@ class SavedLogins:
         }
         beside = self.path(f".{name}-{secrets.token_hex(4)}")
         try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            state_folder.make(self.folder.parent)
+            self.folder.mkdir(mode=0o700, exist_ok=True)
             with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
                 json.dump(held, file)
                 file.flush()
