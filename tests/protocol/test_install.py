@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
+import struct
 import subprocess
 import sys
 import time
@@ -309,6 +311,53 @@ def test_a_user_without_the_right_is_told(what: str, mode: int, words: list[str]
     folder.chmod(0o700)
     (folder / "mcp.json").chmod(0o600)
     assert [(path.name, path.read_text()) for path in folder.iterdir()] == [("mcp.json", "{}")]
+
+
+def access_list(user: int) -> bytes:
+    """A POSIX access list as Linux keeps it: its owner may write, and this user may read."""
+    nobody = 0xFFFFFFFF
+    entries = [(0x01, 6, nobody), (0x02, 4, user), (0x04, 0, nobody), (0x10, 4, nobody), (0x20, 0, nobody)]
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+
+
+ACL = "system.posix_acl_access"
+
+
+def test_who_could_read_it_can_read_it_and_nobody_else(cursor: Desk) -> None:
+    """Its access list and every other attribute stay, with the file and with its copy; the folder's list adds none."""
+    cursor.holds("{}", 0o600)
+    os.setxattr(cursor.file, ACL, access_list(4242))
+    os.setxattr(cursor.file, "user.backup", b"daily")
+    os.setxattr(cursor.file.parent, "system.posix_acl_default", access_list(4343))
+
+    assert cursor.run() == 0
+
+    for file in (cursor.file, cursor.copy):
+        held = {name: os.getxattr(file, name) for name in os.listxattr(file) if not name.startswith("security.")}
+        assert held == {ACL: access_list(4242), "user.backup": b"daily"}
+    cursor.holds("{}", 0o644)
+    os.removexattr(cursor.file, ACL)
+    assert cursor.run() == 0
+    assert ACL not in os.listxattr(cursor.file), "the folder's would let 4343 in"
+
+
+def test_an_attribute_that_cannot_be_kept_leaves_the_file_as_it_is(
+    cursor: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file system may have it and take no second one: told, with the way to do it by hand."""
+    before = cursor.holds("{}")
+    os.setxattr(cursor.file, "user.backup", b"daily")
+
+    def full(*_given: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "setxattr", full)
+
+    assert cursor.run() == EX_CONFIG
+    assert "left as it is: it cannot be read and replaced (its extended attribute user.backup" in cursor.complaint
+    assert "install cursor --print" in cursor.complaint
+    assert cursor.file.read_bytes() == before
+    assert cursor.beside == []
 
 
 def test_killed_in_the_middle_it_has_lost_nothing(cursor: Desk, home: Path) -> None:

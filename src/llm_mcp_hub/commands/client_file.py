@@ -9,7 +9,7 @@ import contextlib
 import os
 import stat
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -67,7 +67,7 @@ def edit(file: Path, change: Callable[[str], str], *, lock: str | None = None) -
                 after = change(text)
                 if after == text:
                     return Edited(False, None, _others_read(about))
-                backup = None if about is None else _copy(file, before, about)
+                backup = None if about is None else _copy(file, before, about, others.attributes(meant))
                 try:
                     _replace(meant, text, after)
                 except BaseException as error:
@@ -119,8 +119,8 @@ def _replace(file: Path, before: str, after: str) -> None:
         raise error.__cause__ or error from None
 
 
-def _copy(file: Path, content: bytes, about: os.stat_result) -> Path:
-    """A copy beside the file, with its mode, for it may hold secrets; under a name that nothing has yet."""
+def _copy(file: Path, content: bytes, about: os.stat_result, held: Mapping[str, bytes]) -> Path:
+    """A copy beside the file, open to the same users, for it may hold secrets; under a name that nothing has yet."""
     moment = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     for ending in ("", f"-{moment}", *(f"-{moment}-{number}" for number in range(2, 10))):
         copy = file.with_name(f"{file.name}.{BACKUP}{ending}")
@@ -131,7 +131,7 @@ def _copy(file: Path, content: bytes, about: os.stat_result) -> Path:
         try:
             with os.fdopen(opened, "wb") as written:
                 written.write(content)
-                others.keep(written.fileno(), about)
+                others.keep(written.fileno(), about, held)
                 written.flush()
                 os.fsync(written.fileno())
         except OSError:

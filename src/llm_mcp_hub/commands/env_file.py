@@ -42,7 +42,8 @@ def check(file: Path) -> Path:
 def rewrite(file: Path, change: Callable[[str], str]) -> str:
     """Put `change` of its text in place of a checked file. Returns what the user is to be told of it, mostly nothing.
 
-    A new file is for its owner alone, an old one keeps its mode and, where the system allows it, its owner.
+    A new file is for its owner alone, an old one keeps its mode, its extended attributes (Linux) and, where the system
+    allows it, its owner.
     Raises Misconfigured; the file is then as it was.
     """
     beside = file.with_name(f".{file.name}-{secrets.token_hex(4)}")
@@ -55,7 +56,7 @@ def rewrite(file: Path, change: Callable[[str], str]) -> str:
         with os.fdopen(os.open(beside, flags, 0o600), "wb") as written:
             written.write(content)
             if about is not None:
-                others.keep(written.fileno(), about)
+                others.keep(written.fileno(), about, others.attributes(file))
             written.flush()
             os.fsync(written.fileno())
         beside.replace(file)
