@@ -115,6 +115,7 @@ async def test_where_all_are_being_answered_a_newcomer_is_told_when_to_come_back
         assert turned_away.startswith(b"HTTP/1.1 503 ")
         head, _, body = turned_away.partition(b"\r\n\r\n")
         assert b"Retry-After: 10" in head
+        assert b"llm-mcp-hub: here" in head, "a probe that comes then has met a hub all the same"
         assert f"Content-Length: {len(body)}".encode() in head
         assert all(answer.startswith(b"HTTP/1.1 200") for answer in [*answers, came])
         assert (await all_of(first)).strip(b"0\r\n") == b""

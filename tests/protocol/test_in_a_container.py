@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import threading
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters
 
+from llm_mcp_hub.commands import health
 from llm_mcp_hub.errors import Misconfigured
 from llm_mcp_hub.main import http_findings
-from llm_mcp_hub.settings import load
+from llm_mcp_hub.settings import Settings, load
 from tests.harness import World, http_hub, run_command
 
 TOLD = {"HUB_HOST": "0.0.0.0", "HUB_FIRST_CLIENT": "owner", "HUB_ALLOWED_HOSTS": "hub.example"}
@@ -34,19 +35,33 @@ def test_a_probe_needs_no_token_and_is_not_told_of(world: World) -> None:
     assert (well.returncode, b"(401)" in well.stdout) == (0, True)
     assert (gone.returncode, gone.stdout) == (1, b"")
     assert b"no hub answers at 127.0.0.1" in gone.stderr
+    assert gone.stderr.endswith(b"\n  Start it with: llm-mcp-hub serve\n")
     assert [line for line in hub.log if "refused" in line] == []
 
 
-def test_another_program_on_its_port_is_no_hub(world: World) -> None:
-    """It answers, and has no such route."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as other:
+@pytest.mark.parametrize("status", [200, 401, 404, 503])
+def test_another_program_on_its_port_is_no_hub(status: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever it answers, with a hub's own words even: it has not the sign that every answer of a hub's has."""
+
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("WWW-Authenticate", 'Bearer realm="llm-mcp-hub"')
+            self.end_headers()
+            self.wfile.write(b'{"status":"alive"}')
+
+        def log_message(self, format: str, *args: object) -> None:
+            """In silence."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Other) as other:
         threading.Thread(target=other.serve_forever, daemon=True).start()
-        world.changes["HUB_PORT"] = str(other.server_port)
-        found = look(world)
+        code = health.run(Settings(hub_port=other.server_port))
         other.shutdown()
 
-    assert (found.returncode, found.stdout) == (1, b"")
-    assert b"is no hub" in found.stderr
+    said = capsys.readouterr()
+    assert (code, said.out) == (1, "")
+    assert f"what answers at 127.0.0.1, port {other.server_port}, is no hub ({status})" in said.err
+    assert said.err.endswith("\n  Stop that program, or give the hub another HUB_PORT.\n")
 
 
 @pytest.mark.anyio

@@ -1,14 +1,16 @@
 """`llm-mcp-hub health`: does a hub answer here? For an image's HEALTHCHECK and for other probes that run beside a hub.
 
-It needs no token, so no probe has to be given one: a hub that refuses (401) lives, and no dead one refuses. What it
-does not tell is whether an ask would be answered; `GET /health/ready` does.
+It needs no token, so no probe has to be given one: a hub that refuses (401) lives, and no dead one refuses. Another
+program that has the port answers too, but without a hub's sign. What it does not tell is whether an ask would be
+answered; `GET /health/ready` does.
 """
 
 from __future__ import annotations
 
 import sys
-from http.client import NOT_FOUND, HTTPConnection, HTTPException
+from http.client import HTTPConnection, HTTPException
 
+from llm_mcp_hub.serving.sign import PROBED, SIGN, SIGNED
 from llm_mcp_hub.settings import Settings
 
 LIMIT_S = 4.0
@@ -19,18 +21,28 @@ EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S10
 def run(settings: Settings) -> int:
     """Ask the hub at HUB_HOST and HUB_PORT. Returns the exit code: 0 if it answers, 1 if not."""
     host = EVERYWHERE.get(settings.hub_host, settings.hub_host)
+    where = f"{host}, port {settings.hub_port}"
     connection = HTTPConnection(host, settings.hub_port, timeout=LIMIT_S)
     try:
-        connection.request("GET", "/health/live")
-        status = connection.getresponse().status
+        connection.request("GET", PROBED)
+        answer = connection.getresponse()
     except (OSError, HTTPException) as error:
         why = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        print(f"llm-mcp-hub: no hub answers at {host}, port {settings.hub_port} ({why})", file=sys.stderr)
+        hangs = isinstance(error, TimeoutError)
+        step = "Look at its log, and start it again." if hangs else "Start it with: llm-mcp-hub serve"
+        _tell(f"no hub answers at {where} ({why})", step)
         return 1
     finally:
         connection.close()
-    if status == NOT_FOUND:  # by whatever else has this port: every hub has that route
-        print(f"llm-mcp-hub: what answers at {host}, port {settings.hub_port}, is no hub", file=sys.stderr)
+    if answer.getheader(SIGN) != SIGNED:
+        _tell(
+            f"what answers at {where}, is no hub ({answer.status})",
+            "Stop that program, or give the hub another HUB_PORT.",
+        )
         return 1
-    print(f"a hub answers at {host}, port {settings.hub_port} ({status})")
+    print(f"a hub answers at {where} ({answer.status})")
     return 0
+
+
+def _tell(what: str, action: str) -> None:
+    print(f"llm-mcp-hub: {what}\n  {action}", file=sys.stderr)

@@ -19,6 +19,7 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from llm_mcp_hub.serving.limits import Refused, nobody, peer_of
+from llm_mcp_hub.serving.sign import SIGN, SIGNED
 
 HEAD_S = 10.0
 STALL_S = 120.0
@@ -38,7 +39,7 @@ RETRY_S = 10
 _FULL = f"Too many connections are open: try again in {RETRY_S} s.\n"
 _NO_ROOM = (
     "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n"
-    f"Retry-After: {RETRY_S}\r\nContent-Length: {len(_FULL)}\r\n\r\n{_FULL}"
+    f"{SIGN}: {SIGNED}\r\nRetry-After: {RETRY_S}\r\nContent-Length: {len(_FULL)}\r\n\r\n{_FULL}"
 ).encode()
 _LATE = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 

@@ -18,13 +18,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from llm_mcp_hub.errors import Misconfigured
 from llm_mcp_hub.serving.auth import CALLER, Book, Caller, Clients, recognised
 from llm_mcp_hub.serving.limits import too_many, whole_seconds
+from llm_mcp_hub.serving.sign import PROBED
 from llm_mcp_hub.serving.traffic import Refusal, Refusals
 
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
 STRANGERS_BODY_BYTES = 64 << 10
-PROBED = "/health/live"
-"""Probes ask here without a token all day long (`llm-mcp-hub health`). They are refused like everybody; a log and a
-count that told of each would hide those that matter."""
 SHUT_RETRY_S = 60
 """A person has to mend the clients' file first."""
 NEEDS_TOKENS = (
@@ -70,6 +68,7 @@ class Door:
             return await self._app(scope, receive, send)
         found = self._look(scope)
         if isinstance(found, Response):
+            # A probe is refused like everybody; a log and a count that told of each would hide those that matter.
             if isinstance(found, Refusal) and (found.reason, scope["path"]) != ("no_token", PROBED):
                 self._refusals(found.reason, scope, found.status_code)
             return await found(scope, receive, send)

@@ -38,6 +38,7 @@ from llm_mcp_hub.serving.limits import Limits, Rates, Turnstile
 from llm_mcp_hub.serving.resources import Updates
 from llm_mcp_hub.serving.sealed import Seal, Session, Sessions
 from llm_mcp_hub.serving.sessions import SessionShare
+from llm_mcp_hub.serving.sign import PROBED, Signed
 from llm_mcp_hub.serving.signals import Early, overheard
 from llm_mcp_hub.serving.traffic import Meter, Metered, Refusals
 from llm_mcp_hub.serving.underway import Counted, Underway
@@ -206,7 +207,7 @@ def build_app(
 
     of_replicas = [Middleware(Sessions, seal=Seal(keys), called_off=call_off, body_bytes=BODY_BYTES)] if keys else []
     plain = [
-        Route("/health/live", live, methods=["GET"]),
+        Route(PROBED, live, methods=["GET"]),
         Route("/health/ready", ready, methods=["GET"]),
         Route("/health/tokens", _needs(STATUS, tokens, refusals), methods=["GET"]),
         Route("/metrics", _needs(STATUS, metrics, refusals), methods=["GET"]),
@@ -214,6 +215,7 @@ def build_app(
     app = Starlette(
         routes=list(plain),
         middleware=[
+            Middleware(Signed),
             Middleware(Metered, meter),
             Middleware(bodies.Bodies, bodies.Bounds(BODY_BYTES, bodies.QUIET_S, bodies.WHOLE_S), limits.refused),
             Middleware(Door, clients, hosts, origins, failed=limits.failed, refusals=refusals),
