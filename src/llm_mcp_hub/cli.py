@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from llm_mcp_hub import settings as settings_module
-from llm_mcp_hub.errors import HubError, Misconfigured
+from llm_mcp_hub.errors import HubError, InvalidRequest, Misconfigured
 from llm_mcp_hub.observe import logs
 from llm_mcp_hub.settings import Settings
 
@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     ask.add_argument("--conversation", metavar="ID", help="continue this conversation")
     ask.add_argument("--file", action="append", metavar="PATH", help="put a file before the question; may be repeated")
     ask.add_argument(
-        "--git-diff", nargs="?", const="HEAD", metavar="BASE", help="put the changes since BASE (HEAD) before it"
+        "--git-diff", nargs="?", const="", metavar="BASE", help="put the changes since BASE (HEAD) before it"
     )
     ask.add_argument("--effort", choices=["low", "medium", "high"], help="how long the model thinks")
     ask.add_argument("--timeout", type=float, metavar="SECONDS", help="1 to 3600")
@@ -128,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit code."""
-    given = _parse(arguments)
+    given = parse(arguments)
     if given.version:
         from importlib.metadata import version
 
@@ -156,8 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.command == "serve":
             return _serve(settings, given.host, given.port, given.first_client)
         if given.command == "ask":
-            if given.prompt in {None, "-"}:  # before the loop runs: within it a Ctrl-C could not end the reading
-                given.prompt = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
+            given.prompt = question(given)  # before the loop runs: within it a Ctrl-C could not end the reading
             return asyncio.run(_ask(settings, given))
         if given.command == "health":
             from llm_mcp_hub.commands import health
@@ -196,15 +195,45 @@ def _check_home() -> None:
         ) from error
 
 
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Parse the words. argparse gives an optional word up too early when options stand before it: it is found here."""
     parser = _parser()
     given, rest = parser.parse_known_args(arguments)
-    if given.command == "ask" and given.prompt is None and len(rest) == 1 and not rest[0].startswith("-"):
-        given.prompt = rest.pop()
+    if given.command == "ask" and given.prompt is None:
+        match rest:
+            case ["--", prompt]:
+                given.prompt, rest = prompt, []
+            case [prompt] if prompt == "-" or not prompt.startswith("-"):
+                given.prompt, rest = prompt, []
+            case _:
+                pass
     if rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)} (put -- before a prompt that begins with a dash)")
     return given
+
+
+def question(given: argparse.Namespace) -> str:
+    """What `ask` asks; read from stdin where no word says it. Raises InvalidRequest."""
+    if given.prompt not in {None, "-"}:
+        return given.prompt
+    taken = bool(given.git_diff)  # a word that may have been meant for the question
+    swallowed = InvalidRequest(
+        "There is no question: --git-diff takes the word behind it for its base.",
+        action=f'Put the question first: llm-mcp-hub ask {given.provider} "…" --git-diff; '
+        "with one from stdin write --git-diff=BASE, BASE being a revision.",
+    )
+    if taken and len(given.git_diff.split()) != 1:  # as no revision is that the hub takes
+        raise swallowed
+    if sys.stdin is None:
+        text = ""
+    else:
+        if sys.stdin.isatty():
+            base = "; --git-diff has the word behind it for its base" if taken else ""
+            print(f"Type the question, then Ctrl-D on a line of its own{base}.", file=sys.stderr)
+        text = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
+    if taken and not text.strip():
+        raise swallowed
+    return text
 
 
 def _tell(error: HubError) -> int:
@@ -306,7 +335,7 @@ async def _ask(settings: Settings, given: argparse.Namespace) -> int:
             ask = await hub.with_material(
                 ask,
                 files=[str(Path.cwd() / file) for file in given.file or ()],
-                git_diff=None if given.git_diff is None else GitDiff(given.git_diff, ()),
+                git_diff=None if given.git_diff is None else GitDiff(given.git_diff or None, ()),
             )
             watch = Watch(None if given.json else show)
             async with live.shown(given.provider.title(), watch):

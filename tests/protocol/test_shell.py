@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import select
@@ -13,10 +14,12 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import pexpect
 import pytest
 
+from llm_mcp_hub import cli
 from tests.harness import DEADLINE_S, World, answer_of, open_line, run_command
 from tests.upstreams import google
 from tests.upstreams.google import prompt_texts
@@ -137,6 +140,74 @@ def test_files_and_changes_are_put_before_the_question(world: World, tmp_path: P
     assert "It comes twice a day." in text
     assert "-low water" in text
     assert "+high water" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "typed"),
+    [
+        (["--git-diff", "Is this safe?"], None),
+        (["--git-diff=Is this safe?", "-"], None),
+        (["--git-diff", "explain"], b""),
+        (["--git-diff", "main"], b" \n"),
+    ],
+)
+def test_a_question_that_an_option_has_swallowed_is_missed(
+    words: list[str], typed: bytes | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No base has blanks in it, so stdin is not waited for; and the words are not told, for they may be the prompt."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(typed)) if typed is not None else Unread())
+
+    code = cli.main(["ask", "claude", *words])
+
+    said = capsys.readouterr().err
+    assert code == 64
+    assert said.startswith("llm-mcp-hub: invalid_request: There is no question: --git-diff takes the word behind it")
+    assert 'Put the question first: llm-mcp-hub ask claude "…" --git-diff; ' in said
+    assert "--git-diff=BASE" in said
+    assert "safe" not in said
+
+
+class Unread:
+    """A stdin that must not be read."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AssertionError(name)
+
+
+@pytest.mark.parametrize(
+    ("words", "question", "base"),
+    [
+        (["Is it safe?", "--git-diff"], "Is it safe?", ""),
+        (["Is it safe?", "--git-diff", "main"], "Is it safe?", "main"),
+        (["--git-diff", "main", "Is it safe?"], "Is it safe?", "main"),
+        (["--git-diff", "--", "Is it safe?"], "Is it safe?", ""),
+        (["--git-diff=main"], "from stdin", "main"),
+        (["--git-diff", "main", "-"], "from stdin", "main"),
+        (["--git-diff"], "from stdin", ""),
+        (["--model", "opus", "--", "-v, what is it?"], "-v, what is it?", None),
+        (["--", "-v, what is it?"], "-v, what is it?", None),
+        ([], "from stdin", None),
+    ],
+)
+def test_a_question_is_found_wherever_it_stands(
+    words: list[str], question: str, base: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the option and its base, behind them, or on stdin."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"from stdin")))
+
+    given = cli.parse(["ask", "claude", *words])
+
+    assert (cli.question(given), given.git_diff) == (question, base)
+
+
+def test_without_a_stdin_there_is_no_question(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A shell's `<&-`: told, and no traceback."""
+    monkeypatch.setattr(sys, "stdin", None)
+
+    assert cli.main(["ask", "claude"]) == 64
+    assert "invalid_request: prompt is blank" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", [".env", "gone.txt"])
