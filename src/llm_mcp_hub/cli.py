@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from llm_mcp_hub import settings as settings_module
+from llm_mcp_hub.commands import stdout
 from llm_mcp_hub.errors import HubError, InvalidRequest, Misconfigured
 from llm_mcp_hub.observe import logs
 from llm_mcp_hub.settings import Settings
@@ -128,6 +128,17 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit code."""
+    try:
+        return stdout.printed(_run(arguments))
+    except SystemExit as ended:  # argparse's: --help, or a word that is none
+        raise SystemExit(stdout.printed(ended.code if isinstance(ended.code, int) else EX_USAGE)) from None
+    except BrokenPipeError:
+        if not stdout.unread():
+            raise
+        return 0
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     given = parse(arguments)
     if given.version:
         from importlib.metadata import version
@@ -241,11 +252,6 @@ def _tell(error: HubError) -> int:
     return EXIT_CODES.get(error.code, EX_UNAVAILABLE)
 
 
-def _throw_away_stdout() -> None:
-    """What is still buffered would fail at exit: nobody reads it any more."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-
-
 def _stdio(settings: Settings) -> int:
     if sys.stdin is not None and sys.stdin.isatty():  # nobody types JSON-RPC
         print(
@@ -348,7 +354,7 @@ async def _ask(settings: Settings, given: argparse.Namespace) -> int:
         return _tell(error)
     except asyncio.CancelledError:
         if unread:
-            _throw_away_stdout()
+            stdout.throw_away()
             return 0
         print("\nllm-mcp-hub: cancelled", file=sys.stderr)
         return 130
@@ -362,7 +368,7 @@ async def _ask(settings: Settings, given: argparse.Namespace) -> int:
     try:
         sys.stdout.flush()  # before what goes to stderr: both may be one pipe
     except BrokenPipeError:
-        _throw_away_stdout()
+        stdout.throw_away()
     about = (
         f"{answer.model} ({answer.model_source}), {answer.duration_ms / 1000:.1f} s, paid by {answer.billing.source}"
     )

@@ -298,7 +298,8 @@ def test_a_state_folder_that_another_uid_made_first_is_refused(engine: Engine) -
         engine.command(env={}, volume=volume), capture_output=True, text=True, timeout=DEADLINE_S, check=False
     )
 
-    assert (done.returncode, "HUB_STATE_DIR) belongs to another user (4242)" in done.stderr) == (78, True)
+    assert done.returncode == 78, done.stderr
+    assert "(HUB_STATE_DIR) belongs to another user" in done.stderr  # whose number a sandbox may not show
     assert list(planted.iterdir()) == []
 
 

@@ -486,6 +486,15 @@ def test_a_token_that_json_writes_otherwise_is_not_shown_either(desk: Desk, tmp_
     assert json.loads(desk.told)[desk.outer][SERVER]
 
 
+def test_a_token_from_a_stdin_that_is_closed_is_none(cursor: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell's `<&-`: told as any other that holds none, and nothing is written."""
+    monkeypatch.setattr(sys, "stdin", None)
+
+    assert cursor.run("--http", URL, "--token-file", "-") == EX_USAGE
+    assert "holds no token" in cursor.complaint
+    assert not cursor.file.exists()
+
+
 def test_a_token_comes_from_stdin_too(world: World, home: Path) -> None:
     """As the hub's machine prints it: `ssh there llm-mcp-hub client add laptop | llm-mcp-hub install …`."""
     world.changes = {"HOME": str(home)}

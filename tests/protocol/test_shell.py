@@ -117,6 +117,54 @@ def test_a_pipe_gets_no_such_line(world: World) -> None:
     assert said.decode().startswith("gemini-2.5-pro (requested), ")
 
 
+# Who reads it -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [["--help"], ["client", "list"]], ids=lambda words: words[0])
+def test_a_reader_that_has_seen_enough_is_no_error(world: World, words: list[str]) -> None:
+    """`| head`: in silence, and with the command's own exit code."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as closed:
+        ended = subprocess.run(
+            [*world.command, *words],
+            env=world.environment,
+            stdout=closed,
+            stderr=subprocess.PIPE,
+            timeout=DEADLINE_S,
+            check=False,
+        )
+
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["client", "list"], 74, "what was to be printed cannot be written (No space left on device)"),
+        (["client", "add", "me"], 64, "cannot be written to stdout (No space left on device), so nobody knows it"),
+    ],
+)
+def test_what_cannot_be_written_is_told(world: World, words: list[str], code: int, said: str) -> None:
+    """A full disk; of a token that is shown this once also how it is taken back."""
+    with Path("/dev/full").open("wb") as full:
+        ended = subprocess.run(
+            [*world.command, *words],
+            env=world.environment,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=DEADLINE_S,
+            check=False,
+        )
+
+    told = ended.stderr.decode()
+    assert ended.returncode == code
+    assert said in told
+    assert ("Run: llm-mcp-hub client revoke me --token 1; then add it again." in told) is (code == 64)
+    assert "Traceback" not in told
+    assert "exc_type" not in told
+
+
 # Files and changes --------------------------------------------------------------------------------------------------
 
 

@@ -13,8 +13,10 @@ from llm_mcp_hub import cli, state_folder
 from llm_mcp_hub.children.supervision import RunFolder
 from llm_mcp_hub.credentials.saved import Saved, SavedLogins
 from llm_mcp_hub.errors import Misconfigured
+from llm_mcp_hub.finding import Finding
 from llm_mcp_hub.main import open_store
 from llm_mcp_hub.main_commands import preconditions_of
+from llm_mcp_hub.providers import gemini_install
 from llm_mcp_hub.settings import load
 
 SOMEBODY = 54321
@@ -145,20 +147,27 @@ def test_each_command_that_would_write_there_ends_with_one_sentence(
     assert said.endswith(f"\n  Run: chmod 700 {folder}\n")
 
 
-def test_a_doctor_starts_no_cli_that_others_could_have_left_there(
+@pytest.mark.anyio
+async def test_a_doctor_starts_no_cli_that_others_could_have_left_there(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It looks at everything else, and makes nothing there."""
-    planted = folder / "gemini-cli"
-    planted.mkdir()
-    folder.chmod(0o777)
+    """Its look at Gemini's CLI runs a program: none of a folder that is open to others."""
+    program = folder / "gemini-cli" / gemini_install.wanted() / "gemini"
+    program.parent.mkdir(parents=True)
+    program.write_text(f"#!/bin/sh\ntouch {folder}/started\necho {gemini_install.wanted()}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", os.defpath)
     monkeypatch.setenv("HUB_STATE_DIR", str(folder))
+    known: dict[int, list[Finding]] = {}
+    for mode in (0o700, 0o777):
+        folder.chmod(mode)
+        with preconditions_of(None) as looks:
+            gemini = looks["gemini"]
+            assert not callable(gemini)
+            known[mode] = [finding async for finding in gemini if finding.name == "gemini-cli"]
+        started = folder / "started"
+        assert started.exists() is (mode == 0o700)
+        started.unlink(missing_ok=True)
 
-    with preconditions_of(None) as looks:
-        gemini = looks["gemini"]
-        assert not callable(gemini)
-        assert gemini.ag_frame is not None
-        own = gemini.ag_frame.f_locals["own"]
-
-    assert own is None
-    assert list(folder.iterdir()) == [planted]
+    assert str(program) in known[0o700][0].message
+    assert str(program) not in known[0o777][0].message

@@ -19,6 +19,7 @@ import structlog
 
 from llm_mcp_hub import main as composition
 from llm_mcp_hub import state_folder
+from llm_mcp_hub.commands.stdout import shown
 from llm_mcp_hub.errors import InvalidRequest, Misconfigured
 from llm_mcp_hub.serving.auth import Allowance, Book, Clients, all_scopes
 from llm_mcp_hub.settings import Settings
@@ -94,7 +95,11 @@ def _add(clients: Clients, name: str, scopes: list[str], limits: Mapping[str, in
         f"Its other token goes on until you run: llm-mcp-hub client revoke {name} --token 1" if change.rotated else "",
         "It is shown this once. The client sends it as: Authorization: Bearer TOKEN",
     )
-    print(token)
+    if why := shown(token):
+        raise InvalidRequest(
+            f"The new token of {name} cannot be written to stdout ({why}), so nobody knows it.",
+            action=f"Run: llm-mcp-hub client revoke {name} --token {len(client.tokens)}; then add it again.",
+        )
     return 0
 
 

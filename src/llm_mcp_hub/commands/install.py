@@ -7,6 +7,7 @@ user of the machine can read, and replace an entry by taking it away first.
 from __future__ import annotations
 
 import argparse
+import getpass
 import json
 import re
 import shutil
@@ -279,7 +280,16 @@ def _address(url: str) -> SplitResult:
 
 def _token_from(name: str) -> str:
     try:
-        raw = sys.stdin.buffer.read(8192) if name == "-" else Path(name).expanduser().read_bytes()[:8192]
+        if name != "-":
+            raw = Path(name).expanduser().read_bytes()[:8192]
+        elif sys.stdin is None:
+            raw = b""
+        elif sys.stdin.isatty():  # what is typed there is not shown: it may be recorded
+            raw = getpass.getpass("The client's token: ").encode("utf-8", "replace")
+        else:
+            raw = sys.stdin.buffer.read(8192)
+    except EOFError:
+        raw = b""
     except (OSError, RuntimeError) as error:
         raise InvalidRequest("The file that --token-file names cannot be read.", action="Name another.") from error
     token = raw.decode("utf-8", "replace").strip()

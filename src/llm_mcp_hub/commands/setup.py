@@ -142,7 +142,10 @@ class _Setup:
         if not self._person:
             raise _LeftOut("nobody can be asked here", f"{AGAIN} --yes" if default else then)
         print(f"    {question} {'[Y/n]' if default else '[y/N]'} ", end="", flush=True)
-        answer = sys.stdin.readline()
+        try:
+            answer = sys.stdin.readline()
+        except UnicodeDecodeError:  # a word of another encoding is no yes
+            answer = "?"
         if not answer:  # Ctrl-D
             _say("")
         word = answer.strip().lower()
