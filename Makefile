@@ -9,8 +9,9 @@ export PYRIGHT_PYTHON_CACHE_DIR := $(CURDIR)/.tools/pyright
 export PYTHONPYCACHEPREFIX :=
 GEMINI := gemini-cli/node_modules/.bin/gemini
 CLIENTS := .tools/clients/ready
+RELEASE := .tools/release
 
-.PHONY: install clients hub-installed demo test check fix serve bench drill drill-full image-check lock snapshots screenshots translated clean
+.PHONY: install clients hub-installed demo test check fix serve bench drill drill-full image-check dist lock snapshots screenshots translated clean
 
 # Side by side: on a fresh machine most of it is waiting.
 install:
@@ -98,12 +99,34 @@ drill-full: install
 image-check: install
 	$(BIN)/python -m tests.container
 
+# What a release uploads, below dist/: built twice, the same bytes both times; its metadata looked at; the wheel installed
+# with what is locked, and asked for its version.
+dist: $(RELEASE)/ready
+	rm -rf dist build/again build/tried
+	export SOURCE_DATE_EPOCH="$$(git log -1 --format=%ct)" && $(RELEASE)/bin/hatchling build -d dist && $(RELEASE)/bin/hatchling build -d build/again
+	for file in dist/*; do cmp "$$file" "build/again/$${file#dist/}" || exit 1; done
+	$(RELEASE)/bin/twine check --strict dist/*
+	$(PYTHON) -m venv build/tried
+	build/tried/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/runtime.txt
+	build/tried/bin/python -m pip install --quiet --disable-pip-version-check --no-index --no-deps dist/*.whl
+	build/tried/bin/python -m pip check
+	test "$$(build/tried/bin/llm-mcp-hub --version)" = "$$($(PYTHON) scripts/release.py version)"
+	sha256sum dist/*
+
+# What builds, looks at, signs and uploads a release, in a venv of its own.
+$(RELEASE)/ready: requirements/release.txt
+	rm -rf $(RELEASE)
+	$(PYTHON) -m venv $(RELEASE)
+	$(RELEASE)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/release.txt
+	@touch $@
+
 # New versions on purpose: hashes, and no addresses of any registry.
 lock: .venv/ready
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url pyproject.toml -o requirements/runtime.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --group dev pyproject.toml -o requirements/dev.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --group pyproject.toml:build -o requirements/build.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --group pyproject.toml:release -o requirements/release.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url tests/clients/requirements.in -o tests/clients/requirements.txt
 	npm install --prefix gemini-cli --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund
 	npm install --prefix tests/container/node --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund

@@ -327,7 +327,11 @@ def test_the_locks_of_npm_have_hashes_and_no_addresses(folder: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "file", [*(f"requirements/{name}.txt" for name in ("build", "dev", "runtime")), "tests/clients/requirements.txt"]
+    "file",
+    [
+        *(f"requirements/{name}.txt" for name in ("build", "dev", "release", "runtime")),
+        "tests/clients/requirements.txt",
+    ],
 )
 def test_the_locks_of_python_have_hashes_and_no_addresses(file: str) -> None:
     """Every requirement is one version with at least one hash."""
