@@ -569,7 +569,9 @@ def test_a_secret_that_is_wrong_is_not_told(tmp_path: Path) -> None:
             ):
                 before = dict(world.changes)
                 world.changes.update(changes)
-                for words in (("status",), ("ask", "claude", "-"), ("doctor",)):
+                # Every command reads the settings in one way, but for the doctor, which asks the real CLIs besides.
+                doctor = [("doctor",)] if "HUB_PORT" in changes or told == [] else []
+                for words in (("ask", "claude", "-"), *doctor):
                     shown = run_command(world, *words, stdin=secrets["prompt"])
                     search.look(f"a hub that does not start: {list(changes)}", shown.stdout + shown.stderr)
                     told.append((shown.stdout + shown.stderr).decode())
