@@ -13,6 +13,9 @@ BillingSource = Literal["subscription", "overage", "unknown"]
 
 PROMPT_LIMIT = 1_000_000
 """Longest prompt, in characters (Unicode code points)."""
+OWNER = "owner"
+"""The principal of who has a hub for himself: stdio, the shell, HTTP without client tokens. Every other one is one of
+some."""
 
 
 def whole(text: str) -> str:
@@ -124,7 +127,7 @@ class Ask:
     model: str
     system: str | None
     timeout_s: float
-    principal: str = "owner"
+    principal: str = OWNER
     conversation_id: str = ""
     parts: tuple[Part, ...] = ()
     effort: str | None = None

@@ -20,7 +20,7 @@ import anyio
 from llm_mcp_hub.asking import Asking, Deadlines, Entry, closing, stopped, told
 from llm_mcp_hub.begun import Begun
 from llm_mcp_hub.checks import check_size, checked
-from llm_mcp_hub.conversation import Answer, Ask
+from llm_mcp_hub.conversation import OWNER, Answer, Ask
 from llm_mcp_hub.cooldown import CoolDowns
 from llm_mcp_hub.credentials.alerts import Alerts
 from llm_mcp_hub.credentials.status import TokenStatus
@@ -132,7 +132,7 @@ class Hub:
         provider: str,
         prompt: str,
         *,
-        principal: str = "owner",
+        principal: str = OWNER,
         model: str | None = None,
         system: str | None = None,
         conversation_id: str | None = None,

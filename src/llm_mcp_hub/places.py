@@ -12,13 +12,12 @@ import contextlib
 from collections import Counter
 from dataclasses import dataclass
 
+from llm_mcp_hub.conversation import OWNER
 from llm_mcp_hub.errors import Busy, StoreUnavailable
 from llm_mcp_hub.journal import LEASE_S
 from llm_mcp_hub.observer import Load
 from llm_mcp_hub.store.base import PLACES, Held, Store
 
-OWNER = "owner"
-"""Who has a hub for himself: stdio, the shell, HTTP without client tokens. Every other principal is one of some."""
 POLL_S = 0.2
 """How often a full store is asked again: another hub does not tell us when it frees a place."""
 RETRY_S = 15.0

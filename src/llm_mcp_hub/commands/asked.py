@@ -8,12 +8,11 @@ import json
 import sys
 
 from llm_mcp_hub import main as composition
+from llm_mcp_hub.conversation import OWNER
 from llm_mcp_hub.errors import InvalidRequest
 from llm_mcp_hub.settings import Settings
 from llm_mcp_hub.transcripts import markdown
 
-OWNER = "owner"
-"""Who types in a shell is the owner."""
 LISTED = 50
 
 

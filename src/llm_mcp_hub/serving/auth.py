@@ -28,9 +28,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from llm_mcp_hub import others
 from llm_mcp_hub.children.locks import OPENED, lock
+from llm_mcp_hub.conversation import OWNER
 from llm_mcp_hub.errors import InvalidRequest, Misconfigured, NotFound
 
-OWNER = "owner"
 STATUS = "status"
 CALLER = "llm_mcp_hub.caller"
 """Where a request's scope says whose it is."""

@@ -30,9 +30,9 @@ from llm_mcp_hub.errors import Misconfigured
 from llm_mcp_hub.hub import Hub
 from llm_mcp_hub.observer import HubState, Traffic
 from llm_mcp_hub.serving import bodies, connections, health
-from llm_mcp_hub.serving.auth import STATUS, Caller, Clients
+from llm_mcp_hub.serving.auth import CALLER, STATUS, Caller, Clients
 from llm_mcp_hub.serving.detached import Detached
-from llm_mcp_hub.serving.door import CALLER, Door, insufficient
+from llm_mcp_hub.serving.door import Door, insufficient
 from llm_mcp_hub.serving.drain import LINGER_S, POLL_S, Drain
 from llm_mcp_hub.serving.limits import Limits, Rates, Turnstile
 from llm_mcp_hub.serving.resources import Updates

@@ -28,8 +28,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from llm_mcp_hub.serving.auth import Caller
-from llm_mcp_hub.serving.door import CALLER
+from llm_mcp_hub.serving.auth import CALLER, Caller
 
 SESSION = "llm_mcp_hub.session"
 """Where the scope of a request of the older era says in which session it is."""

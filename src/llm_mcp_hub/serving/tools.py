@@ -33,10 +33,9 @@ from llm_mcp_hub.serving.arguments import (
     status_arguments,
     validated,
 )
-from llm_mcp_hub.serving.auth import STATUS, Caller, ask_scope
+from llm_mcp_hub.serving.auth import CALLER, STATUS, Caller, ask_scope
 from llm_mcp_hub.serving.calls import Observed
 from llm_mcp_hub.serving.detached import Detached, session_of
-from llm_mcp_hub.serving.door import CALLER
 from llm_mcp_hub.serving.shapes import cancellation, data, failure, how, listing, outcome, success, ticket
 from llm_mcp_hub.serving.underway import was_sent_away
 

@@ -16,8 +16,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llm_mcp_hub.errors import Misconfigured
-from llm_mcp_hub.serving.auth import Caller, Clients, still
-from llm_mcp_hub.serving.door import CALLER, unknown
+from llm_mcp_hub.serving.auth import CALLER, Caller, Clients, still
+from llm_mcp_hub.serving.door import unknown
 
 LOOK_S = 1.0
 """How soon a client that was revoked is noticed where it only listens."""
