@@ -44,7 +44,7 @@ class HubError(Exception):
     Attributes:
         message: what happened, one or two sentences.
         action: the one next step, a command where there is one.
-        provider: `claude`, `gemini`, or None when no provider is involved.
+        provider: its name in the provider table, or None when no provider is involved.
         retry_after_s: seconds until a new try makes sense, None when unknown.
         partial_text: text that had arrived before the failure; never shown inside the message.
         ask_id: the ask that failed, once there is one.

@@ -1,4 +1,4 @@
-"""Composition root: settings → children's folder → credentials → providers → hub → app. The one place that names them.
+"""Composition root: settings → run folder → store → credentials → providers → hub → app. The place that names them all.
 
 `llm_mcp_hub.main:app` is the ASGI app for any server (`uvicorn llm_mcp_hub.main:app`).
 """

@@ -1,4 +1,4 @@
-"""Every setting, typed. With `children/environment.py` the only module that reads the process environment.
+"""Every setting, typed. The process environment itself is read by `children/environment.py` alone.
 
 Order: the environment, then `--env-file FILE`, else `llm-mcp-hub/.env` in the user's configuration folder. Never a
 file of the working directory: an editor starts the hub inside whatever project is open, and a cloned repository must

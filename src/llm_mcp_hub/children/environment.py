@@ -1,4 +1,4 @@
-"""What a child process may see of our surroundings. The one place, with `settings.py`, that reads `os.environ`.
+"""What a child process may see of our surroundings. The one place that reads `os.environ`.
 
 A child's environment is built from an allow-list, never by removing bad names from ours: a name that nobody thought
 of cannot pay, redirect or configure anything. Whatever is provider-shaped is given by the provider as `extra`.

@@ -1,7 +1,7 @@
 """`llm-mcp-hub doctor`: every precondition of an ask, each with one next step; exit 1 if anything blocks one.
 
-Knows how findings are gathered and shown, not what is looked at: `main.py` brings that. All looks run at once, each
-with a deadline, and none can hide another: one that fails or hangs is a finding itself.
+Knows how findings are gathered and shown, not what is looked at: `main_commands.py` brings that. All looks run at once,
+each with a deadline, and none can hide another: one that fails or hangs is a finding itself.
 """
 
 from __future__ import annotations

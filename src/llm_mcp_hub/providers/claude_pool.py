@@ -278,7 +278,7 @@ class Pool:
         connected = Connected(client, None, home, ask.model, ask.system, ask.effort, token, time.monotonic())
         self._all.add(connected)
         try:
-            # In a task of its own: a cancelled `connect` waits 5 s for its CLI to end by itself. `_drop` is quicker.
+            # In a task of its own: a cancelled `connect` waits 5 s for its CLI to end by itself. `drop` is quicker.
             connected.connecting = asyncio.get_running_loop().create_task(client.connect())
             with anyio.fail_after(CONNECT_TIMEOUT_S):
                 await asyncio.shield(connected.connecting)

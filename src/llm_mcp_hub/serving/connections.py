@@ -32,9 +32,9 @@ CHUNK_BYTES = 64
 """So many chunks of a body may be of any size; of more, so many bytes each on average."""
 CONNECTIONS = 1_000
 OTHER_FILES = 256
+"""File descriptors that are not for connections: children, the store, what is read."""
 WINDOWS_DESCRIPTORS = 8192
 """Of a C runtime; sockets do not even count."""
-"""File descriptors that are not for connections: children, the store, what is read."""
 RETRY_S = 10
 _FULL = f"Too many connections are open: try again in {RETRY_S} s.\n"
 _NO_ROOM = (
