@@ -37,8 +37,8 @@ from llm_mcp_hub.providers import claude_doctor, gemini_doctor, gemini_install
 from llm_mcp_hub.providers.claude import ClaudeProvider
 from llm_mcp_hub.providers.claude_login import ClaudeLogin
 from llm_mcp_hub.providers.gemini import GeminiProvider, Login
+from llm_mcp_hub.providers.gemini_child import no_terminal
 from llm_mcp_hub.providers.gemini_login import GeminiLogin
-from llm_mcp_hub.providers.gemini_process import no_terminal
 from llm_mcp_hub.providers.gemini_turn import numeric_project
 from llm_mcp_hub.providers.login import LoginFlow
 from llm_mcp_hub.settings import Settings

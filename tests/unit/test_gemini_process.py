@@ -18,7 +18,7 @@ import pytest
 from llm_mcp_hub.children.supervision import RunFolder
 from llm_mcp_hub.conversation import Ask, Exchange
 from llm_mcp_hub.errors import HubError
-from llm_mcp_hub.providers import gemini_process
+from llm_mcp_hub.providers import gemini_home, gemini_process, gemini_sessions
 from llm_mcp_hub.providers.base import Event, Finished, Text
 from llm_mcp_hub.providers.gemini_child import SESSION_TURNS
 from llm_mcp_hub.providers.gemini_process import Process
@@ -86,7 +86,7 @@ async def talk(process: Process, ask: Ask = ASK) -> list[Event]:
         session = await process.take_session(ask)
         async with contextlib.aclosing(process.converse(session, ask)) as events:
             said = [event async for event in events]
-        process.keep(session, ask)
+        process.sessions.keep(session, ask)
         return said
 
 
@@ -121,7 +121,7 @@ async def test_nothing_is_sent_to_a_cli_that_asks_for_a_login(
     begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preamble: str
 ) -> None:
     """It would take our line for an authorization code, and post it to Google."""
-    monkeypatch.setattr(gemini_process, "DEBUG_LOG_S", 0.05)
+    monkeypatch.setattr(gemini_home, "DEBUG_LOG_S", 0.05)
 
     with pytest.raises(HubError) as raised:
         await begin({"preamble": preamble})
@@ -232,7 +232,7 @@ async def test_nonsense_is_a_coded_error(
     partial: str | None,
 ) -> None:
     """Whatever the CLI says or leaves unsaid, the ask ends, with a code and what had arrived."""
-    monkeypatch.setattr(gemini_process, "DEBUG_LOG_S", 0.05)
+    monkeypatch.setattr(gemini_home, "DEBUG_LOG_S", 0.05)
     process = await begin(script)
 
     with pytest.raises(HubError) as raised:
@@ -422,7 +422,7 @@ async def test_a_session_answers_a_bounded_number_of_turns(
     begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The CLI counts a session's exchanges and refuses beyond its limit: before that, a new one begins with it all."""
-    monkeypatch.setattr(gemini_process, "KEPT_TURNS", 2)
+    monkeypatch.setattr(gemini_sessions, "KEPT_TURNS", 2)
     process = await begin(EACH)
     ask = first_turn("conv")
 
@@ -437,12 +437,12 @@ async def test_a_session_answers_a_bounded_number_of_turns(
 
 def test_a_session_is_turned_over_before_the_cli_refuses() -> None:
     """Each turn is one exchange at least, and one may be spent on a tool that there is not."""
-    assert gemini_process.KEPT_TURNS < SESSION_TURNS
+    assert gemini_sessions.KEPT_TURNS < SESSION_TURNS
 
 
 async def test_an_old_session_is_not_used_again(begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is kept has an end; the conversation has not."""
-    monkeypatch.setattr(gemini_process, "KEPT_S", 0.0)
+    monkeypatch.setattr(gemini_sessions, "KEPT_S", 0.0)
     process = await begin(EACH)
     first = first_turn("conv")
 
@@ -457,7 +457,7 @@ async def test_a_session_that_nobody_comes_back_to_is_forgotten(
     begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is asked any more, and what was said is removed all the same."""
-    monkeypatch.setattr(gemini_process, "KEPT_S", 0.05)
+    monkeypatch.setattr(gemini_sessions, "KEPT_S", 0.05)
     process = await begin(EACH)
     await talk(process, first_turn("one"))
     await talk(process, first_turn("two"))
@@ -477,7 +477,7 @@ async def test_a_bounded_number_of_sessions_is_kept(
     begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The conversation that nobody has gone on with for longest loses its session, and what it wrote."""
-    monkeypatch.setattr(gemini_process, "KEPT", 2)
+    monkeypatch.setattr(gemini_sessions, "KEPT", 2)
     process = await begin(EACH)
     one, two, three = first_turn("one"), first_turn("two"), first_turn("three")
     await talk(process, one)
@@ -501,7 +501,7 @@ async def test_what_a_forgotten_session_wrote_is_removed(begin: Begin, tmp_path:
         session = await process.take_session(next_turn(first))
     assert written(tmp_path) == {ONE}
 
-    process.forget(session)
+    process.sessions.forget(session)
 
     assert written(tmp_path) == set()
     await talk(process, next_turn(first))

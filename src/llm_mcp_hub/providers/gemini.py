@@ -35,8 +35,9 @@ from llm_mcp_hub.children.terminal import HERE
 from llm_mcp_hub.conversation import Ask
 from llm_mcp_hub.errors import AuthExpired, AuthRejected, HubError, UpstreamError
 from llm_mcp_hub.providers.base import Alive, Event, Finished, Traits
-from llm_mcp_hub.providers.gemini_child import argv, lay_out, program, state_unwritable
-from llm_mcp_hub.providers.gemini_process import Process, Session, no_terminal
+from llm_mcp_hub.providers.gemini_child import argv, lay_out, no_terminal, program, state_unwritable
+from llm_mcp_hub.providers.gemini_process import Process
+from llm_mcp_hub.providers.gemini_sessions import Session
 from llm_mcp_hub.providers.gemini_turn import NAME, numeric_project, to_be_renewed
 
 MODEL_PATTERN = re.compile(r"gemini-[a-z0-9][a-z0-9.-]{0,80}")
@@ -156,9 +157,9 @@ class GeminiProvider:
             process.active -= 1
             self._keep_renewal(process)
             if session is not None and answered:
-                process.keep(session, ask)
+                process.sessions.keep(session, ask)
             elif session is not None:
-                process.forget(session)
+                process.sessions.forget(session)
             if process.worn_out:
                 self._retire(process)
             elif session is not None:  # else Google would only be asked at once what it has just refused
@@ -290,7 +291,7 @@ class GeminiProvider:
 
     def _keep_renewal(self, process: Process) -> None:
         """Tell what the CLI has made of its login, if it has renewed it."""
-        content = process.new_login()
+        content = process.home.new_login()
         if content is not None:
             self._renewed(process.mark, content)
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from llm_mcp_hub.children.environment import child_environment
+from llm_mcp_hub.children.terminal import TERMINAL_ACTION, TerminalError
 from llm_mcp_hub.errors import CliMissing, Misconfigured
-from llm_mcp_hub.providers.gemini_install import DEFAULT, find
-from llm_mcp_hub.providers.gemini_process import CHOSEN_ACTION, INSTALL_ACTION
+from llm_mcp_hub.providers.gemini_home import debug_file, login_file
+from llm_mcp_hub.providers.gemini_install import CHOSEN_ACTION, DEFAULT, INSTALL_ACTION, find
 from llm_mcp_hub.providers.gemini_turn import NAME
 
 SYSTEM = "Answer in text. You have no tools, no files and no network access.\n"
@@ -127,17 +128,12 @@ def lay_out(
             "GEMINI_CLI_SYSTEM_SETTINGS_PATH": str(home / "system-settings.json"),
             "GEMINI_CLI_SYSTEM_DEFAULTS_PATH": str(home / "system-defaults.json"),
             "GEMINI_SYSTEM_MD": str(home / "system.md"),
-            "GEMINI_DEBUG_LOG_FILE": str(home / "debug.log"),
+            "GEMINI_DEBUG_LOG_FILE": str(debug_file(home)),
             "NODE_OPTIONS": "--max-old-space-size=1024",
             **({"GOOGLE_CLOUD_PROJECT": project} if project else {}),
             **({"CODE_ASSIST_ENDPOINT": upstream} if upstream else {}),
         },
     )
-
-
-def login_file(home: Path) -> Path:
-    """Where the CLI of that home keeps its login."""
-    return home / ".gemini" / "oauth_creds.json"
 
 
 def state_unwritable(error: OSError) -> Misconfigured:
@@ -147,3 +143,12 @@ def state_unwritable(error: OSError) -> Misconfigured:
         action="Make HUB_STATE_DIR a folder that this user can write, with space left.",
         provider=NAME,
     )
+
+
+def no_terminal(error: TerminalError | None = None) -> Misconfigured:
+    """Where there is nothing to hold the CLI on: Windows, or a machine that refuses a pseudo-terminal."""
+    if error is None:
+        what = "The Gemini CLI is held on a pseudo-terminal, which Windows has not: ask_gemini is not served here."
+    else:
+        what = f"This machine gives the hub no pseudo-terminal ({error})."
+    return Misconfigured(what, action=TERMINAL_ACTION, provider=NAME)

@@ -14,8 +14,18 @@ from llm_mcp_hub.children.environment import child_environment
 from llm_mcp_hub.children.supervision import said
 from llm_mcp_hub.children.terminal import HERE, TERMINAL_ACTION, Terminal, TerminalError
 from llm_mcp_hub.finding import Finding, blocks, foreign, ok, warns
-from llm_mcp_hub.providers.gemini_install import DEFAULT, OLDEST_NODE, find, installed, node_of
-from llm_mcp_hub.providers.gemini_process import CHOSEN_ACTION, INSTALL_ACTION, OLDEST, UPDATE_ACTION, no_terminal
+from llm_mcp_hub.providers.gemini_child import no_terminal
+from llm_mcp_hub.providers.gemini_install import (
+    CHOSEN_ACTION,
+    DEFAULT,
+    INSTALL_ACTION,
+    OLDEST,
+    OLDEST_NODE,
+    UPDATE_ACTION,
+    find,
+    installed,
+    node_of,
+)
 from llm_mcp_hub.providers.gemini_turn import PROJECT_ACTION
 
 VERSION_S = 15.0

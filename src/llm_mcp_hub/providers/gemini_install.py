@@ -32,6 +32,18 @@ from llm_mcp_hub.providers.gemini_turn import NAME
 
 DEFAULT = "gemini"
 """The command where none is set: only then the hub's own is looked for."""
+OLDEST = (0, 61)
+"""The oldest CLI whose behaviour was measured."""
+INSTALL_ACTION = (
+    "Run `llm-mcp-hub setup`, or install it yourself: npm install -g @google/gemini-cli@0.61.0 (Node.js 20 or newer), "
+    "or set HUB_GEMINI_COMMAND."
+)
+CHOSEN_ACTION = "Correct HUB_GEMINI_COMMAND; or unset it and run `llm-mcp-hub setup`."
+"""Where one was chosen, to install another changes nothing."""
+UPDATE_ACTION = (
+    "Run `llm-mcp-hub setup` if that has installed it, else: npm install -g @google/gemini-cli@0.61.0 "
+    "(Node.js 20 or newer)."
+)
 OLDEST_NODE = 20
 OLDEST_NPM = 7
 """The first that reads this lock."""

@@ -26,8 +26,8 @@ from llm_mcp_hub.children.supervision import RunFolder
 from llm_mcp_hub.children.terminal import HERE, Terminal, TerminalError
 from llm_mcp_hub.errors import AuthRejected, HubError, UpstreamError
 from llm_mcp_hub.providers.base import Provider
-from llm_mcp_hub.providers.gemini_child import argv, lay_out, login_file, program, state_unwritable
-from llm_mcp_hub.providers.gemini_process import died_at_start, no_terminal
+from llm_mcp_hub.providers.gemini_child import argv, lay_out, no_terminal, program, state_unwritable
+from llm_mcp_hub.providers.gemini_home import died_at_start, login_file, stderr_file
 from llm_mcp_hub.providers.gemini_turn import NAME
 from llm_mcp_hub.providers.login import COLUMNS, TRIES, Exported, Person, whichever
 
@@ -127,7 +127,7 @@ class GeminiLogin:
                 argv(home, cli, self._model),
                 environment=environment,
                 cwd=home / "empty",
-                stderr=home / "stderr",
+                stderr=stderr_file(home),
                 columns=COLUMNS,
             )
         except TerminalError as error:
@@ -216,7 +216,7 @@ def _renewable(content: str) -> str:
 def _was_refused(home: Path) -> bool:
     """Whether it was the code that was wrong, not the way to Google."""
     try:
-        reasons = _FAILURE.findall((home / "stderr").read_text("utf-8", "replace"))
+        reasons = _FAILURE.findall(stderr_file(home).read_text("utf-8", "replace"))
     except OSError:
         return False
     return bool(reasons) and _REFUSED.search(reasons[-1]) is not None

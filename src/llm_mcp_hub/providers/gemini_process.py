@@ -1,4 +1,4 @@
-"""One `gemini --acp` on its pseudo-terminal: its start, its sessions, and who waits for which message.
+"""One `gemini --acp` on its pseudo-terminal: its start, its turns, and who waits for which message.
 
 Knows the CLI's traps (see `gemini.py`'s rules), not where its home, its login or its settings come from.
 """
@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import re
-import shutil
 import time
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,11 +17,15 @@ from typing import Any
 import anyio
 
 from llm_mcp_hub.children.supervision import Child, RunFolder
-from llm_mcp_hub.children.terminal import TERMINAL_ACTION, Terminal, TerminalError
+from llm_mcp_hub.children.terminal import Terminal, TerminalError
 from llm_mcp_hub.conversation import Ask, Billing
-from llm_mcp_hub.errors import CliMissing, HubError, Misconfigured, QuotaExhausted, UpstreamError
+from llm_mcp_hub.errors import CliMissing, HubError, QuotaExhausted, UpstreamError
 from llm_mcp_hub.providers import acp
 from llm_mcp_hub.providers.base import Alive, Event, Finished, Text
+from llm_mcp_hub.providers.gemini_child import no_terminal
+from llm_mcp_hub.providers.gemini_home import Home, died_at_start, stderr_file
+from llm_mcp_hub.providers.gemini_install import OLDEST, UPDATE_ACTION
+from llm_mcp_hub.providers.gemini_sessions import Session, Sessions
 from llm_mcp_hub.providers.gemini_turn import (
     LOGIN_VERDICT,
     NAME,
@@ -39,53 +40,18 @@ from llm_mcp_hub.providers.gemini_turn import (
     used_up,
 )
 
-OLDEST = (0, 61)
-"""The oldest CLI whose behaviour was measured."""
 START_TIMEOUT_S = 30.0
 CONTROL_TIMEOUT_S = 20.0
 CANCEL_S = 1.0
 JUST_RENEWED_S = 120.0
-DEBUG_LOG_S = 2.0
-SPARE_SESSIONS = range(2, 33)
-"""How many sessions are made ahead: as many as asks ran at once, within these bounds."""
 OPENING_AT_ONCE = 3
 """With more `session/new` under way the CLI contends for its own lock file: 6 are slower than 1, 8 are never answered
 in part (48 sessions: 1 at a time 2.0 s, 3 at a time 1.7 s, 6 at a time 3.2 s; at 8, 2 of 48 had no answer)."""
-SPARE_AGE_S = 15 * 60.0
-KEPT = 64
-"""How many sessions are kept for their conversations' next turns: each is a part of the one process."""
-KEPT_S = 30 * 60.0
-KEPT_TURNS = 3
-"""How many turns a session answers before the next begins with the transcript. See `gemini_child.SESSION_TURNS`."""
 MAX_SESSIONS = 500
 MAX_BYTES = 600 << 20
-ROOM_BYTES = 1 << 20
-"""With less than this on the disk, that is what ended a start."""
-INSTALL_ACTION = (
-    "Run `llm-mcp-hub setup`, or install it yourself: npm install -g @google/gemini-cli@0.61.0 (Node.js 20 or newer), "
-    "or set HUB_GEMINI_COMMAND."
-)
-CHOSEN_ACTION = "Correct HUB_GEMINI_COMMAND; or unset it and run `llm-mcp-hub setup`."
-"""Where one was chosen, to install another changes nothing."""
-UPDATE_ACTION = (
-    "Run `llm-mcp-hub setup` if that has installed it, else: npm install -g @google/gemini-cli@0.61.0 "
-    "(Node.js 20 or newer)."
-)
 
 _LOGIN_TEXT = (b"Please visit the following URL", b"Enter the authorization code", b"Opening authentication page")
 _TERMINAL_QUERY, _TERMINAL_ANSWER, _PREAMBLE_END = b"\x1b[c", b"\x1b[?62c", b"\x1b[0m"
-
-
-@dataclass(slots=True)
-class Session:
-    """A session of the CLI, and what it has seen."""
-
-    id: str
-    model: str
-    since: float
-    turns: int = 0
-    last: str | None = None
-    """The ask that it answered last; None for one that has seen nothing."""
 
 
 class Process:
@@ -99,23 +65,19 @@ class Process:
         self.active = 0
         self.retired = False
         self._run = run
-        self._home = home
+        self.home = Home(home)
+        self.sessions = Sessions(self.home)
         self._cwd = home
         self._model = model
         self._terminal: Terminal | None = None
         self._child: Child | None = None
         self._reader: asyncio.Task[None] | None = None
         self._number = 0
-        self._sessions = 0
+        self._opened = 0
         self._replies: dict[int, asyncio.Future[acp.Reply]] = {}
         self._updates: dict[str, asyncio.Queue[acp.Update | acp.Reply | None]] = {}
-        self._spare: list[Session] = []
-        self._kept: dict[str, Session] = {}
-        self._aging: asyncio.TimerHandle | None = None
         self._preparing = asyncio.Lock()
         self._opening = asyncio.Semaphore(OPENING_AT_ONCE)
-        self._most_at_once = SPARE_SESSIONS.start
-        self._login_written = 0
         self.models: tuple[str, ...] = ()
 
     @property
@@ -133,7 +95,7 @@ class Process:
         return (
             self.retired
             or self.ended
-            or self._sessions >= MAX_SESSIONS
+            or self._opened >= MAX_SESSIONS
             or (self._child is not None and self._child.memory > MAX_BYTES)
         )
 
@@ -142,12 +104,12 @@ class Process:
     async def start(self, argv: list[str], environment: Mapping[str, str], cwd: Path) -> None:
         """Spawn, and wait until `initialize` is answered; sessions are in `cwd` too. Raises HubError."""
         self._cwd = cwd
-        self.new_login()  # the one that it begins with
+        self.home.new_login()  # the one that it begins with
         try:
             self._terminal = Terminal.spawn(
-                argv, environment=environment, cwd=cwd, stderr=self._home / "stderr", columns=2000
+                argv, environment=environment, cwd=cwd, stderr=stderr_file(self.home.path), columns=2000
             )
-            (self._home / "pid").write_text(str(self._terminal.pid))
+            (self.home.path / "pid").write_text(str(self._terminal.pid))
         except TerminalError as error:
             raise no_terminal(error) from error
         with contextlib.suppress(ProcessLookupError):
@@ -164,7 +126,7 @@ class Process:
                 shows="unreachable",
             ) from error
         except TerminalError as error:
-            raise died_at_start(self._home) from error
+            raise died_at_start(self.home.path) from error
         self._check_version(first)
         self._reader = asyncio.get_running_loop().create_task(self._read(self._terminal, decoder))
 
@@ -175,11 +137,11 @@ class Process:
             while True:
                 data = await terminal.read()
                 if not data:
-                    raise died_at_start(self._home)
+                    raise died_at_start(self.home.path)
                 if asking is None:
                     seen = (seen + data)[-65536:]
                     if any(text in seen for text in _LOGIN_TEXT):
-                        raise start_error(debug_log=await self._debug_log(LOGIN_VERDICT))
+                        raise start_error(debug_log=await self.home.debug_log(LOGIN_VERDICT))
                     if _TERMINAL_QUERY in data:
                         await terminal.write(_TERMINAL_ANSWER)
                     query = seen.find(_TERMINAL_QUERY)
@@ -189,9 +151,9 @@ class Process:
                     if isinstance(message, acp.Reply) and message.result is not None:
                         return message
                     if isinstance(message, acp.Noise) and any(text in message.data for text in _LOGIN_TEXT):
-                        raise start_error(debug_log=await self._debug_log(LOGIN_VERDICT))
+                        raise start_error(debug_log=await self.home.debug_log(LOGIN_VERDICT))
                 if any(text in decoder.pending for text in _LOGIN_TEXT):
-                    raise start_error(debug_log=await self._debug_log(LOGIN_VERDICT))
+                    raise start_error(debug_log=await self.home.debug_log(LOGIN_VERDICT))
         finally:
             if asking is not None:
                 asking.cancel()
@@ -215,54 +177,18 @@ class Process:
             )
 
     async def close(self) -> None:
-        if self._aging is not None:
-            self._aging.cancel()
+        self.sessions.close()
         with anyio.CancelScope(shield=True):
             if self._terminal is not None:
                 await self._terminal.close()
             if self._reader is not None:
                 self._reader.cancel()
                 await asyncio.gather(self._reader, return_exceptions=True)
-            self._run.drop_home(self._home)
+            self._run.drop_home(self.home.path)
 
     def kill(self) -> None:
         if self._terminal is not None:
             self._terminal.kill()
-
-    def new_login(self) -> str | None:
-        """The login file, if the CLI has written it since it was last asked for: it renews the login as it needs to."""
-        file = self._home / ".gemini" / "oauth_creds.json"
-        try:
-            written = file.stat().st_mtime_ns
-            if self._login_written in (0, written):
-                self._login_written = written
-                return None
-            self._login_written = written
-            return file.read_text("utf-8")
-        except (OSError, UnicodeError):
-            return None
-
-    @property
-    def _logged(self) -> int:
-        """How long the CLI's debug log is now."""
-        try:
-            return (self._home / "debug.log").stat().st_size
-        except OSError:
-            return 0
-
-    async def _debug_log(self, sign: str, since: int = 0) -> str:
-        """What the CLI's debug log says after its byte `since`, once that holds `sign`.
-
-        It is written a little after what it explains (measured); what stands before explains an earlier failure.
-        """
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(DEBUG_LOG_S):
-                while sign not in self._file("debug.log", since):  # noqa: ASYNC110 - it is a file of another process
-                    await asyncio.sleep(0.02)
-        return self._file("debug.log", since)
-
-    def _file(self, name: str, since: int = 0) -> str:
-        return _file(self._home / name, since)
 
     # -- messages ---------------------------------------------------------------------------------------------------
 
@@ -331,65 +257,23 @@ class Process:
 
     async def take_session(self, ask: Ask) -> Session:
         """The session that has seen this conversation and nothing else, one made ahead, or a new one."""
-        self._most_at_once = min(max(self._most_at_once, self.active), SPARE_SESSIONS[-1])
-        kept = self._kept.pop(ask.conversation_id, None)
-        if kept is not None:
-            fresh = time.monotonic() - kept.since < KEPT_S
-            if ask.history and kept.last == ask.history[-1].ask_id and kept.turns < KEPT_TURNS and fresh:
-                return kept
-            self.forget(kept)
-        while self._spare:
-            session = self._spare.pop(0)
-            if time.monotonic() - session.since < SPARE_AGE_S:
-                return session
-            self.forget(session)
-        return await self._new_session()
-
-    def keep(self, session: Session, ask: Ask) -> None:
-        """Keep a session for the next turn of the conversation whose ask it has just answered."""
-        session.last, session.since = ask.ask_id, time.monotonic()
-        session.turns += 1
-        if not ask.conversation_id:
-            self.forget(session)
-            return
-        self._kept[ask.conversation_id] = session
-        while len(self._kept) > KEPT:
-            self.forget(self._kept.pop(next(iter(self._kept))))
-        if self._aging is None:
-            self._aging = asyncio.get_running_loop().call_later(KEPT_S, self._let_old_go)
-
-    def _let_old_go(self) -> None:
-        """Forget the sessions whose time is over, also where nobody asks any more: they hold what was said."""
-        self._aging = None
-        for conversation, session in list(self._kept.items()):  # the oldest first
-            left = session.since + KEPT_S - time.monotonic()
-            if left > 0:
-                self._aging = asyncio.get_running_loop().call_later(left, self._let_old_go)
-                return
-            self.forget(self._kept.pop(conversation))
+        return self.sessions.take(ask, self.active) or await self._new_session()
 
     async def prepare(self) -> None:
         """Make sessions ahead. Raises HubError."""
         async with self._preparing:
-            while len(self._spare) < self._most_at_once and not self.worn_out:
-                self._spare.append(await self._new_session())
+            while self.sessions.few and not self.worn_out:
+                self.sessions.add(await self._new_session())
 
     async def _new_session(self) -> Session:
-        self._sessions += 1
+        self._opened += 1
         async with self._opening:
-            logged = self._logged
+            logged = self.home.logged
             reply = await self._control("session/new", {"cwd": str(self._cwd), "mcpServers": []})
         if reply.result is None:
-            raise account_error(reply, debug_log=await self._debug_log("Authentication failed", logged))
+            raise account_error(reply, debug_log=await self.home.debug_log("Authentication failed", logged))
         session, self.models = opened(reply.result)
         return Session(session, self._model, time.monotonic())
-
-    def forget(self, session: Session) -> None:
-        """Remove what the CLI wrote about a session: it is the whole conversation."""
-        for file in self._home.glob(f".gemini/tmp/*/chats/session-*-{session.id[:8]}.jsonl"):
-            file.unlink(missing_ok=True)
-        for file in (self._home / "tmp").glob("gemini-client-error-*.json"):
-            file.unlink(missing_ok=True)
 
     async def converse(self, session: Session, ask: Ask) -> AsyncGenerator[Event]:
         """One turn in `session`. If it does not end in `Finished`, the session has seen what it should not have."""
@@ -406,9 +290,7 @@ class Process:
                 session.model = ask.model
             number, waiting = self._expect()
             waiting.add_done_callback(lambda _: queue.put_nowait(None))
-            sent = False
             try:
-                sent = True
                 await self._send(acp.prompt(number, session.id, prompt_blocks(ask, seen=session.last is not None)))
                 while True:
                     message = await queue.get()
@@ -424,7 +306,7 @@ class Process:
                 error.partial_text = "".join(text) or None
                 raise
             finally:
-                if sent and not waiting.done():
+                if not waiting.done():
                     with anyio.CancelScope(shield=True):
                         await self._cancel(session.id, waiting)
                 self._replies.pop(number, None)
@@ -450,7 +332,7 @@ class Process:
 
     def _finish(self, session: str, ask: Ask, result: Mapping[str, Any], text: str) -> Finished:
         stop_reason, usage = finished(result, text)
-        tokens = self._counted(session)
+        tokens = self.home.counted(session)
         if tokens:
             usage = usage.model_copy(
                 update={"cached_input_tokens": tokens.get("cached"), "thinking_tokens": tokens.get("thoughts")}
@@ -463,67 +345,6 @@ class Process:
             usage=usage,
             billing=Billing(source="subscription", evidence="fuse"),
         )
-
-    def _counted(self, session: str) -> Mapping[str, int]:
-        """The finer usage that the CLI writes only to its session file; empty when it is not there."""
-        for file in self._home.glob(f".gemini/tmp/*/chats/session-*-{session[:8]}.jsonl"):
-            try:
-                for line in reversed(file.read_text("utf-8").splitlines()):
-                    record = json.loads(line)
-                    if record.get("type") == "gemini" and isinstance(record.get("tokens"), dict):
-                        return {k: v for k, v in record["tokens"].items() if isinstance(v, int)}
-            except (OSError, ValueError, AttributeError):
-                return {}
-        return {}
-
-
-def no_terminal(error: TerminalError | None = None) -> Misconfigured:
-    """Where there is nothing to hold the CLI on: Windows, or a machine that refuses a pseudo-terminal."""
-    if error is None:
-        what = "The Gemini CLI is held on a pseudo-terminal, which Windows has not: ask_gemini is not served here."
-    else:
-        what = f"This machine gives the hub no pseudo-terminal ({error})."
-    return Misconfigured(what, action=TERMINAL_ACTION, provider=NAME)
-
-
-def died_at_start(home: Path) -> HubError:
-    """Why the CLI ended before it was ready, by what it wrote into its home."""
-    stderr = _file(home / "stderr")
-    if "node" in stderr and ("No such file" in stderr or "not found" in stderr):
-        return CliMissing(
-            "Node.js, which the Gemini CLI runs on, was not found.",
-            action="Install Node.js 20 or newer, or put it into PATH.",
-            provider=NAME,
-        )
-    if "SyntaxError" in stderr or "Unsupported engine" in stderr or "requires Node" in stderr:
-        return CliMissing(
-            "Node.js is too old for the Gemini CLI.", action="Install Node.js 20 or newer.", provider=NAME
-        )
-    if "FatalAuthenticationError" in stderr or "Manual authorization is required" in stderr:
-        return start_error(debug_log=_file(home / "debug.log"))
-    if "Unknown argument" in stderr or "Unknown arguments" in stderr:
-        return CliMissing(
-            "The Gemini CLI is too old: it does not know the hub's options.", action=UPDATE_ACTION, provider=NAME
-        )
-    # On a full disk the CLI's complaint could not be written either.
-    if "EROFS" in stderr or "ENOSPC" in stderr or shutil.disk_usage(home).free < ROOM_BYTES:
-        return Misconfigured(
-            "Gemini's CLI cannot write its private home.",
-            action="Make HUB_STATE_DIR a folder that this user can write, with space left.",
-            provider=NAME,
-        )
-    return UpstreamError(
-        "Gemini's CLI ended while it started.",
-        action="Run `gemini --version` in a terminal to see what stops it, then try again.",
-        provider=NAME,
-    )
-
-
-def _file(file: Path, since: int = 0) -> str:
-    try:
-        return file.read_bytes()[since:][-65536:].decode("utf-8", "replace")
-    except OSError:
-        return ""
 
 
 def _gone() -> UpstreamError:

@@ -1,0 +1,140 @@
+"""What the Gemini CLI writes into its private home, and what that tells. Knows files, and no process.
+
+    <home>/.gemini/oauth_creds.json                  its login, which it renews in place
+    <home>/.gemini/tmp/*/chats/session-*-ID.jsonl    a session: the whole conversation, and its finer usage
+    <home>/tmp/gemini-client-error-*.json            on an API error, the whole conversation too
+    <home>/debug.log, <home>/stderr                  why it did not start, or opened no session
+
+What is said of a conversation goes with its session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from llm_mcp_hub.errors import CliMissing, HubError, Misconfigured, UpstreamError
+from llm_mcp_hub.providers.gemini_install import UPDATE_ACTION
+from llm_mcp_hub.providers.gemini_turn import NAME, start_error
+
+DEBUG_LOG_S = 2.0
+ROOM_BYTES = 1 << 20
+"""With less than this on the disk, that is what ended a start."""
+
+
+class Home:
+    """One child's, read while it runs."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._login_written = 0
+
+    def new_login(self) -> str | None:
+        """The login file, if the CLI has written it since it was last asked for: it renews the login as it needs to."""
+        file = login_file(self.path)
+        try:
+            written = file.stat().st_mtime_ns
+            if self._login_written in (0, written):
+                self._login_written = written
+                return None
+            self._login_written = written
+            return file.read_text("utf-8")
+        except (OSError, UnicodeError):
+            return None
+
+    @property
+    def logged(self) -> int:
+        """How long the CLI's debug log is now."""
+        try:
+            return debug_file(self.path).stat().st_size
+        except OSError:
+            return 0
+
+    async def debug_log(self, sign: str, since: int = 0) -> str:
+        """What the CLI's debug log says after its byte `since`, once that holds `sign`.
+
+        It is written a little after what it explains (measured); what stands before explains an earlier failure.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DEBUG_LOG_S):
+                while sign not in _text(debug_file(self.path), since):  # noqa: ASYNC110 - it is a file of another process
+                    await asyncio.sleep(0.02)
+        return _text(debug_file(self.path), since)
+
+    def forget(self, session: str) -> None:
+        """Remove what the CLI wrote about a session: it is the whole conversation."""
+        for file in self.path.glob(f".gemini/tmp/*/chats/session-*-{session[:8]}.jsonl"):
+            file.unlink(missing_ok=True)
+        for file in (self.path / "tmp").glob("gemini-client-error-*.json"):
+            file.unlink(missing_ok=True)
+
+    def counted(self, session: str) -> Mapping[str, int]:
+        """The finer usage that the CLI writes only to its session file; empty when it is not there."""
+        for file in self.path.glob(f".gemini/tmp/*/chats/session-*-{session[:8]}.jsonl"):
+            try:
+                for line in reversed(file.read_text("utf-8").splitlines()):
+                    record = json.loads(line)
+                    if record.get("type") == "gemini" and isinstance(record.get("tokens"), dict):
+                        return {k: v for k, v in record["tokens"].items() if isinstance(v, int)}
+            except (OSError, ValueError, AttributeError):
+                return {}
+        return {}
+
+
+def login_file(home: Path) -> Path:
+    """Where the CLI of that home keeps its login."""
+    return home / ".gemini" / "oauth_creds.json"
+
+
+def debug_file(home: Path) -> Path:
+    """Where it writes what it does."""
+    return home / "debug.log"
+
+
+def stderr_file(home: Path) -> Path:
+    """Where its terminal sends what it complains of."""
+    return home / "stderr"
+
+
+def died_at_start(home: Path) -> HubError:
+    """Why the CLI ended before it was ready, by what it wrote into its home."""
+    stderr = _text(stderr_file(home))
+    if "node" in stderr and ("No such file" in stderr or "not found" in stderr):
+        return CliMissing(
+            "Node.js, which the Gemini CLI runs on, was not found.",
+            action="Install Node.js 20 or newer, or put it into PATH.",
+            provider=NAME,
+        )
+    if "SyntaxError" in stderr or "Unsupported engine" in stderr or "requires Node" in stderr:
+        return CliMissing(
+            "Node.js is too old for the Gemini CLI.", action="Install Node.js 20 or newer.", provider=NAME
+        )
+    if "FatalAuthenticationError" in stderr or "Manual authorization is required" in stderr:
+        return start_error(debug_log=_text(debug_file(home)))
+    if "Unknown argument" in stderr or "Unknown arguments" in stderr:
+        return CliMissing(
+            "The Gemini CLI is too old: it does not know the hub's options.", action=UPDATE_ACTION, provider=NAME
+        )
+    # On a full disk the CLI's complaint could not be written either.
+    if "EROFS" in stderr or "ENOSPC" in stderr or shutil.disk_usage(home).free < ROOM_BYTES:
+        return Misconfigured(
+            "Gemini's CLI cannot write its private home.",
+            action="Make HUB_STATE_DIR a folder that this user can write, with space left.",
+            provider=NAME,
+        )
+    return UpstreamError(
+        "Gemini's CLI ended while it started.",
+        action="Run `gemini --version` in a terminal to see what stops it, then try again.",
+        provider=NAME,
+    )
+
+
+def _text(file: Path, since: int = 0) -> str:
+    try:
+        return file.read_bytes()[since:][-65536:].decode("utf-8", "replace")
+    except OSError:
+        return ""
