@@ -125,7 +125,7 @@ class Asking:
             fault = Internal("The hub itself failed.", action="See the hub's log for this ask_id.")
             running.error = self.told(fault, ask, ask.ask_id)
             running.error.__cause__ = broke = error
-        ending = Ending(running.answer, running.error, _ms(running.began), running.queue_ms, running.first_text_ms)
+        ending = Ending(running.answer, running.error, _ms(ask.arrived), running.queue_ms, running.first_text_ms)
         for one in following:
             one.ended(ending)
         with anyio.CancelScope(shield=True):
@@ -134,14 +134,14 @@ class Asking:
 
     async def _seated(self, running: Running, seat: Seat) -> None:
         ask = running.ask
-        done, _ = await asyncio.wait([seat.granted], timeout=_left(running))
+        done, _ = await asyncio.wait([seat.granted], timeout=_left(ask))
         if not done:
             raise Timeout(
                 f"No place became free within {ask.timeout_s:.0f} s.",
                 action="Try again, or with a larger timeout_s.",
             )
         running.held.append(self.places[ask.provider].held(seat))
-        running.queue_ms = _ms(running.began)
+        running.queue_ms = _ms(ask.arrived)
         log.debug("ask started", ask_id=ask.ask_id, provider=ask.provider, queue_ms=running.queue_ms)
 
     async def _tries(self, entry: Entry, running: Running, following: Sequence[Following]) -> Finished:
@@ -157,7 +157,7 @@ class Asking:
                     not error.transient
                     or running.first_text_ms is not None
                     or number == TRIES
-                    or pause > min(LONGEST_PAUSE_S, _left(running) - 1)
+                    or pause > min(LONGEST_PAUSE_S, _left(running.ask) - 1)
                 ):
                     raise
                 log.info("ask tried again", ask_id=running.ask.ask_id, provider=running.ask.provider, code=error.code)
@@ -194,7 +194,7 @@ class Asking:
         started = quiet_since = time.monotonic()
         async with contextlib.aclosing(provider.ask(ask)) as events:
             while True:
-                whole_by = running.began + ask.timeout_s
+                whole_by = ask.ends_at
                 # An answer that began and begins anew has begun: only silence and the whole deadline watch it now.
                 first = started + self.deadlines.first_text if running.first_text_ms is None else whole_by
                 limit = min(whole_by, first, quiet_since + self.deadlines.idle)
@@ -210,7 +210,7 @@ class Asking:
                 if isinstance(event, Text):
                     event = Text(characters.joined(event.piece))
                     if running.first_text_ms is None:
-                        running.first_text_ms = _ms(running.began)
+                        running.first_text_ms = _ms(ask.arrived)
                         log.debug(
                             "first text",
                             ask_id=ask.ask_id,
@@ -259,7 +259,7 @@ class Asking:
             conversation_id=ask.conversation_id,
             stop_reason=finished.stop_reason,
             usage=finished.usage,
-            duration_ms=_ms(running.began),
+            duration_ms=_ms(ask.arrived),
             first_text_ms=running.first_text_ms,
             billing=finished.billing,
             warnings=(*finished.warnings, *_notice(entry.login.status())),
@@ -369,9 +369,9 @@ def closing(ask: Ask, seconds: float) -> HubError:
     )
 
 
-def _left(running: Running) -> float:
+def _left(ask: Ask) -> float:
     """Seconds until the ask's deadline."""
-    return max(0.0, running.began + running.ask.timeout_s - time.monotonic())
+    return max(0.0, ask.ends_at - time.monotonic())
 
 
 def _ms(since: float) -> int:

@@ -20,6 +20,7 @@ def checked(
     conversation_id: str | None,
     effort: str | None,
     timeout_s: float,
+    arrived: float,
 ) -> Ask:
     """An ask of which every part has been checked. Raises InvalidRequest."""
     provider = traits.name
@@ -53,6 +54,7 @@ def checked(
         principal=principal,
         conversation_id=conversation_id or "",
         effort=effort,
+        arrived=arrived,
     )
 
 

@@ -119,6 +119,7 @@ class Ask:
         effort: `low`, `medium`, `high`, or None for the model's own.
         history: the conversation's earlier turns, oldest first.
         may_ask: providers that its caller may ask; None: all.
+        arrived: when it came, by `time.monotonic()`: its time counts from then.
     """
 
     ask_id: str
@@ -133,6 +134,12 @@ class Ask:
     effort: str | None = None
     history: tuple[Exchange, ...] = ()
     may_ask: frozenset[str] | None = None
+    arrived: float = 0.0
+
+    @property
+    def ends_at(self) -> float:
+        """By when its whole answer must be there, by the same clock."""
+        return self.arrived + self.timeout_s
 
 
 class Usage(Noun):

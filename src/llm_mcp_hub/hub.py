@@ -149,6 +149,7 @@ class Hub:
             conversation_id=conversation_id,
             effort=effort,
             timeout_s=self._deadlines.whole if timeout_s is None else timeout_s,
+            arrived=time.monotonic(),
         )
 
     async def with_material(
@@ -159,15 +160,14 @@ class Hub:
         git_diff: GitDiff | None = None,
         attachments: Sequence[Attachment] = (),
     ) -> Ask:
-        """The ask with these before its prompt. Raises InvalidRequest, and Misconfigured where git is missing."""
-        if not files and git_diff is None and not attachments:
-            return ask
+        """The ask with these before its prompt. Raises InvalidRequest, Timeout, Misconfigured where git is missing."""
         parts = await self._material.gather(
             provider=ask.provider,
             takes=self._entry(ask.provider).provider.traits.takes,
             files=files,
             git_diff=git_diff,
             attachments=attachments,
+            within_s=ask.ends_at - time.monotonic(),
         )
         return replace(ask, parts=parts)
 
@@ -175,11 +175,10 @@ class Hub:
 
     async def begin(self, ask: Ask, watch: Watch | None = None) -> Running:
         """Accept an ask: from here on it runs, whoever waits. Raises HubError when it cannot be accepted."""
-        began = time.monotonic()
         if self._ends_at is not None:
-            raise self._asking.refused(ask, closing(ask, max(1.0, self._ends_at - began)))
+            raise self._asking.refused(ask, closing(ask, max(1.0, self._ends_at - time.monotonic())))
         # A task of its own: cancelled half-way, it would leave an ask of nobody.
-        accepting = asyncio.get_running_loop().create_task(self._accept(ask, watch or Watch(), began))
+        accepting = asyncio.get_running_loop().create_task(self._accept(ask, watch or Watch()))
         try:
             return await asyncio.shield(accepting)
         except asyncio.CancelledError:
@@ -352,7 +351,7 @@ class Hub:
             entry.provider.kill()
         self._release()
 
-    async def _accept(self, ask: Ask, seen: Watch, began: float) -> Running:
+    async def _accept(self, ask: Ask, seen: Watch) -> Running:
         entry = self._entry(ask.provider)
         places = self._places[ask.provider]
         seat = places.enter(ask.principal, ask.ask_id)
@@ -374,7 +373,7 @@ class Hub:
                 with contextlib.suppress(StoreUnavailable):  # it lapses
                     await self._store.release(held)
                 raise
-            running = Running(ask, seen, record, began, held)
+            running = Running(ask, seen, record, held)
             await self._floor.keep(running)
         except BaseException:
             await places.leave(seat)

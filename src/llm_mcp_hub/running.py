@@ -69,8 +69,6 @@ class Running:
     ask: Ask
     watch: Watch
     record: Record
-    began: float
-    """`time.monotonic()` at arrival."""
     held: list[Held]
     """Leases beside the record's own."""
     task: asyncio.Task[None] | None = None

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_mcp_hub.conversation import Part
-from llm_mcp_hub.errors import InvalidRequest, Misconfigured
+from llm_mcp_hub.errors import InvalidRequest, Misconfigured, Timeout
 from llm_mcp_hub.material import Attachment, GitDiff, Material, attachment, default_roots
 from llm_mcp_hub.material.repository import settings
 from llm_mcp_hub.material.rules import Unreadable, any_refused, holds_secret, is_text_type, kind, shown, text_of
@@ -328,6 +328,21 @@ def test_what_is_closed_is_not_read_unless_a_root_is_further_inside(root: Path) 
     assert "is refused" in refused(root, closed=[root / "state"], files=["state/saved.txt"]).message
     assert "is refused" in refused(root, closed=[root], files=["state/saved.txt"]).message
     assert gather(root / "state" / "project", closed=[root / "state"], files=["a.txt"])[0].text == "a"
+
+
+def test_what_takes_longer_than_the_ask_has_is_a_timeout(tmp_path: Path) -> None:
+    """The deadline counts from the ask's arrival, what is read for it included."""
+    (tmp_path / "notes.txt").write_text("here")
+    material = Material((tmp_path,), around={})
+
+    with pytest.raises(Timeout) as raised:
+        asyncio.run(
+            material.gather(
+                provider="claude", takes=(), files=["notes.txt"], git_diff=None, attachments=(), within_s=0.0
+            )
+        )
+
+    assert (raised.value.provider, "timeout_s" in raised.value.action) == ("claude", True)
 
 
 def test_without_roots_an_error_says_how_they_are_set(root: Path) -> None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llm_mcp_hub.conversation import Part, whole
-from llm_mcp_hub.errors import InvalidRequest
+from llm_mcp_hub.errors import InvalidRequest, Timeout
 from llm_mcp_hub.material.diff import GitDiff, difference
 from llm_mcp_hub.material.reading import HERE, REFUSED, Roots
 from llm_mcp_hub.material.repository import work_tree
@@ -100,6 +100,7 @@ class Material:
         files: Sequence[str],
         git_diff: GitDiff | None,
         attachments: Sequence[Attachment],
+        within_s: float | None = None,
     ) -> tuple[Part, ...]:
         """Everything in the order files, diff, attachments.
 
@@ -109,10 +110,25 @@ class Material:
             files: paths; a relative one starts at the first root.
             git_diff: what to compare, if anything.
             attachments: what the client sent along.
+            within_s: how long all of it may take; None: as long as it takes.
 
-        Raises InvalidRequest, and Misconfigured where there is no git.
+        Raises InvalidRequest, Timeout, and Misconfigured where there is no git.
         """
         basket = _Basket(provider, takes)
+        try:
+            async with asyncio.timeout(within_s):
+                await self._fill(basket, files, git_diff, attachments)
+        except TimeoutError:
+            raise Timeout(
+                f"What is put before the prompt was not read within {max(0.0, within_s or 0.0):.0f} s.",
+                action="Ask again with a larger timeout_s, or name fewer files.",
+                provider=provider,
+            ) from None
+        return tuple(basket.parts)
+
+    async def _fill(
+        self, basket: _Basket, files: Sequence[str], git_diff: GitDiff | None, attachments: Sequence[Attachment]
+    ) -> None:
         for what, given in (("files", files), ("attachments", attachments)):
             if len(given) > COUNT_LIMIT:
                 raise basket.refusal(f"{what}: at most {COUNT_LIMIT} are taken.", "Leave some out.")
@@ -142,7 +158,6 @@ class Material:
             basket.add(Part(name=name, mime_type="text/x-diff", text=text))
         if attachments:
             await asyncio.to_thread(_attach, attachments, basket)
-        return tuple(basket.parts)
 
     def _read(self, files: Sequence[str], basket: _Basket) -> None:
         for path in files:

@@ -249,7 +249,6 @@ async def _ask(
         timeout_s=given.timeout_s,
     )
     ask = replace(ask, may_ask=frozenset(each.name for each in _askable(hub, caller)))
-    arrived = time.monotonic()
     ask = await hub.with_material(ask, files=given.files or (), git_diff=_diff(given), attachments=_sent(given, traits))
     running = await hub.begin(ask)
 
@@ -260,7 +259,7 @@ async def _ask(
     named = nullcontext() if detached is None else detached.named(context, running.ask)
     try:
         async with named, _progress(context, f"{traits.title} · {{}} · {{}} s · {ask.ask_id}", state):
-            left = None if wait_s is None else max(0.0, arrived + wait_s - time.monotonic())
+            left = None if wait_s is None else max(0.0, ask.arrived + wait_s - time.monotonic())
             ended = await running.ended(left)
     except asyncio.CancelledError:
         if was_sent_away(context.request):  # it may not be here any more: nobody listens, and nobody has cancelled
