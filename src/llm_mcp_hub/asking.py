@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import math
 import random
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,9 @@ UNSAVED = (
     "and it is no turn of its conversation"
 )
 OVERTAKEN = "another turn came in between: this one is not in the conversation"
+
+_OURS = re.compile(r"conv_[A-Za-z0-9_-]{24}")
+"""How the hub itself names a conversation; before it has looked for one, what an ask names may be any words."""
 
 log = structlog.stdlib.get_logger("llm_mcp_hub.hub")
 
@@ -83,8 +87,7 @@ class Asking:
 
     def refused(self, ask: Ask, error: HubError) -> HubError:
         """Tell of an ask that is not accepted. Returns its error."""
-        known = ask.conversation_id and error.code != "not_found"  # else it is any words of its caller's
-        given = {"conversation_id": ask.conversation_id} if known else {}
+        given = {"conversation_id": ask.conversation_id} if _OURS.fullmatch(ask.conversation_id) else {}
         log.warning("ask refused", provider=ask.provider, model=ask.model, code=error.code, **given)
         for observer in self.observers:
             observer.refused(ask.provider, error.code)
