@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from functools import reduce
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_mcp_hub.conversation import QuotaWindow
-from llm_mcp_hub.credentials.known import NOTHING, Known, Reading, merged
+from llm_mcp_hub.credentials.known import NOTHING, Held, Known, Reading, merged
 
 TIMES = st.integers(0, 6).map(float)
 """Few, so that two readings are often of one moment."""
@@ -64,3 +66,22 @@ def test_a_refusal_holds_until_a_later_success(successes: list[Reading], refusal
     refused = max(r.at for r in refusals) >= max(s.at for s in successes)
     assert (whole.refused is not None) is refused
     assert whole.newest == max(reading.at for reading in [*successes, *refusals])
+
+
+LONG = {name: f"made-up-{name}" for name in ("access_token", "refresh_token", "id_token")}
+
+
+@pytest.mark.parametrize(
+    ("secret", "hidden"),
+    [
+        ("sk-ant-oat01-made-up", ["sk-ant-oat01-made-up"]),
+        (json.dumps({**LONG, "expiry_date": 1, "scope": "https://www.googleapis.com", "token_type": "Bearer"}),
+         list(LONG.values())),
+        ("[1]", ["[1]"]),
+        ("[" * 100_000, ["[" * 100_000]),
+    ],
+    ids=["a token", "a login of several", "a list", "deeper than anybody nests"],
+)  # fmt: skip
+def test_every_token_of_a_login_is_kept_out_of_the_log(secret: str, hidden: list[str]) -> None:
+    """G7: the long-lived one most of all; and not what stands in every login, or the log could not be read."""
+    assert Held("The login", None, "made up", "Make one.", secret=secret).secrets() == hidden
