@@ -52,6 +52,9 @@ def test_it_says_what_the_package_says(server: dict[str, Any]) -> None:
 
 def test_the_variables_that_it_names_are_settings(server: dict[str, Any]) -> None:
     """And those are secrets that are."""
-    for variable in server["packages"][0]["environmentVariables"]:
+    variables = server["packages"][0]["environmentVariables"]
+
+    assert variables
+    for variable in variables:
         assert variable["name"].lower() in Settings.model_fields
         assert variable.get("isSecret", False) == (variable["name"] in SECRETS)

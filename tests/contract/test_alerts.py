@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Generator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -224,9 +224,10 @@ async def test_a_login_that_gets_worse_is_told_again(
 
 
 async def test_a_restarted_hub_does_not_tell_again(shelf: Shelf, clock: Clock, mail: Mailbox) -> None:
-    """An editor starts a hub per window, all day long."""
-    for _ in range(3):
-        hub = Alerts(shelf.open(), [mail], clock)
+    """An editor starts a hub per window, all day long; and a hub elsewhere has another day on its calendar."""
+    for hours in (0, 14, -12):
+        zone = timezone(timedelta(hours=hours))
+        hub = Alerts(shelf.open(), [mail], lambda zone=zone: clock().astimezone(zone))
         await look(hub, "rejected")
         await hub.close()
 

@@ -802,7 +802,6 @@ def test_what_the_queue_does_not_hold_is_told_at_once(world: World) -> None:
         questions = [voices.holds("gemini", go_on, after=0) for _ in range(200)]
         calls = [hub.ask("gemini", prompt=question.prompt, wait_s=3600) for question in questions]
         until(lambda: sum(call.outcome.done() for call in calls) == 188, "188 have been told")
-        assert not go_on.is_set()
         for call in calls:
             if call.outcome.done():
                 error = error_of(call.result())

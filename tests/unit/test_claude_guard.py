@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -100,12 +101,16 @@ def test_managed_programs_stop_every_ask(tmp_path: Path, plant: Callable[[Path],
     assert str(tmp_path) in raised.value.action
 
 
-def test_what_managed_settings_hold_is_never_told() -> None:
-    """The refusal names the file; the key in it is nobody's business."""
-    with pytest.raises(BillingBlocked) as raised:
-        check_account({"tokenSource": "none", "secretField": "sk-made-up"})
+@pytest.mark.parametrize("name", ["env", "apiKeyHelper", "policyHelper", "hooks"])
+def test_what_managed_settings_hold_is_never_told(tmp_path: Path, name: str) -> None:
+    """The refusal names the file and the setting; the key in it is nobody's business."""
+    (tmp_path / SETTINGS).write_text(json.dumps({name: {"ANTHROPIC_API_KEY": "sk-made-up"}}))
 
-    assert "sk-made-up" not in raised.value.message
+    with pytest.raises(HubError) as raised:
+        check_managed_settings(tmp_path)
+
+    assert name in raised.value.message
+    assert "sk-made-up" not in raised.value.message + raised.value.action
 
 
 # -- the settings in force, as the CLI tells them ----------------------------------------------------------------------
@@ -158,6 +163,14 @@ def test_what_the_cli_tells_of_its_settings_is_judged_whatever_it_is(told: dict[
 # -- the account -------------------------------------------------------------------------------------------------------
 
 GOOD = {"tokenSource": "CLAUDE_CODE_OAUTH_TOKEN", "apiProvider": "firstParty"}
+
+
+def test_what_a_handshake_names_besides_is_never_told() -> None:
+    """Three of its words say who would pay; the others may hold anything."""
+    with pytest.raises(BillingBlocked) as raised:
+        check_account({"tokenSource": "none", "secretField": "sk-made-up"})
+
+    assert "sk-made-up" not in raised.value.message
 
 
 def test_the_subscriptions_token_alone_is_accepted() -> None:
