@@ -179,7 +179,7 @@ def build_server(
     server: Server[Any] = Server(
         "llm-mcp-hub",
         version=version,
-        title="LLM hub: Claude and Gemini by subscription",
+        title=f"LLM hub: {' and '.join(traits.title for traits in hub.traits)} by subscription",
         instructions=INSTRUCTIONS,
         on_list_tools=list_tools,
         on_call_tool=call_tool,
