@@ -257,6 +257,30 @@ async def test_a_silent_cli_is_given_up_and_gets_no_further_ask(begin: Begin, mo
     assert process.worn_out
 
 
+async def test_a_line_without_an_end_ends_the_cli(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it would be kept: the hub would grow until the machine has no memory left."""
+    monkeypatch.setattr(gemini_process, "LONGEST_LINE", 1 << 12)
+    process = await begin({"session/prompt": [chunk("A"), "x" * 20_000]})
+
+    with pytest.raises(HubError) as raised:
+        await talk(process)
+
+    assert (raised.value.code, raised.value.partial_text) == ("upstream_error", "A")
+    assert process.worn_out
+
+
+async def test_a_cli_whose_home_was_removed_gets_no_further_ask(begin: Begin, tmp_path: Path) -> None:
+    """It would refuse every session, as if the request were at fault (measured)."""
+    process = await begin({})
+    assert not process.worn_out
+    tmp_path.rename(tmp_path.with_name("away"))
+
+    worn_out = process.worn_out
+
+    tmp_path.with_name("away").rename(tmp_path)
+    assert worn_out
+
+
 async def test_the_agent_is_refused_what_it_asks_for(begin: Begin) -> None:
     """A permission in the middle of an answer: cancelled at once, and the answer goes on."""
     asks: dict[str, Any] = {"id": 99, "method": "session/request_permission", "params": {"options": []}}

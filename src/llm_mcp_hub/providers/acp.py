@@ -71,6 +71,8 @@ class Decoder:
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
+        self.waiting = 0
+        """How many bytes have arrived of a line that is not complete."""
 
     @property
     def pending(self) -> bytes:
@@ -81,9 +83,11 @@ class Decoder:
         """The messages that `data` completes. Never raises: what cannot be read is `Noise`."""
         if b"\n" not in data:
             self._parts.append(data)
+            self.waiting += len(data)
             return []
         *lines, rest = (b"".join(self._parts) + data).split(b"\n")
         self._parts = [rest] if rest else []
+        self.waiting = len(rest)
         found: list[Message] = []
         for line in lines:
             found.extend(_decode(line.rstrip(b"\r")))

@@ -49,6 +49,8 @@ OPENING_AT_ONCE = 3
 in part (48 sessions: 1 at a time 2.0 s, 3 at a time 1.7 s, 6 at a time 3.2 s; at 8, 2 of 48 had no answer)."""
 MAX_SESSIONS = 500
 MAX_BYTES = 600 << 20
+LONGEST_LINE = 64 << 20
+"""No message of the CLI is as long: an answer comes in pieces."""
 
 _LOGIN_TEXT = (b"Please visit the following URL", b"Enter the authorization code", b"Opening authentication page")
 _TERMINAL_QUERY, _TERMINAL_ANSWER, _PREAMBLE_END = b"\x1b[c", b"\x1b[?62c", b"\x1b[0m"
@@ -91,10 +93,11 @@ class Process:
 
     @property
     def worn_out(self) -> bool:
-        """Whether it should serve no further ask: told to stop, too many sessions, or too much memory."""
+        """Whether it should serve no further ask: told to stop, too many sessions, too much memory, its home gone."""
         return (
             self.retired
             or self.ended
+            or not self._cwd.exists()  # somebody has removed its home: it would refuse every session
             or self._opened >= MAX_SESSIONS
             or (self._child is not None and self._child.memory > MAX_BYTES)
         )
@@ -197,6 +200,9 @@ class Process:
             while data := await terminal.read():
                 for message in decoder.feed(data):
                     await self._dispatch(terminal, message)
+                if decoder.waiting > LONGEST_LINE:  # it will not end, and all of it would be kept
+                    terminal.kill()
+                    break
         finally:
             self.retired = True  # nobody reads what it says any more
             for waiting in self._replies.values():
