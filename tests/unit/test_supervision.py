@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import resource
+import shutil
 import signal
 import stat
 import subprocess
@@ -16,7 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from llm_mcp_hub.children.supervision import Child, RunFolder, said
+from llm_mcp_hub.children.supervision import EXHAUSTED, Child, RunFolder, hindrance, said
 
 DEADLINE_S = 60.0
 
@@ -113,6 +115,66 @@ def test_closing_leaves_nothing_and_may_be_repeated(state: Path) -> None:
     run.close()
 
     assert names(state / "run") == {".lock"}
+
+
+@pytest.mark.parametrize("removed", ["run", "."])
+def test_a_folder_that_somebody_has_removed_is_made_again(state: Path, removed: str) -> None:
+    """A cleaner of temporary files took it under the running hub: the next child has a home, and is not swept."""
+    run = RunFolder(state)
+    shutil.rmtree(state / removed)
+
+    home = run.new_home("claude")
+    other = RunFolder(state)
+
+    assert home.is_dir()
+    assert mode(run.empty) == 0o500
+    assert other.dead() == []
+    run.close()
+    other.close()
+    assert names(state / "run") == {".lock"}
+
+
+def test_what_could_not_be_removed_is_removed_later(state: Path) -> None:
+    """On a disk that takes nothing a child's folder stays, with a login in it; not for as long as the hub lives."""
+    run = RunFolder(state)
+    home = run.new_home("claude")
+    home.rmdir()
+    home.symlink_to(state)  # what rmtree refuses
+    run.drop_home(home)
+    assert home.exists()
+    home.unlink()
+    home.mkdir()
+
+    run.new_home("claude")
+
+    assert not home.exists()
+    run.close()
+
+
+def test_what_a_child_has_started_ends_with_its_folder(state: Path) -> None:
+    """Also where the child itself has gone before: it leads a process group, and who is left in it is known by that."""
+    run = RunFolder(state)
+    home = run.new_home("claude")
+    leaves = 'echo $$ >"$HOME/pid"; sleep 600 & echo $!'
+    with (
+        sleeper(HOME=str(home)) as another,
+        subprocess.Popen(
+            ["/bin/sh", "-c", leaves],
+            env={"PATH": os.environ["PATH"], "HOME": str(home)},
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        ) as child,
+    ):
+        assert child.stdout is not None
+        left = psutil.Process(int(child.stdout.readline()))
+        child.wait(DEADLINE_S)
+
+        run.drop_home(home)
+
+        psutil.wait_procs([left], timeout=DEADLINE_S)
+        assert not left.is_running()
+        assert another.poll() is None, "of this group, and not of that one, or it could hit a stranger's"
+    run.close()
 
 
 def test_a_state_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
@@ -288,6 +350,26 @@ def script(path: Path, text: str) -> list[str]:
     path.write_text(f"#!/bin/sh\n{text}\n")
     path.chmod(0o755)
     return [str(path)]
+
+
+@pytest.mark.anyio
+async def test_a_machine_that_starts_nothing_more_is_no_fault_of_a_program(tmp_path: Path) -> None:
+    """Out of descriptors or processes: to install the program again would change nothing."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.open("/dev/null", os.O_RDONLY)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    try:
+        hindered = await hindrance(Path("/bin/true"), tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    missing = await hindrance(tmp_path / "none", tmp_path)
+
+    assert hindered is not None
+    assert hindered.errno in EXHAUSTED
+    assert missing is not None
+    assert missing.errno not in EXHAUSTED
+    assert await hindrance(Path("/bin/true"), tmp_path) is None
 
 
 @pytest.mark.anyio

@@ -1,6 +1,6 @@
 """One hub's folder for its children, and the sweeping of folders that dead hubs left. Knows no provider.
 
-    <state>/run/<instance>/          0700, held by a lock as long as this hub lives
+    <state>/run/<instance>/          0700, held by a lock as long as this hub lives; made again if somebody removes it
         lock                         flock: the kernel drops it when the hub dies, whatever killed it
         empty/                       0500, every child's working directory: nothing to read, nowhere to write
         <child>/                     a child's private home; `pid` in it names the process
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import itertools
 import os
 import secrets
@@ -28,6 +29,8 @@ import psutil
 from llm_mcp_hub import state_folder
 from llm_mcp_hub.children.locks import OPENED, held, lock
 
+EXHAUSTED = frozenset({errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""No more processes, descriptors or memory: the program that is not started then has no part in it."""
 _LONGEST = 64 * 1024
 
 
@@ -37,13 +40,21 @@ def _remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _end_children(folder: Path) -> None:
-    for file in folder.glob("*/pid"):
-        with contextlib.suppress(OSError, ValueError, psutil.Error):
-            child = psutil.Process(int(file.read_text()))
-            # The number may have a new owner by now: only a process that lives in this folder is ours.
-            if any(value.startswith(str(folder)) for value in child.environ().values()):
-                child.kill()
+def _end_children(homes: Iterable[Path]) -> None:
+    """End what lives in these homes: each child, and what it has started in a process group that it leads."""
+    noted: dict[int, Path] = {}
+    for home in homes:
+        with contextlib.suppress(OSError, ValueError):
+            noted[int((home / "pid").read_text())] = home
+    for pid in psutil.pids() if noted else ():
+        with contextlib.suppress(OSError, psutil.Error):
+            leader = pid if sys.platform == "win32" else os.getpgid(pid)
+            home = noted.get(pid) or noted.get(leader)
+            # The number may have a new owner by now: only a process that lives in this home is ours.
+            if home is not None:
+                process = psutil.Process(pid)
+                if any(value.startswith(str(home)) for value in process.environ().values()):
+                    process.kill()
 
 
 class RunFolder:
@@ -61,17 +72,35 @@ class RunFolder:
             self._swept = [*swept, *self._sweep()]
             self.name = secrets.token_hex(8)
             self.path = self._root / self.name
-            self.path.mkdir(mode=0o700)
-            self._lock = os.open(self.path / "lock", OPENED, 0o600)
-            lock(self._lock, wait=False)
-        self.empty = self.path / "empty"
-        self.empty.mkdir(mode=0o500)
+            self.empty = self.path / "empty"
+            self._lock = -1
+            self._make()
         self._count = itertools.count(1)
         self._homes: dict[Path, str] = {}
+        self._left: list[Path] = []
         self._started: Counter[str] = Counter()
 
+    def _make(self) -> None:
+        self.path.mkdir(mode=0o700, exist_ok=True)
+        if self._lock >= 0:
+            os.close(self._lock)
+        self._lock = os.open(self.path / "lock", OPENED, 0o600)
+        lock(self._lock, wait=False)
+        self.empty.mkdir(mode=0o500, exist_ok=True)
+
+    def _make_again(self) -> None:
+        """Somebody has removed the folder of a hub that runs, as cleaners of temporary files do."""
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with held(self._root / ".lock"):
+            self._make()
+
     def new_home(self, name: str) -> Path:
-        """A new private folder for one child."""
+        """A new private folder for one child. Raises OSError."""
+        for home in self._left[:]:
+            self._left.remove(home)
+            self.drop_home(home)
+        if self._lock >= 0 and not self.empty.exists():
+            self._make_again()
         home = self.path / f"{name}-{next(self._count)}"
         home.mkdir(mode=0o700)
         self._homes[home] = name
@@ -79,8 +108,11 @@ class RunFolder:
         return home
 
     def drop_home(self, home: Path) -> None:
-        """Remove a child's folder and all it wrote there."""
+        """End what still lives in a child's folder, and remove it with all that was written there."""
+        _end_children([home])
         shutil.rmtree(home, ignore_errors=True)
+        if home.exists():  # its disk takes nothing now, not even that; the next child's folder tries again
+            self._left.append(home)
         self._homes.pop(home, None)
 
     def children(self, name: str) -> tuple[int, int]:
@@ -122,7 +154,7 @@ class RunFolder:
             except OSError:  # its hub lives
                 continue
             else:
-                _end_children(folder)
+                _end_children(folder.iterdir())
                 if sys.platform != "win32":  # which removes no file that is open
                     _remove(folder)
                 yield folder.name
@@ -132,8 +164,9 @@ class RunFolder:
                 _remove(folder)
 
 
-async def can_start(program: Path, home: Path) -> bool:
-    """Whether the system can load this program: there, executable, made for this machine, its loader present.
+async def hindrance(program: Path, home: Path) -> OSError | None:
+    """What keeps the system from starting this program: it is not there, not for this machine, without its loader; or,
+    by an errno of EXHAUSTED, the system has nothing left to start any with. None where it starts.
 
     It is started with nothing but `home` for its environment and ended at once. Asked only after a failure: what a
     shell in between reports about a program that it cannot start depends on who looks first.
@@ -143,12 +176,12 @@ async def can_start(program: Path, home: Path) -> bool:
         child = await asyncio.create_subprocess_exec(
             program, "--version", stdin=quiet, stdout=quiet, stderr=quiet, cwd=home, env={"HOME": str(home)}
         )
-    except OSError:
-        return False
+    except OSError as error:
+        return error
     with contextlib.suppress(ProcessLookupError):
         child.kill()
     await child.wait()
-    return True
+    return None
 
 
 async def said(command: Sequence[str], *, environment: Mapping[str, str], limit_s: float) -> str | None:
@@ -252,6 +285,13 @@ class Child:
             return self._process.memory_info().rss
         except psutil.Error:
             return 0
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended, be it that nobody has taken note of it yet."""
+        with contextlib.suppress(psutil.Error):
+            return not self._process.is_running() or self._process.status() == psutil.STATUS_ZOMBIE
+        return True
 
     def terminate(self) -> None:
         """SIGTERM; does nothing when it is gone."""

@@ -184,7 +184,7 @@ class ClaudeProvider:
                     yield Alive()
         except HubError:
             raise
-        except CLIJSONDecodeError as error:
+        except (CLIJSONDecodeError, UnicodeDecodeError) as error:
             raise UpstreamError(
                 "Claude's CLI wrote something that cannot be read.",
                 action="Ask again; ask for a shorter answer if it was a very long one.",

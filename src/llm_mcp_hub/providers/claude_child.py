@@ -39,7 +39,7 @@ keep=" $HUB_CHILD_KEEP "
 for name in $(env | sed -n 's/^\\([A-Za-z_][A-Za-z0-9_]*\\)=.*/\\1/p'); do
     case $keep in *" $name "*) ;; *) unset "$name" ;; esac
 done
-exec SETPRIV"$cli" "$@"
+exec FIRST"$cli" "$@"
 """
 
 
@@ -144,9 +144,12 @@ def options(
 def _wrapped(home: Path, cli: Path, wanted: Mapping[str, str]) -> tuple[Path, dict[str, str]]:
     """A program that becomes the CLI with nothing but `wanted` around it, and the environment to start it in."""
     wrapper = home / "claude"
-    setpriv = shutil.which("setpriv", path=wanted["PATH"]) if sys.platform == "linux" else None
+    setpriv, setsid = (
+        shutil.which(name, path=wanted["PATH"]) if sys.platform == "linux" else None for name in ("setpriv", "setsid")
+    )
+    first = f"{setpriv} --pdeathsig KILL -- " if setpriv else ""
     wrapper.touch(mode=0o700)
-    wrapper.write_text(_WRAPPER.replace("SETPRIV", f"{setpriv} --pdeathsig KILL -- " if setpriv else ""))
+    wrapper.write_text(_WRAPPER.replace("FIRST", first + (f"{setsid} " if setsid else "")))
     wrapper.chmod(stat.S_IRWXU)
     return wrapper, {
         **wanted,

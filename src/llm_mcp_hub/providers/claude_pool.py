@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
-from llm_mcp_hub.children.supervision import Child, RunFolder, can_start, child_in
+from llm_mcp_hub.children.supervision import EXHAUSTED, Child, RunFolder, child_in, hindrance
 from llm_mcp_hub.conversation import Ask
 from llm_mcp_hub.errors import CliMissing, HubError, Misconfigured, UpstreamError
 from llm_mcp_hub.providers.claude_child import options, transcript_file
@@ -35,6 +35,8 @@ KEPT = 2
 KEPT_S = 10 * 60.0
 KEPT_BYTES = 400 << 20
 CONNECT_TIMEOUT_S = 30.0
+LOOK_S = 0.1
+"""How often a client that is being connected is looked at: whether its CLI still lives."""
 SETTINGS_S = 10.0
 DRAIN_S = 1.0
 
@@ -57,6 +59,18 @@ class Connected:
     """The ask whose answer was the last that it saw."""
     connecting: asyncio.Task[None] | None = None
     busy: bool = False
+
+
+def _has_ended(connected: Connected) -> bool:
+    """Whether its CLI has begun, and is no more."""
+    if connected.child is None:
+        try:
+            connected.child = child_in(connected.home)
+        except ProcessLookupError:
+            return True
+        except (OSError, ValueError):  # it has not noted its number yet
+            return False
+    return connected.child.ended
 
 
 async def _settings(client: ClaudeSDKClient) -> Mapping[str, Any]:
@@ -101,6 +115,7 @@ class Pool:
 
     async def take(self, ask: Ask, token: str) -> Connected:
         """A client that has seen the ask's conversation so far and nothing else. Raises HubError."""
+        self._let_homeless_go()
         kept = self._of(ask, token)
         if kept is not None and await self._still_good(kept, ask.model):
             return kept
@@ -211,6 +226,25 @@ class Pool:
                 return None
         return None
 
+    async def _unless_it_ends(self, connected: Connected, connecting: asyncio.Task[None]) -> None:
+        """Wait for a handshake. Raises what that raises, and EOFError when the CLI has ended without a word of one.
+
+        To one that ends as if all were well the SDK goes on listening for a minute (measured: exit code 0).
+        """
+        while not connecting.done():
+            ended = _has_ended(connected)
+            await asyncio.wait([connecting], timeout=LOOK_S)
+            if ended and not connecting.done():  # what it said last has had its time
+                raise EOFError("the CLI has ended")
+        await connecting
+
+    def _let_homeless_go(self) -> None:
+        """End clients whose folders somebody has removed: what they write there goes nowhere."""
+        for waiting in (self._kept, self._ready):
+            for one in [one for one in waiting if not one.home.exists()]:
+                waiting.remove(one)
+                self.drop_later(one)
+
     def _let_old_go(self) -> None:
         old = [kept for kept in self._kept if time.monotonic() - kept.since >= KEPT_S]
         for kept in old:
@@ -247,6 +281,7 @@ class Pool:
                 provider=NAME,
             )
         session = str(uuid.uuid4()) if ask.history else None
+        home: Path | None = None
         try:
             home = self._run.new_home(NAME)
             chosen = options(
@@ -269,6 +304,8 @@ class Pool:
                 seen = transcript(ask.history, session=session, cwd=self._run.empty, provider=NAME)
                 file.write_text(seen, "utf-8")
         except OSError as error:
+            if home is not None:
+                self._run.drop_home(home)
             raise Misconfigured(
                 f"The hub cannot write its state folder ({error.strerror}).",
                 action="Make HUB_STATE_DIR a folder that this user can write, with space left.",
@@ -281,7 +318,7 @@ class Pool:
             # In a task of its own: a cancelled `connect` waits 5 s for its CLI to end by itself. `drop` is quicker.
             connected.connecting = asyncio.get_running_loop().create_task(client.connect())
             with anyio.fail_after(CONNECT_TIMEOUT_S):
-                await asyncio.shield(connected.connecting)
+                await self._unless_it_ends(connected, connected.connecting)
             with contextlib.suppress(OSError, ValueError, ProcessLookupError):
                 connected.child = child_in(home)
             info = await client.get_server_info() or {}
@@ -292,11 +329,19 @@ class Pool:
             self.drop_later(connected)
             raise
         except Exception as error:
+            cause = error.__cause__
             try:
-                runs = await can_start(self._cli, home)
+                short = isinstance(cause, OSError) and cause.errno in EXHAUSTED  # which may be over by now
+                hindered = cause if isinstance(cause, OSError) and short else await hindrance(self._cli, home)
             finally:
                 self.drop_later(connected)
-            if not runs:
+            if hindered is not None and hindered.errno in EXHAUSTED:
+                raise Misconfigured(
+                    f"This machine lets the hub start no more programs ({hindered.strerror}).",
+                    action="Raise the limit of processes or open files (ulimit -u, ulimit -n), or end what uses them.",
+                    provider=NAME,
+                ) from error
+            if hindered is not None:
                 raise CliMissing(
                     "The Claude Code program cannot be run on this machine.",
                     action="Install it again: pip install --force-reinstall claude-agent-sdk",
