@@ -11,7 +11,7 @@ GEMINI := gemini-cli/node_modules/.bin/gemini
 CLIENTS := .tools/clients/ready
 RELEASE := .tools/release
 
-.PHONY: install clients hub-installed demo test check fix serve bench drill drill-full image-check dist lock snapshots screenshots translated clean
+.PHONY: install clients hub-installed demo test check fix serve bench drill drill-full faults image-check dist lock snapshots screenshots translated clean
 
 # Side by side: on a fresh machine most of it is waiting.
 install:
@@ -88,11 +88,16 @@ bench: install
 	@$(BIN)/python benchmarks/over_http.py
 
 # What survives cancels, signals, kills and long trouble: a tenth of the rounds, or all of them, one after the other.
-drill: install
+drill: install faults
 	HUB_DRILL_ROUNDS=2 $(BIN)/python -m $(PYTEST) -m drill -rP --timeout 1200 tests/guarantees
 
 drill-full: install
+	$(BIN)/python -m tests.faults --rounds 10 --write benchmarks/results/drill.json
 	HUB_DRILL_ROUNDS=20 $(BIN)/python -m pytest -q -s -m drill --timeout 7200 tests/guarantees
+
+# The list of faults, once: what whoever asked was told, the next ask, what was left, what leaked. Prints `survived n/N`.
+faults: install
+	$(BIN)/python -m tests.faults --write benchmarks/results/drill.json
 
 # The image, built for real and run for real, without a container engine: root on Linux, with Debian's buildah,
 # mmdebstrap and bubblewrap. Prints seconds, megabytes, and what the container's user could do.

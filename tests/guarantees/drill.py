@@ -356,7 +356,7 @@ class Hub:
         self.log = Log()
         over_pipes = transport == "stdio"
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "llm_mcp_hub", *([] if over_pipes else ["serve", "--port", "0"])],
+            [*world.command, *([] if over_pipes else ["serve", "--port", "0"])],
             env=world.environment,
             stdin=subprocess.PIPE if over_pipes else subprocess.DEVNULL,
             stdout=subprocess.PIPE if over_pipes else subprocess.DEVNULL,

@@ -1,0 +1,106 @@
+"""What the drill of faults prints and writes down. Knows rows, and nothing of how they came about."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from tests.faults.table import Row
+from tests.harness import ROOT
+
+COLUMNS = ("fault", "group", "by", "expected", "got", "next ask", "orphans", "leaks", "outages told", "survived")
+
+
+def expected(row: Row) -> str:
+    return told({who: " or ".join(row.fault.words(who)) for who in row.fault.expected})
+
+
+def told(got: dict[str, str]) -> str:
+    """Who was told what; one word where all were told the same."""
+    words = set(got.values())
+    return words.pop() if len(words) == 1 else ", ".join(f"{who}: {word}" for who, word in got.items())
+
+
+def cells(row: Row) -> list[Any]:
+    outages = [*(f"false: {one}" for one in row.false_outages), *(f"missed: {one}" for one in row.missed_outages)]
+    return [
+        row.fault.name,
+        row.fault.group,
+        row.fault.by,
+        expected(row),
+        told(row.got) or row.broke,
+        row.next_ask,
+        len(row.orphans),
+        len(row.leaks),
+        "; ".join(outages) or "as they are",
+        "yes" if row.survived else "NO",
+    ]
+
+
+def line(row: Row) -> str:
+    """One row as it is printed, and what is wrong with it."""
+    name, group, by, wanted, got, next_ask, orphans, leaks, outages, survived = map(str, cells(row))
+    asked = f"{survived:3} {group:10} {name:50.50} {by:8} {wanted:36.36} | {got:36.36} | {next_ask:10.60}"
+    wrong = [*row.orphans, *row.leaks, *([f"broke: {row.broke}"] if row.broke else [])]
+    seen = f"{asked} | {orphans:>2} {leaks:>2} | {outages} | {row.seconds:.1f} s"
+    return "\n".join([seen, *(f"      {one}" for one in wrong)])
+
+
+def counted(rows: Sequence[Row]) -> dict[str, Any]:
+    return {
+        "survived": sum(row.survived for row in rows),
+        "of": len(rows),
+        "secret_leaks": sum(len(row.leaks) for row in rows),
+        "orphans": sum(len(row.orphans) for row in rows),
+        "false_outages": sum(len(row.false_outages) for row in rows),
+        "missed_outages": sum(len(row.missed_outages) for row in rows),
+    }
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """The line that everything is for."""
+    count = counted(rows)
+    return (
+        f"survived {count['survived']}/{count['of']}, "
+        f"secret leaks {count['secret_leaks']}, orphans {count['orphans']}, "
+        f"false outages {count['false_outages']}, missed outages {count['missed_outages']}"
+    )
+
+
+def written(rows: Sequence[Row], file: Path, *, rounds: int, seconds: float) -> None:
+    """The same as JSON; nothing of the machine's name or paths."""
+    pinned = json.loads((ROOT / "gemini-cli" / "package.json").read_text("utf-8"))["dependencies"]["@google/gemini-cli"]
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    found = {
+        "title": "Faults survived",
+        "ran_on": {
+            "versions": {
+                "llm-mcp-hub": version("llm-mcp-hub"),
+                "claude-agent-sdk": version("claude-agent-sdk"),
+                "gemini-cli": pinned,
+                "mcp": version("mcp"),
+                "python": platform.python_version(),
+            },
+            "machine": {
+                "system": f"{platform.system()} {platform.machine()}",
+                "cores": os.cpu_count(),
+                "load": round(os.getloadavg()[1], 1),
+            },
+            "commit": commit.stdout.strip(),
+            "rounds": rounds,
+            "seconds": round(seconds),
+        },
+        "columns": COLUMNS,
+        "rows": [cells(row) for row in rows],
+        "summary": {**counted(rows), "text": summary(rows)},
+    }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", "utf-8")
