@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from datetime import datetime
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 StopReason = Literal["end_turn", "max_tokens", "refusal", "unknown"]
 ModelSource = Literal["served", "requested"]
@@ -49,6 +50,37 @@ class Noun(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_bytes="base64", val_json_bytes="base64")
 
+
+Seconds = Annotated[float, Field(ge=0, le=2e11, allow_inf_nan=False)]
+"""Since 1970, or a length of time; whatever is added to it within reason, calendars can still show it (year 8307)."""
+
+
+def _with_zone(text: str) -> str:
+    if datetime.fromisoformat(text).tzinfo is None:
+        raise ValueError("says nothing of its zone")
+    return text
+
+
+Moment = Annotated[str, AfterValidator(_with_zone)]
+"""ISO 8601 with its zone."""
+
+
+class _Failure(Noun):
+    code: str
+    message: str
+    action: str
+    retryable: bool = False
+    retry_after_s: Annotated[float | None, Field(ge=0, le=1e12, allow_inf_nan=False)] = None
+    provider: str | None = None
+    ask_id: str | None = None
+
+
+def _as_errors_are(details: dict[str, Any]) -> dict[str, Any]:
+    return _Failure.model_validate(details).model_dump(exclude_unset=True)
+
+
+ErrorDetails = Annotated[dict[str, Any], AfterValidator(_as_errors_are)]
+"""What `HubError.details` has told, without a text that had come."""
 
 N = TypeVar("N", bound=Noun)
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
-from typing import Any
 
-from llm_mcp_hub.conversation import Ask, Noun, read
+from llm_mcp_hub.conversation import Ask, ErrorDetails, Noun, Seconds, read
 from llm_mcp_hub.errors import HubError, StoreUnavailable, from_details
 from llm_mcp_hub.store.base import COOL, Store
 
@@ -20,8 +19,8 @@ EVERY_MODEL = "*"
 class Cooled(Noun):
     """The error that an ask met, and until when the next would meet it too."""
 
-    error: dict[str, Any]
-    until: float
+    error: ErrorDetails
+    until: Seconds
     """Seconds since 1970."""
 
 
@@ -46,9 +45,9 @@ class CoolDowns:
         keys = [COOL.format(provider=provider, login=login, model=which) for which in (EVERY_MODEL, model)]
         for value in await self._store.get(*keys):
             cooled = read(Cooled, value)
-            left = cooled.until - self._clock() if cooled is not None else 0
-            if cooled is not None and left > 0:
-                return from_details({**cooled.error, "retry_after_s": max(1, round(left))})
+            error = None if cooled is None else met_by(cooled, self._clock())
+            if error is not None:
+                return error
         return None
 
     async def check(self, ask: Ask, login: str, *, pays_extra: bool) -> None:
@@ -60,3 +59,9 @@ class CoolDowns:
             met = await self.met(ask.provider, login, ask.model)
             if met is not None and not (pays_extra and met.code == "billing_blocked"):
                 raise met
+
+
+def met_by(cooled: Cooled, now: float) -> HubError | None:
+    """The error that an ask would meet at this moment; None when the limit is over."""
+    left = cooled.until - now
+    return from_details({**cooled.error, "retry_after_s": max(1, round(left))}) if left > 0 else None

@@ -12,9 +12,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Literal
 
-from llm_mcp_hub.conversation import Answer, Ask, Noun, read
+from llm_mcp_hub.conversation import Answer, Ask, ErrorDetails, Moment, Noun, read
 from llm_mcp_hub.errors import Busy, HubError, Internal, StoreUnavailable, from_details
 from llm_mcp_hub.store.base import ASK, ASKS, CANCEL, PROBED, RUNNING, TALKING, Held, Put, Store, key
 
@@ -39,12 +39,12 @@ class Record(Noun):
     conversation_id: str
     title: str
     """The beginning of the prompt, so that its owner knows it again."""
-    created_at: str
-    updated_at: str
-    """Both ISO 8601, UTC."""
+    created_at: Moment
+    updated_at: Moment
+    """Both UTC."""
     partial_text: str | None = None
     answer: Answer | None = None
-    error: dict[str, Any] | None = None
+    error: ErrorDetails | None = None
 
     @property
     def ended(self) -> bool:

@@ -77,6 +77,8 @@ def _moment(value: Any) -> Any:
 
 
 def _path(value: str | Path) -> Path:
+    if "\0" in str(value):  # an env file may hold it
+        raise ValueError("must be a path")
     try:
         return Path(value).expanduser()
     except RuntimeError:
@@ -136,16 +138,19 @@ def _state_key(value: SecretStr | None) -> SecretStr | None:
     return value
 
 
+_NO_WEBHOOK = "must be an https:// address, or an http:// one on loopback"
+
+
 def _webhook(value: SecretStr | None) -> SecretStr | None:
     if value is None:
         return None
-    address = urlsplit(value.get_secret_value())
-    try:
+    try:  # here, and not in pydantic's hands: what urlsplit complains of, it quotes
+        address = urlsplit(value.get_secret_value())
         host, _port = address.hostname, address.port
     except ValueError:
-        host = None
+        raise ValueError(_NO_WEBHOOK) from None
     if not host or not (address.scheme == "https" or (address.scheme == "http" and is_loopback(host))):
-        raise ValueError("must be an https:// address, or an http:// one on loopback")
+        raise ValueError(_NO_WEBHOOK)
     return value
 
 
@@ -349,7 +354,7 @@ def _from_file(env_file: Path | None) -> dict[str, str]:
 def _secret_from(name: str, path: str) -> str:
     try:
         return Path(path).expanduser().read_text("utf-8").strip()
-    except (OSError, UnicodeError, RuntimeError) as error:  # the last: `~` of nobody
+    except (OSError, ValueError, RuntimeError) as error:  # no UTF-8, NUL in the path; `~` of nobody
         raise Misconfigured(
             f"The file that {name} names cannot be read.", action=f"Make {name} the path of a readable file."
         ) from error

@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -756,3 +757,19 @@ def test_any_file_has_a_sound_status(shared_file: Path, content: bytes) -> None:
     else:
         with pytest.raises(HubError):
             gemini(shared_file).login()
+
+
+def test_a_login_that_ends_with_the_calendar_is_reported_in_every_zone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Claude Code's file is not ours: a date that this machine's zone cannot show must not end the status."""
+    monkeypatch.setenv("TZ", "Asia/Seoul")
+    time.tzset()
+    try:
+        file = tmp_path / "own.json"
+        file.write_text(json.dumps({"claudeAiOauth": {"accessToken": "a", "refreshTokenExpiresAt": 253402300799000}}))
+
+        assert claude(None, own_login=file).status().status == "missing"
+    finally:
+        monkeypatch.undo()
+        time.tzset()

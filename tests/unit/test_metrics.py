@@ -139,6 +139,14 @@ def test_openmetrics_is_spoken_to_whom_asks_for_it() -> None:
     assert {family.name for family in open_metrics(text.decode())} >= {"llm_hub_credential_status"}
 
 
+@pytest.mark.parametrize("version", [".", "1.x.0", "", "²", "9" * 5_000])
+def test_a_format_of_no_version_is_answered_all_the_same(version: str) -> None:
+    """A scraper's odd header is no outage of the hub: Prometheus' own library raises for some of these."""
+    text, _content_type = Metrics().scrape({"one": login()}, f"application/openmetrics-text;version={version}")
+
+    assert b"llm_hub_credential_status" in text
+
+
 def test_the_process_wide_registry_is_left_alone() -> None:
     """A program that embeds the hub has its own metrics there; two hubs in one process would clash."""
     before = {family.name for family in REGISTRY.collect()}

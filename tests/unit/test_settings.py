@@ -242,6 +242,23 @@ def test_any_value_is_taken_or_refused(name: str, value: str) -> None:
     assert isinstance(found, Settings) or name in found.message
 
 
+@pytest.mark.parametrize("url", ["https://[{}]/x", "https://user:{}\u2100@host/x", "//[{}]"])
+def test_an_address_that_no_parser_takes_is_not_quoted(url: str) -> None:
+    """Python's own parser shows what it refuses, and a webhook's address is a secret."""
+    error = refused({"HUB_ALERT_WEBHOOK_URL": url.format("made-up-secret")})
+
+    assert "made-up-secret" not in f"{error} {error.action}"
+
+
+@pytest.mark.parametrize("line", ["REDIS_URL_FILE=a\0b", "HUB_STATE_DIR=a\0b", "HUB_FILE_ROOTS=/a\0b"])
+def test_a_path_with_nul_in_a_settings_file_is_refused(tmp_path: Path, line: str) -> None:
+    """No variable can hold it, a file can; the system's own complaint about it is no coded error."""
+    file = tmp_path / "hub.env"
+    file.write_text(f"{line}\n")
+
+    assert line.partition("=")[0] in refused({}, file).message
+
+
 # -- what a date is ----------------------------------------------------------------------------------------------------
 
 

@@ -185,9 +185,10 @@ def _moment(milliseconds: object) -> datetime | None:
     """A moment of Claude Code's file, which counts in milliseconds."""
     try:
         number = milliseconds if isinstance(milliseconds, int | float) and milliseconds else None
-        return None if number is None else datetime.fromtimestamp(number / 1000, UTC)
+        moment = None if number is None else datetime.fromtimestamp(number / 1000, UTC)
     except (OverflowError, ValueError, OSError):
         return None
+    return moment if moment is not None and 1970 <= moment.year < 9000 else None  # no zone can show the last year's end
 
 
 def _is_midnight(moment: datetime) -> bool:

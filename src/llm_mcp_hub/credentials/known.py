@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import cast
 
-from llm_mcp_hub.conversation import Noun, QuotaWindow
+from llm_mcp_hub.conversation import Noun, QuotaWindow, Seconds
 from llm_mcp_hub.credentials.status import Credential, Level
 from llm_mcp_hub.errors import HubError
 
@@ -75,7 +75,7 @@ class Held:
 class Reading(Noun):
     """What one ask has shown of a login. `code`, `message` and `action` are the error's, if it was one."""
 
-    at: float
+    at: Seconds
     """Seconds since 1970, by a clock that never goes back on one store."""
     code: str = ""
     message: str = ""
@@ -86,7 +86,7 @@ class Reading(Noun):
 class Lasted(Noun):
     """How long one login of an account has lived, in seconds. `exact`: its beginning was seen."""
 
-    seconds: float
+    seconds: Seconds
     exact: bool
 
 
@@ -99,9 +99,9 @@ class Known(Noun):
     refusal: Reading | None = None
     trouble: Reading | None = None
     """The provider could not be asked."""
-    issued_at: float | None = None
+    issued_at: Seconds | None = None
     """When it was made; the hub made it, or saw it made."""
-    first_seen: float | None = None
+    first_seen: Seconds | None = None
     quota: tuple[QuotaWindow, ...] = ()
     """By window, in the order of their names."""
 

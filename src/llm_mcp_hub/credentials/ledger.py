@@ -12,7 +12,7 @@ import hmac
 import secrets
 from collections.abc import Sequence
 
-from llm_mcp_hub.conversation import Noun, QuotaWindow, read
+from llm_mcp_hub.conversation import Noun, QuotaWindow, Seconds, read
 from llm_mcp_hub.credentials.known import Known, Lasted, Reading, merged
 from llm_mcp_hub.store.base import LASTED, LEDGER, SALT, VERIFIED, Store, key
 
@@ -28,7 +28,7 @@ REMEMBERED = 20
 
 
 class _Moment(Noun):
-    at: float
+    at: Seconds
 
 
 class _Quota(Noun):

@@ -53,6 +53,10 @@ class SavedLogins:
         content, origin = login.get("content"), login.get("origin")
         if not isinstance(content, str) or not content or not isinstance(origin, str):
             return None
+        try:
+            content.encode("utf-8", "surrogateescape")  # as whoever uses it writes it
+        except UnicodeEncodeError:
+            return None
         return Saved(content, _moment(login.get("issued_at")), origin)
 
     def put(self, name: str, saved: Saved) -> None:
@@ -90,4 +94,4 @@ def _moment(value: object) -> datetime | None:
         moment = datetime.fromisoformat(value) if isinstance(value, str) else None
     except ValueError:
         return None
-    return moment if moment is None or moment.tzinfo else None
+    return moment if moment is not None and moment.tzinfo and 1970 < moment.year < 9000 else None

@@ -42,7 +42,7 @@ _TOO_LARGE = ("the difference is too large", FEWER)
 # By default git looks for changes inside a submodule with another git, which obeys the settings that it finds there.
 _SUBMODULES = ("--ignore-submodules=dirty", "--submodule=short")
 _SAFE = ("--no-color", "--no-ext-diff", "--no-textconv", *_SUBMODULES)
-
+_RAW = re.compile(rb":?([0-7]+) ([0-7]+) ([0-9a-f]+) ")
 _OTHERS = ("--others", "--exclude-standard", "--directory", "--no-empty-directory")
 
 P = ParamSpec("P")
@@ -254,8 +254,10 @@ def _changes(listed: bytes) -> Generator[_Change]:
     """Git's raw list: a line of modes, objects and status, then the path."""
     fields = listed.split(b"\0")
     for line, path in zip(fields[::2], fields[1::2], strict=False):
-        old_mode, new_mode, old_id, *_ = line.decode().lstrip(":").split(" ")
-        yield _Change(path, int(old_mode, 8), old_id, int(new_mode, 8))
+        found = _RAW.match(line)
+        if found is None:
+            raise Unreadable("git's list of what differs cannot be read", LOOK)
+        yield _Change(path, int(found[1], 8), found[3].decode(), int(found[2], 8))
 
 
 async def _submodules(git: Git, revision: str, sides: _Sides) -> dict[bytes, str]:

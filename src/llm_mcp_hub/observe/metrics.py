@@ -201,7 +201,10 @@ class Metrics:
         traffic: Traffic | None = None,
     ) -> tuple[bytes, str]:
         """The text for one scrape and its content type: OpenMetrics where `accept` asks for it."""
-        encode, content_type = choose_encoder(accept)
+        try:
+            encode, content_type = choose_encoder(accept)
+        except (TypeError, ValueError):  # a version in it that is none
+            encode, content_type = choose_encoder("")
         self._now.statuses, self._now.state, self._now.traffic = statuses, state or HubState(), traffic or Traffic()
         return encode(_WithoutBirthdays(self._registry)), content_type
 

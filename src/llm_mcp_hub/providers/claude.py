@@ -24,7 +24,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -37,6 +37,9 @@ from llm_mcp_hub.providers.claude_guard import MANAGED_FOLDERS, check_managed_se
 from llm_mcp_hub.providers.claude_history import blocks
 from llm_mcp_hub.providers.claude_pool import Connected, Pool
 from llm_mcp_hub.providers.claude_turn import ALIASES, NAME, Turn, iso
+
+if TYPE_CHECKING:
+    from claude_agent_sdk import ClaudeSDKClient, Message
 
 # No `[1m]`: the long-context variants are billed as extra usage.
 MODEL_PATTERN = re.compile(r"claude-[a-z0-9][a-z0-9.-]{0,80}")
@@ -164,7 +167,7 @@ class ClaudeProvider:
         try:
             connected.busy = True
             await connected.client.query(_message(ask) if ask.parts else ask.prompt)
-            async for message in connected.client.receive_response():
+            async for message in messages_of(connected.client):
                 if isinstance(message, StreamEvent):
                     for event in turn.streamed(message.event):
                         yield event
@@ -232,6 +235,17 @@ class ClaudeProvider:
             provider=NAME,
             retry_after_s=round(left),
         )
+
+
+async def messages_of(client: ClaudeSDKClient) -> AsyncGenerator[Message]:
+    """What the CLI says until its turn ends. The SDK takes a message apart without a look at the kinds of its parts."""
+    from claude_agent_sdk import ClaudeSDKError
+
+    try:
+        async for message in client.receive_response():
+            yield message
+    except (TypeError, AttributeError, LookupError, ValueError) as error:
+        raise ClaudeSDKError("a message has parts of another kind than its type says") from error
 
 
 async def _message(ask: Ask) -> AsyncGenerator[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,11 @@ def _would_run(where: str, what: str, *, whom: str) -> Misconfigured:
     )
 
 
+def _is_word(value: object) -> bool:
+    """Whether it is the name of a source, which has no digits. Anything else could be what stands there."""
+    return isinstance(value, str) and re.fullmatch(r"[A-Za-z_. /-]{1,30}", value) is not None
+
+
 def check_account(account: Mapping[str, Any]) -> None:
     """The handshake must name the subscription's token and no other way to pay. Raises a HubError otherwise."""
     if (
@@ -114,7 +120,8 @@ def check_account(account: Mapping[str, Any]) -> None:
         and account.get("apiProvider") == "firstParty"
     ):
         return
-    seen = {key: str(account[key]) for key in ("tokenSource", "apiKeySource", "apiProvider") if key in account}
+    told = {key: account[key] for key in ("tokenSource", "apiKeySource", "apiProvider") if key in account}
+    seen = {key: value if _is_word(value) else "something else than a word" for key, value in told.items()}
     raise BillingBlocked(
         f"Claude's CLI would not use the subscription's token alone ({seen or 'no account named'}), so nothing was "
         "sent.",

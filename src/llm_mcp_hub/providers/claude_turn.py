@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
-from llm_mcp_hub.conversation import Ask, Billing, QuotaWindow, StopReason, Usage
+from llm_mcp_hub.conversation import Ask, Billing, QuotaWindow, StopReason, Usage, whole
 from llm_mcp_hub.errors import (
     AuthRejected,
     BillingBlocked,
@@ -65,12 +65,13 @@ class Turn:
     def text(self) -> str:
         return self._kept + self._streamed
 
-    def streamed(self, event: Mapping[str, Any]) -> list[Event]:
+    def streamed(self, raw: object) -> list[Event]:
         """One raw event of the Messages API."""
+        event = _mapping(raw)
         kind = event.get("type")
         if kind == "message_start":
             message = _part(event, "message")
-            self.model = _word(message, "model") or self.model
+            self.model = whole(_word(message, "model")) or self.model
             self._streaming, self._unstreamed = message.get("id"), ""
             if self._cut_by_length:  # the CLI goes on where the length limit cut: a sequel, not a new beginning
                 self._kept, self._streamed, self._cut_by_length = self.text, "", False
@@ -93,24 +94,24 @@ class Turn:
         from claude_agent_sdk import TextBlock
 
         if message.error is not None:
-            self.failed_as = message.error
+            self.failed_as = _text(message.error)
             return
-        self.model = self.model or message.model
+        self.model = self.model or whole(_text(message.model)) or None
         if message.message_id == self._streaming:
             return
         if message.message_id != self._repeating:
             self._repeating, self._unstreamed = message.message_id, ""
-        self._unstreamed += "".join(block.text for block in message.content if isinstance(block, TextBlock))
+        self._unstreamed += "".join(_text(block.text) for block in message.content if isinstance(block, TextBlock))
 
     def limited(self, event: RateLimitEvent) -> None:
         """What the subscription's windows say; rides on every ask for free."""
         info = event.rate_limit_info
-        raw = info.raw
+        raw = _mapping(info.raw)
         now = iso(time.time())
         windows = _part(raw, "unifiedWindows")
         self.quota = tuple(
             QuotaWindow(
-                window=name,
+                window=whole(name),
                 used_fraction=_number(_part(windows, name).get("utilization")),
                 resets_at=iso(reset) if (reset := _moment(_part(windows, name).get("resetsAt"))) else None,
                 observed_at=now,
@@ -121,8 +122,8 @@ class Turn:
         self.overage = bool(raw.get("isUsingOverage") or raw.get("overageInUse"))
         self.resets_at = _moment(info.resets_at) or self.resets_at
         # A plain 429 also says `rejected`, but names no window: only a named one means that the quota is gone.
-        if info.status == "rejected" and info.rate_limit_type:
-            self._rejected_window = str(info.rate_limit_type)
+        if info.status == "rejected" and _text(info.rate_limit_type):
+            self._rejected_window = whole(_text(info.rate_limit_type))
 
     def result(self, message: ResultMessage) -> Finished:
         """The end of the turn. Raises the coded error of a failed one."""
@@ -130,11 +131,11 @@ class Turn:
             raise self._error(message)
         # Not `result` where there is anything better: it is the text of the last block alone, and an answer that was
         # thought over in between has more of them.
-        text = self._kept + (self._unstreamed or self._streamed or message.result or "")
+        text = self._kept + (self._unstreamed or self._streamed or _text(message.result))
         if not text.strip():
             raise UpstreamError("Claude answered with no text.", action="Ask again.", provider=NAME)
-        usage = message.usage or {}
-        served = self.model or next(iter(message.model_usage or {}), None)
+        usage = _mapping(message.usage)
+        served = self.model or whole(next(iter(_mapping(message.model_usage)), "")) or None
         if served is None:  # as it does with a prompt that it takes for blank
             raise _invalid("Claude's CLI answered this by itself and sent nothing to a model.", "Change the prompt.")
         warnings: list[str] = []
@@ -147,7 +148,7 @@ class Turn:
             text=text,
             model=served,
             model_source="served",
-            stop_reason=_stop_reason(message.stop_reason),
+            stop_reason=_stop_reason(_text(message.stop_reason)),
             usage=Usage(
                 input_tokens=_count(usage, "input_tokens") or 0,
                 output_tokens=_count(usage, "output_tokens") or 0,
@@ -161,9 +162,10 @@ class Turn:
 
     def _error(self, message: ResultMessage) -> HubError:
         """Claude's failures as ours. Order: window, kind of failure, HTTP status, end of the loop (measured table)."""
-        status = message.api_error_status
-        kind = self.failed_as
-        said = message.result or " ".join(message.errors or ())
+        status = _count({"status": message.api_error_status}, "status")
+        kind, why = self.failed_as, _text(message.terminal_reason)
+        errors = message.errors if isinstance(message.errors, list) else []
+        said = _text(message.result) or " ".join(map(_text, errors))
         partial = self.text or None
         if self._rejected_window is not None and (status == 429 or kind == "rate_limit"):
             reset = self.resets_at
@@ -181,14 +183,14 @@ class Turn:
             )
         if message.stop_reason == "refusal":
             return Refused("Claude declined to answer this.", action="Put the question differently.", provider=NAME)
-        if message.subtype == "error_max_turns" or message.terminal_reason == "max_turns":
+        if message.subtype == "error_max_turns" or why == "max_turns":
             return UpstreamError(
                 "Claude tried to use a tool instead of answering; the hub gives it none.",
                 action="Ask again and ask for an answer in text only.",
                 provider=NAME,
                 partial_text=partial,
             )
-        if message.terminal_reason in {"blocking_limit", "prompt_too_long"}:
+        if why in {"blocking_limit", "prompt_too_long"}:
             return _invalid("The prompt is longer than Claude takes.", "Shorten the prompt.")
         if kind == "oauth_org_not_allowed":
             return PermissionDenied(
@@ -264,14 +266,20 @@ class Turn:
 # The SDK passes on what the CLI wrote without looking at it, and a CLI gone wrong must not end an ask in an exception.
 
 
+def _mapping(value: object) -> Mapping[str, Any]:
+    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
 def _part(value: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    part = value.get(name)
-    return cast("Mapping[str, Any]", part) if isinstance(part, Mapping) else {}
+    return _mapping(value.get(name))
 
 
 def _word(value: Mapping[str, Any], name: str) -> str:
-    word = value.get(name)
-    return word if isinstance(word, str) else ""
+    return _text(value.get(name))
 
 
 def _count(value: Mapping[str, Any], name: str) -> int | None:
@@ -303,7 +311,7 @@ def _window(name: str) -> str:
     )
 
 
-def _stop_reason(given: str | None) -> StopReason:
+def _stop_reason(given: str) -> StopReason:
     if given in {"end_turn", "stop_sequence"}:
         return "end_turn"
     if given == "max_tokens":

@@ -76,13 +76,22 @@ class Home:
         """The finer usage that the CLI writes only to its session file; empty when it is not there."""
         for file in self.path.glob(f".gemini/tmp/*/chats/session-*-{session[:8]}.jsonl"):
             try:
-                for line in reversed(file.read_text("utf-8").splitlines()):
-                    record = json.loads(line)
-                    if record.get("type") == "gemini" and isinstance(record.get("tokens"), dict):
-                        return {k: v for k, v in record["tokens"].items() if isinstance(v, int)}
-            except (OSError, ValueError, AttributeError):
+                return counted(file.read_text("utf-8"))
+            except (OSError, UnicodeError):
                 return {}
         return {}
+
+
+def counted(session_file: str) -> Mapping[str, int]:
+    """The finer usage of the last answer in a session's file; empty where it tells none."""
+    try:
+        for line in reversed(session_file.splitlines()):
+            record = json.loads(line)
+            if record.get("type") == "gemini" and isinstance(record.get("tokens"), dict):
+                return {name: count for name, count in record["tokens"].items() if isinstance(count, int)}
+    except (ValueError, AttributeError, RecursionError):
+        pass
+    return {}
 
 
 def login_file(home: Path) -> Path:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import time
 from collections.abc import AsyncGenerator, Mapping
 from datetime import UTC, datetime
@@ -38,6 +37,7 @@ from llm_mcp_hub.providers.gemini_turn import (
     start_error,
     unknown_model,
     used_up,
+    version_of,
 )
 
 START_TIMEOUT_S = 30.0
@@ -171,8 +171,8 @@ class Process:
 
     def _check_version(self, first: acp.Reply) -> None:
         version = agent_version(first.result or {})
-        numbers = re.match(r"(\d+)\.(\d+)", version)
-        if numbers is None or (int(numbers[1]), int(numbers[2])) < OLDEST:
+        numbers = version_of(version)
+        if numbers is None or numbers < OLDEST:
             raise CliMissing(
                 f"The Gemini CLI is too old ({version or 'no version told'}); the hub needs 0.61 or newer.",
                 action=UPDATE_ACTION,

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from llm_mcp_hub.conversation import Ask, Part, QuotaWindow, StopReason, Usage
+from llm_mcp_hub.conversation import Ask, Part, QuotaWindow, StopReason, Usage, whole
 from llm_mcp_hub.errors import (
     AccountIneligible,
     AuthExpired,
@@ -303,7 +303,7 @@ def to_be_renewed(login: bytes, now: float) -> bytes | None:
     try:
         held: dict[str, Any] = json.loads(login)
         ends = float(held.get("expiry_date") or 0) / 1000
-    except (ValueError, TypeError, AttributeError, OverflowError):
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
     if not held.get("refresh_token") or 0 < ends < now + RENEWED_WITHIN_S:
         return None
@@ -335,18 +335,24 @@ def _count(value: Mapping[str, Any], name: str) -> int:
 def agent_version(result: Mapping[str, Any]) -> str:
     """The CLI's version in its answer to `initialize`, "" when it tells none."""
     version = _part(result, "agentInfo").get("version")
-    return version if isinstance(version, str) else ""
+    return whole(version) if isinstance(version, str) else ""
+
+
+def version_of(told: str) -> tuple[int, int] | None:
+    """The first two numbers of a version, None where there are none."""
+    numbers = re.match(r"(\d{1,9})\.(\d{1,9})", told)
+    return None if numbers is None else (int(numbers[1]), int(numbers[2]))
 
 
 def opened(result: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
     """The name of a new session, and the models that this account is offered. Raises HubError without a name."""
     session = result.get("sessionId")
-    if not isinstance(session, str) or not session:
+    if not isinstance(session, str) or not session or whole(session) != session:
         raise UpstreamError("Gemini's CLI opened no session.", action="Ask again.", provider=NAME)
     offered = _part(result, "models").get("availableModels")
     models = cast("list[object]", offered) if isinstance(offered, list) else []
     names = [cast("Mapping[str, Any]", model).get("modelId") for model in models if isinstance(model, Mapping)]
-    return session, tuple(name for name in names if isinstance(name, str) and name != "auto")
+    return session, tuple(whole(name) for name in names if isinstance(name, str) and name != "auto")
 
 
 def finished(result: Mapping[str, Any], text: str) -> tuple[StopReason, Usage]:
