@@ -11,7 +11,7 @@ GEMINI := gemini-cli/node_modules/.bin/gemini
 CLIENTS := .tools/clients/ready
 RELEASE := .tools/release
 
-.PHONY: install clients hub-installed demo test check fix serve bench drill drill-full faults image-check dist lock snapshots screenshots translated clean
+.PHONY: install clients hub-installed demo test check fix serve bench drill drill-full faults fuzz soak image-check dist lock snapshots screenshots translated clean
 
 # Side by side: on a fresh machine most of it is waiting.
 install:
@@ -98,6 +98,14 @@ drill-full: install
 # The list of faults, once: what whoever asked was told, the next ask, what was left, what leaked. Prints `survived n/N`.
 faults: install
 	$(BIN)/python -m tests.faults --write benchmarks/results/drill.json
+
+# Whatever reads what others write, and 100,000 inputs, right ones a little changed and drawn ones. SEED=... has them again.
+fuzz: install
+	@$(BIN)/python -m tests.fuzz $(if $(INPUTS),--inputs $(INPUTS)) $(if $(SEED),--seed $(SEED))
+
+# A hub under mixed load, and whether anything of it grows, is lost or left. MINUTES=60 by hand; STORE=redis.
+soak: install
+	@$(BIN)/python benchmarks/soak.py $(if $(MINUTES),--minutes $(MINUTES)) $(if $(STORE),--store $(STORE)) $(if $(SEED),--seed $(SEED))
 
 # The image, built for real and run for real, without a container engine: root on Linux, with Debian's buildah,
 # mmdebstrap and bubblewrap. Prints seconds, megabytes, and what the container's user could do.
