@@ -27,6 +27,7 @@ from llm_mcp_hub.providers.gemini_turn import (
     quoted,
     reset_after_s,
     start_error,
+    to_be_renewed,
     unknown_model,
 )
 from tests.unit.strategies import ANY_TEXT, TEXT, any_json, loose
@@ -550,3 +551,41 @@ def test_any_refusal_is_one_coded_error(code: int, message: str, account: bool) 
     assert error.action
     assert error.retry_after_s is None or error.retry_after_s >= 0
     json.dumps(error.details(), allow_nan=False)
+
+
+# -- a login that is shown as over -------------------------------------------------------------------------------------
+
+NOW_S = 1_800_000_000.0
+
+
+def login(**changes: Any) -> bytes:
+    held = {"access_token": "a", "refresh_token": "r", "expiry_date": (NOW_S + 3_600) * 1000, "scope": "s", **changes}
+    return json.dumps({name: value for name, value in held.items() if value is not None}).encode()
+
+
+@pytest.mark.parametrize(
+    ("content", "changes"),
+    [
+        (login(), True),
+        (login(expiry_date=(NOW_S + 300) * 1000), True),
+        (login(expiry_date=(NOW_S + 299) * 1000), False),  # the CLI renews it by itself
+        (login(expiry_date=(NOW_S - 1) * 1000), False),
+        (login(expiry_date=1), False),
+        (login(expiry_date=None), True),
+        (login(refresh_token=None), False),  # nothing to renew it with
+        (login(refresh_token=""), False),
+        (login(expiry_date="soon"), False),
+        (login(expiry_date=[1]), False),
+        (b"[]", False),
+        (b"{", False),
+        (b"\xff", False),
+    ],
+    ids=str,
+)
+def test_a_login_is_shown_as_over_where_the_cli_would_not_renew_it_by_itself(content: bytes, changes: bool) -> None:
+    """It goes by its clock alone: an access token that is refused before its time would be refused for ever."""
+    aged = to_be_renewed(content, NOW_S)
+
+    assert (aged is not None) is changes
+    if aged is not None:
+        assert json.loads(aged) == {**json.loads(content), "expiry_date": 1}
