@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from llm_mcp_hub import settings as settings_module
-from llm_mcp_hub.commands import stdout
-from llm_mcp_hub.errors import HubError, InvalidRequest, Misconfigured
+from llm_mcp_hub.commands import stdin, stdout
+from llm_mcp_hub.errors import HubError, Misconfigured
 from llm_mcp_hub.observe import logs
 from llm_mcp_hub.settings import Settings
 
@@ -68,11 +68,15 @@ def _parser() -> argparse.ArgumentParser:
 
     ask = commands.add_parser("ask", help="ask one question; the answer is streamed to the terminal")
     ask.add_argument("provider", choices=["claude", "gemini"])
-    ask.add_argument("prompt", nargs="?", help="the question; without it, or as -, it is read from stdin")
+    ask.add_argument(
+        "prompt",
+        nargs="?",
+        help="the question; without it, or as -, it is read from stdin; beside one, what is piped in is put before it",
+    )
     ask.add_argument("--model", help="model name or alias")
     ask.add_argument("--system", help="instruction for the model")
     ask.add_argument("--conversation", metavar="ID", help="continue this conversation")
-    ask.add_argument("--file", action="append", metavar="PATH", help="put a file before the question; may be repeated")
+    ask.add_argument("--file", action="append", metavar="PATH", help="put a file before the question, - for stdin")
     ask.add_argument(
         "--git-diff", nargs="?", const="", metavar="BASE", help="put the changes since BASE (HEAD) before it"
     )
@@ -167,7 +171,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         if given.command == "serve":
             return _serve(settings, given.host, given.port, given.first_client)
         if given.command == "ask":
-            given.prompt = question(given)  # before the loop runs: within it a Ctrl-C could not end the reading
+            given.prompt, given.piped = stdin.read(given)  # before the loop runs: in it no Ctrl-C could end the reading
             return asyncio.run(_ask(settings, given))
         if given.command == "health":
             from llm_mcp_hub.commands import health
@@ -221,30 +225,6 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)} (put -- before a prompt that begins with a dash)")
     return given
-
-
-def question(given: argparse.Namespace) -> str:
-    """What `ask` asks; read from stdin where no word says it. Raises InvalidRequest."""
-    if given.prompt not in {None, "-"}:
-        return given.prompt
-    taken = bool(given.git_diff)  # a word that may have been meant for the question
-    swallowed = InvalidRequest(
-        "There is no question: --git-diff takes the word behind it for its base.",
-        action=f'Put the question first: llm-mcp-hub ask {given.provider} "…" --git-diff; '
-        "with one from stdin write --git-diff=BASE, BASE being a revision.",
-    )
-    if taken and len(given.git_diff.split()) != 1:  # as no revision is that the hub takes
-        raise swallowed
-    if sys.stdin is None:
-        text = ""
-    else:
-        if sys.stdin.isatty():
-            base = "; --git-diff has the word behind it for its base" if taken else ""
-            print(f"Type the question, then Ctrl-D on a line of its own{base}.", file=sys.stderr)
-        text = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
-    if taken and not text.strip():
-        raise swallowed
-    return text
 
 
 def _tell(error: HubError) -> int:
@@ -340,8 +320,9 @@ async def _ask(settings: Settings, given: argparse.Namespace) -> int:
             )
             ask = await hub.with_material(
                 ask,
-                files=[str(Path.cwd() / file) for file in given.file or ()],
+                files=[str(Path.cwd() / file) for file in given.file or () if file != "-"],
                 git_diff=None if given.git_diff is None else GitDiff(given.git_diff or None, ()),
+                attachments=given.piped,
             )
             watch = Watch(None if given.json else show)
             async with live.shown(given.provider.title(), watch):

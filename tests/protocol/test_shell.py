@@ -20,6 +20,7 @@ import pexpect
 import pytest
 
 from llm_mcp_hub import cli
+from llm_mcp_hub.commands import stdin
 from tests.harness import DEADLINE_S, World, answer_of, open_line, run_command
 from tests.upstreams import google
 from tests.upstreams.google import prompt_texts
@@ -190,6 +191,17 @@ def test_files_and_changes_are_put_before_the_question(world: World, tmp_path: P
     assert "+high water" in text
 
 
+def test_what_is_piped_in_is_put_before_the_question(world: World) -> None:
+    """As a file of that name; the question stays the last word."""
+    asked = run_command(world, "ask", "gemini", "What changed?", stdin="-low water\n+high water\n")
+
+    assert asked.returncode == 0, asked.stderr.decode()
+    *before, prompt = prompt_texts(world.gemini.generations[-1])
+    assert prompt == "What changed?"
+    assert "stdin" in "".join(before)
+    assert "-low water\n+high water\n" in "".join(before)
+
+
 @pytest.mark.parametrize(
     ("words", "typed"),
     [
@@ -245,7 +257,7 @@ def test_a_question_is_found_wherever_it_stands(
 
     given = cli.parse(["ask", "claude", *words])
 
-    assert (cli.question(given), given.git_diff) == (question, base)
+    assert (stdin.question(given), given.git_diff) == (question, base)
 
 
 def test_without_a_stdin_there_is_no_question(
