@@ -8,17 +8,15 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from llm_mcp_hub import settings as settings_module
 from llm_mcp_hub.commands import stdin, stdout
+from llm_mcp_hub.commands.words import EX_USAGE, STEPS, parse
 from llm_mcp_hub.errors import HubError, Misconfigured
 from llm_mcp_hub.observe import logs
 from llm_mcp_hub.settings import Settings
 
-EX_USAGE, EX_UNAVAILABLE, EX_SOFTWARE, EX_TEMPFAIL, EX_NOPERM, EX_CONFIG = 64, 69, 70, 75, 77, 78
-STEPS = ("gemini-cli", "project", "login-claude", "login-gemini", "clients", "ask", "doctor")
-"""Of `setup`, in their order."""
+EX_UNAVAILABLE, EX_SOFTWARE, EX_TEMPFAIL, EX_NOPERM, EX_CONFIG = 69, 70, 75, 77, 78
 EXIT_CODES = {
     "invalid_request": EX_USAGE,
     "not_found": EX_USAGE,
@@ -38,96 +36,6 @@ EXIT_CODES = {
     "cancelled": 130,
 }
 """By error code; every other one is EX_UNAVAILABLE."""
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """As argparse's own, with the exit code that sysexits has for it."""
-        self.print_usage(sys.stderr)
-        self.exit(EX_USAGE, f"{self.prog}: error: {message}\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="llm-mcp-hub",
-        description="Ask Claude and Gemini with the subscriptions you already have. Without a command: serve MCP over "
-        "stdio, as MCP clients start it.",
-    )
-    parser.add_argument("--env-file", type=Path, metavar="FILE", help="read settings from FILE (NAME=VALUE lines)")
-    parser.add_argument("--version", action="store_true", help="print the version")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-
-    commands.add_parser("stdio", help="serve MCP over stdio, as without a command")
-    serve = commands.add_parser("serve", help="serve MCP over streamable HTTP")
-    serve.add_argument("--host", help="address to listen on (HUB_HOST, 127.0.0.1)")
-    serve.add_argument("--port", type=int, help="port to listen on (HUB_PORT, 8000)")
-    serve.add_argument(
-        "--first-client", metavar="NAME", help="where no client has a token yet, make this one's (HUB_FIRST_CLIENT)"
-    )
-    commands.add_parser("health", help="whether a hub answers at HUB_HOST and HUB_PORT; needs no token")
-
-    ask = commands.add_parser("ask", help="ask one question; the answer is streamed to the terminal")
-    ask.add_argument("provider", choices=["claude", "gemini"])
-    ask.add_argument(
-        "prompt",
-        nargs="?",
-        help="the question; without it, or as -, it is read from stdin; beside one, what is piped in is put before it",
-    )
-    ask.add_argument("--model", help="model name or alias")
-    ask.add_argument("--system", help="instruction for the model")
-    ask.add_argument("--conversation", metavar="ID", help="continue this conversation")
-    ask.add_argument("--file", action="append", metavar="PATH", help="put a file before the question, - for stdin")
-    ask.add_argument(
-        "--git-diff", nargs="?", const="", metavar="BASE", help="put the changes since BASE (HEAD) before it"
-    )
-    ask.add_argument("--effort", choices=["low", "medium", "high"], help="how long the model thinks")
-    ask.add_argument("--timeout", type=float, metavar="SECONDS", help="1 to 3600")
-    ask.add_argument("--json", action="store_true", help="print the answer as one JSON object")
-
-    asks = commands.add_parser("asks", help="your last asks: list, show, cancel or delete them")
-    asks.add_argument("action", nargs="?", default="list", choices=["list", "show", "cancel", "delete"])
-    asks.add_argument("id", nargs="?", help="an ask's id")
-    asks.add_argument("--json", action="store_true", help="print it as JSON")
-
-    talks = commands.add_parser("conversations", help="your conversations: list, show or delete them")
-    talks.add_argument("action", nargs="?", default="list", choices=["list", "show", "delete"])
-    talks.add_argument("id", nargs="?", help="a conversation's id")
-    talks.add_argument("--json", action="store_true", help="print it as JSON")
-
-    status = commands.add_parser("status", help="what is known of both logins")
-    status.add_argument("--json", action="store_true", help="print it as JSON")
-    status.add_argument("--verify", action="store_true", help="prove each login by one tiny real ask")
-
-    doctor = commands.add_parser("doctor", help="whether everything that an ask needs is there; spends no ask")
-    doctor.add_argument("--json", action="store_true", help="print it as JSON")
-
-    setup = commands.add_parser("setup", help="the first run, step by step; what is done already is left as it is")
-    setup.add_argument("--skip", action="append", metavar="STEP", default=[], choices=STEPS, help="leave it out")
-    setup.add_argument("--yes", action="store_true", help="take every step without asking, the small ask too")
-
-    login = commands.add_parser("login", help="log in to Claude or Gemini, with a browser on any machine")
-    login.add_argument("provider", choices=["claude", "gemini"])
-    login.add_argument("--write-env", type=Path, metavar="FILE", help="write the login into this env file too")
-    login.add_argument("--timeout", type=float, default=600, metavar="SECONDS", help="how long you have (600)")
-
-    install = commands.add_parser("install", help="put the hub into an MCP client's configuration")
-    install.add_argument("name", metavar="CLIENT", help="claude-desktop, claude-code, cursor, vscode or gemini-cli")
-    install.add_argument("--print", action="store_true", help="print what would be written, and write nothing")
-    install.add_argument("--http", metavar="URL", help="a hub over HTTP, instead of one that the client starts")
-    install.add_argument("--token-file", metavar="FILE", help="with --http: the client's token; - for stdin")
-    install.add_argument("--remove", action="store_true", help="take the hub out again")
-
-    client = commands.add_parser("client", help="tokens of clients over HTTP: add, list or revoke them")
-    client.add_argument("action", choices=["add", "list", "revoke"])
-    client.add_argument("name", nargs="?", metavar="NAME", help="the client's; to add one again gives it a new token")
-    client.add_argument(
-        "--scope", action="append", metavar="SCOPE", help="add: ask:claude, ask:gemini or status (all); may be repeated"
-    )
-    for limit, what in [("requests-per-minute", "requests"), ("asks-per-minute", "asks"), ("at-once", "open requests")]:
-        client.add_argument(f"--{limit}", type=int, metavar="N", help=f"add: how many {what} it may have")
-    client.add_argument("--token", type=int, metavar="N", help="revoke: this token alone, by its number in the list")
-    client.add_argument("--json", action="store_true", help="list: print it as JSON")
-    return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -208,23 +116,6 @@ def _check_home() -> None:
         raise Misconfigured(
             "This user has no home folder.", action="Set HOME to a folder that this user can write."
         ) from error
-
-
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Parse the words. argparse gives an optional word up too early when options stand before it: it is found here."""
-    parser = _parser()
-    given, rest = parser.parse_known_args(arguments)
-    if given.command == "ask" and given.prompt is None:
-        match rest:
-            case ["--", prompt]:
-                given.prompt, rest = prompt, []
-            case [prompt] if prompt == "-" or not prompt.startswith("-"):
-                given.prompt, rest = prompt, []
-            case _:
-                pass
-    if rest:
-        parser.error(f"unrecognized arguments: {' '.join(rest)} (put -- before a prompt that begins with a dash)")
-    return given
 
 
 def _tell(error: HubError) -> int:

@@ -1,0 +1,84 @@
+"""What is told to somebody who has typed other words than there are."""
+
+from __future__ import annotations
+
+import pytest
+
+from llm_mcp_hub.commands.words import STEPS, parse
+
+QUESTION = "Who feeds the otter?"
+
+
+def told(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[str, str]:
+    """The usage that is shown, and the complaint below it."""
+    with pytest.raises(SystemExit) as ended:
+        parse(words)
+    usage, _, complaint = capsys.readouterr().err.partition("error: ")
+    assert ended.value.code == 64
+    return usage, complaint.strip()
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["ask", "gemini", *QUESTION.split()], "put it in quotes"),
+        (["ask", "claude", "-f", "README.md", "hi"], "did you mean --file?"),
+        (["ask", "claude", QUESTION, "--dash"], "before a question that begins with a dash put --"),
+        (["status", "--env-file", "f.env"], "--env-file stands before the command: llm-mcp-hub --env-file … status"),
+        (["status", "--env-file=f.env"], "--env-file stands before the command"),
+        (["status", "--veriy"], "did you mean --verify?"),
+        (["status", "now"], "it takes no further word"),
+        (["serve", "8377"], "a port is given as --port 8377"),
+        (["health", "--port", "8377"], "there is no --port"),
+        (["install"], "llm-mcp-hub install --help"),
+        (["setup", "--skip", "login"], "there are: gemini-cli, project"),
+        (["ask", "gemni", "hi"], "did you mean gemini?"),
+    ],
+    ids=" ".join,
+)
+def test_words_that_are_left_over_are_told_with_the_usage_of_their_command(
+    words: list[str], part: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One next step; what may be the question is not repeated, and the dash is spoken of for a question alone."""
+    usage, complaint = told(capsys, *words)
+
+    assert usage.startswith(f"usage: llm-mcp-hub {words[0]} ")
+    assert part in complaint
+    assert "otter" not in complaint
+    assert "begins with a dash" not in complaint or words[0] == "ask"
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["statsu"], "did you mean status?"),
+        (["conversation"], "did you mean conversations?"),
+        (["-v"], "did you mean --version?"),
+        (["--hepl"], "did you mean --help?"),
+        (["burn"], "there are: stdio, serve, "),
+    ],
+    ids=" ".join,
+)
+def test_a_command_that_is_none_is_told_with_the_nearest(
+    words: list[str], part: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Or with all there are."""
+    usage, complaint = told(capsys, *words)
+
+    assert usage.startswith("usage: llm-mcp-hub [")
+    assert part in complaint
+
+
+@pytest.mark.parametrize(("words", "part"), [(["help"], "COMMAND"), (["help", "setup"], ", ".join(STEPS))])
+def test_help_is_a_command_too(words: list[str], part: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """As other programs have it; a command's help names what it can be given."""
+    with pytest.raises(SystemExit) as ended:
+        parse(words)
+
+    assert ended.value.code == 0
+    assert part in " ".join(capsys.readouterr().out.split()).replace("login- ", "login-")
+
+
+def test_a_client_is_known_in_any_case() -> None:
+    """`install Claude-Code`, as it writes itself."""
+    assert parse(["install", "Claude-Code"]).name == "claude-code"
