@@ -117,8 +117,8 @@ class GeminiCli:
     folder: Path
     state: Literal["there", "installs", "foreign"]
     found: Finding
-    install: Callable[[], Awaitable[Path]]
-    """Raises CliMissing."""
+    install: Callable[[Callable[[str], None]], Awaitable[Path]]
+    """Tells how far it is. Raises CliMissing."""
 
 
 async def gemini_cli(settings: Settings) -> GeminiCli:
@@ -131,9 +131,11 @@ async def gemini_cli(settings: Settings) -> GeminiCli:
     with tempfile.TemporaryDirectory() as home:
         state, found = await gemini_doctor.used_cli(around=around, home=Path(home), command=command, own=own)
     broken = state == "installs" and gemini_install.installed(own, pinned=True) is not None
-    return GeminiCli(
-        gemini_install.wanted(), own, state, found, lambda: gemini_install.install(own, around, again=broken)
-    )
+
+    def install(tell: Callable[[str], None]) -> Awaitable[Path]:
+        return gemini_install.install(own, around, again=broken, tell=tell)
+
+    return GeminiCli(gemini_install.wanted(), own, state, found, install)
 
 
 def project_around() -> tuple[str, str] | None:

@@ -246,4 +246,4 @@ def test_a_step_that_does_not_exist_is_refused(world: World) -> None:
     done = run_command(world, "setup", "--yes", "--skip", "asks")
 
     assert done.returncode == 64
-    assert b"'ask'" in done.stderr
+    assert b"did you mean ask?" in done.stderr

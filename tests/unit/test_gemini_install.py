@@ -181,6 +181,38 @@ def test_a_folder_that_cannot_be_made_and_a_full_disk_are_told(
     assert "ci" not in (tmp_path / "npm-was-called").read_text()
 
 
+def test_a_registry_that_says_nothing_is_told_of_and_not_waited_for(
+    tmp_path: Path, around: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A firewall that swallows: npm itself would be silent for a quarter of an hour."""
+    monkeypatch.setattr(gemini_install, "LIFE_S", 0.02)
+    monkeypatch.setattr(gemini_install, "MUTE_S", 0.1)
+    program(around, "npm", NPM + "exec sleep 600")
+    told: list[str] = []
+
+    with pytest.raises(CliMissing, match="nothing has come from the package registry") as error:
+        asyncio.run(install(tmp_path / "gemini-cli", around, tell=told.append))
+
+    assert "npm still waits for the package registry" in told[0]
+    assert error.value.action.endswith("llm-mcp-hub setup")
+    assert [path.name for path in (tmp_path / "gemini-cli").iterdir()] == [".lock"]
+
+
+def test_a_slow_registry_is_waited_for_as_long_as_something_comes(
+    tmp_path: Path, around: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How much has come is told now and then."""
+    monkeypatch.setattr(gemini_install, "LIFE_S", 0.02)
+    waits = 'while [ ! -e "$HOME/seen" ]; do sleep 0.02; done'
+    program(around, "npm", NPM + f'mkdir "$3/some"; head -c 3000000 /dev/zero >"$3/some/file"; {waits}\n{GOOD}')
+
+    def tell(text: str) -> None:
+        if text == "npm goes on; 3 MB have come":
+            (tmp_path / "seen").touch()
+
+    assert asyncio.run(install(tmp_path / "gemini-cli", around, tell=tell)).is_file()
+
+
 @pytest.mark.parametrize(
     ("text", "part"),
     [

@@ -171,7 +171,7 @@ class _Setup:
             f"npm install -g @google/gemini-cli@{cli.wanted}",
         )
         _say(f"    npm installs Gemini CLI {cli.wanted} …")
-        path = asyncio.run(_awaited(cli.install()))
+        path = asyncio.run(_awaited(cli.install(lambda text: _say(f"    {text}"))))
         _say(f"    installed: {path}")
         self._told.changed.append(f"Gemini CLI {cli.wanted}")
 

@@ -17,10 +17,11 @@ import contextlib
 import functools
 import hashlib
 import json
+import os
 import re
 import secrets
 import shutil
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +51,10 @@ OLDEST_NPM = 7
 ROOM_BYTES = 400 << 20
 """Of which 100 MB stay; npm has its cache on the same disk, mostly."""
 INSTALL_S = 900.0
+MUTE_S = 180.0
+"""A registry from which nothing comes for so long: npm itself would wait for a quarter of an hour, and say nothing."""
+LIFE_S = 30.0
+"""How often a person is told how far it is."""
 LOOK_S = 30.0
 LOCK_LOOK_S = 0.2
 SETUP = "then run: llm-mcp-hub setup"
@@ -200,11 +205,17 @@ async def tools(around: Mapping[str, str]) -> Tools:
     return Tools(Path(npm), Path(itself or node))
 
 
-async def install(own: Path, around: Mapping[str, str], *, again: bool = False) -> Path:
+def _untold(_text: str) -> None:
+    pass
+
+
+async def install(
+    own: Path, around: Mapping[str, str], *, again: bool = False, tell: Callable[[str], None] = _untold
+) -> Path:
     """Install the pinned CLI into `own`, unless it is there, and take away what is older. Returns its program.
 
     `again`: also where it is there, for it does not start. Whatever ends this, a CLI that is there is whole.
-    Raises CliMissing, which says what is in the way.
+    `tell` is told now and then how far it is. Raises CliMissing, which says what is in the way.
     """
     try:
         for folder in (own.parent, own):  # `parents` would make the first one with any mode
@@ -220,7 +231,7 @@ async def install(own: Path, around: Mapping[str, str], *, again: bool = False) 
             made, gone = (own / f".new-{secrets.token_hex(4)}" for _ in range(2))
             made.mkdir(mode=0o700)
             try:
-                await _fill(made, found, around)
+                await _fill(made, found, around, tell)
                 with contextlib.suppress(FileNotFoundError):  # away as a whole: half of one would stay in the way
                     (own / _name()).rename(gone)
                 made.rename(own / _name())
@@ -235,17 +246,18 @@ async def install(own: Path, around: Mapping[str, str], *, again: bool = False) 
         ) from error
 
 
-async def _fill(made: Path, found: Tools, around: Mapping[str, str]) -> None:
+async def _fill(made: Path, found: Tools, around: Mapping[str, str], tell: Callable[[str], None]) -> None:
     for name in ("package.json", "package-lock.json"):
         shutil.copyfile(pin() / name, made / name)
     # with npm's own pauses a registry that is away is told of after more than a minute
     pauses = ["--fetch-retry-mintimeout=2000", "--fetch-retry-maxtimeout=10000"]
     quiet = ["--ignore-scripts", "--omit=dev", "--no-audit", "--no-fund", "--loglevel=error"]
-    ended = await ran(
+    npm = ran(
         [str(found.npm), "ci", "--prefix", str(made), *pauses, *quiet],
         environment=_environment(around),
         limit_s=INSTALL_S,
     )
+    ended = await _watched(npm, made, tell)
     if ended is None:
         raise _missing(f"npm has not ended in {INSTALL_S / 60:.0f} minutes.", f"Check the network, {SETUP}")
     code, text = ended
@@ -262,6 +274,44 @@ async def _fill(made: Path, found: Tools, around: Mapping[str, str]) -> None:
     shutil.rmtree(home, ignore_errors=True)
     if wanted() not in said_version:
         raise _missing("what npm has installed cannot be started here.", f"See `llm-mcp-hub doctor`, {SETUP}")
+
+
+async def _watched(
+    npm: Awaitable[tuple[int, str] | None], made: Path, tell: Callable[[str], None]
+) -> tuple[int, str] | None:
+    """What npm ends with. Raises CliMissing where nothing has come into `made` for `MUTE_S` seconds."""
+    task = asyncio.ensure_future(npm)
+    begun = most = await asyncio.to_thread(_bytes, made)
+    clock = asyncio.get_running_loop().time
+    since = clock()
+    try:
+        while not (await asyncio.wait([task], timeout=LIFE_S))[0]:
+            size = await asyncio.to_thread(_bytes, made)
+            if size > most:
+                most, since = size, clock()
+            if clock() - since >= MUTE_S:
+                raise _missing(
+                    f"nothing has come from the package registry (or its proxy) in {MUTE_S / 60:.0f} minutes.",
+                    f"Check the network, HTTPS_PROXY, and: npm config get registry; {SETUP}",
+                )
+            if most == begun:
+                tell("npm still waits for the package registry, from which nothing has come yet; Ctrl-C ends it")
+            else:
+                tell(f"npm goes on; {(most - begun) // 1_000_000} MB have come")
+        return task.result()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def _bytes(folder: Path) -> int:
+    """How much is in it; what goes while it is looked at counts for nothing."""
+    total = 0
+    for path, _folders, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += os.lstat(os.path.join(path, name)).st_size  # noqa: PTH118 -- ten thousand
+    return total
 
 
 def fault(code: int, text: str) -> CliMissing:
