@@ -84,7 +84,7 @@ ONE_PLACE = {
     "claude_agent_sdk": r"providers/claude\w*\.py",
     "pexpect": r"children/terminal\.py",
     "psutil": r"children/supervision\.py",
-    "dotenv": r"settings\.py",
+    "dotenv": r"env_text\.py",
     "platformdirs": r"settings\.py",
     "uvicorn": r"serving/\w+\.py",
     "httpx2": r"credentials/webhook\.py",

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import structlog
+
 from llm_mcp_hub import settings as settings_module
 from llm_mcp_hub.commands import stdin, stdout
 from llm_mcp_hub.commands.words import EX_USAGE, STEPS, parse
@@ -16,6 +18,7 @@ from llm_mcp_hub.errors import HubError, Misconfigured
 from llm_mcp_hub.observe import logs
 from llm_mcp_hub.settings import Settings
 
+log = structlog.stdlib.get_logger("llm_mcp_hub.cli")
 EX_UNAVAILABLE, EX_SOFTWARE, EX_TEMPFAIL, EX_NOPERM, EX_CONFIG = 69, 70, 75, 77, 78
 EXIT_CODES = {
     "invalid_request": EX_USAGE,
@@ -73,9 +76,12 @@ def _run(arguments: Sequence[str] | None) -> int:
 
             logs.configure("ERROR", None)
             return setup.run(given.env_file, STEPS, skip=given.skip, yes=given.yes)
-        settings = settings_module.load(given.env_file)
-        level = settings.log_level if given.command in {None, "stdio", "serve"} else "ERROR"
-        logs.configure(level, settings.hub_log_format)
+        examined = settings_module.examine(given.env_file)
+        settings = examined.usable()
+        serves = given.command in {None, "stdio", "serve"}
+        logs.configure(settings.log_level if serves else "ERROR", settings.hub_log_format)
+        if given.command != "health":  # a probe says it every few seconds
+            _warn(examined.odd(), logged=serves)
         if given.command == "serve":
             return _serve(settings, given.host, given.port, given.first_client)
         if given.command == "ask":
@@ -116,6 +122,15 @@ def _check_home() -> None:
         raise Misconfigured(
             "This user has no home folder.", action="Set HOME to a folder that this user can write."
         ) from error
+
+
+def _warn(odd: Sequence[str], *, logged: bool) -> None:
+    """Tell of what somebody has set and nobody reads: in the log of a hub, else on stderr."""
+    for sentence in odd:
+        if logged:
+            log.warning(sentence)
+        else:
+            print(f"llm-mcp-hub: {sentence}", file=sys.stderr)
 
 
 def _tell(error: HubError) -> int:

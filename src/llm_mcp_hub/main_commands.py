@@ -68,7 +68,9 @@ def preconditions_of(env_file: Path | None) -> Generator[dict[str, Look]]:
     try:
         yield {
             "hub": lambda: preconditions.itself(VERSION),
-            "settings": lambda: preconditions.settings(examined.wrong, examined.sources, examined.mistyped),
+            "settings": lambda: preconditions.settings(
+                examined.wrong, examined.sources, examined.mistyped, examined.unread
+            ),
             "state-folder": lambda: preconditions.state(state),
             "clock": lambda: preconditions.clock(state, stamps),
             "store": preconditions.shared(lambda: open_store(settings, away_after_s=DOCTOR_STORE_S)),
@@ -239,5 +241,8 @@ def unseen_by_a_client(title: str, env_file: Path | None) -> tuple[str, ...]:
             )
     if others := sorted(exported - {"CLAUDE_CODE_OAUTH_TOKEN"}):
         file = env_file or settings_module.own_file()
-        told.append(f"Set in this shell alone, which {title} may not hand on: {', '.join(others)}. Put it into {file}")
+        them = "it" if len(others) == 1 else "them"
+        told.append(
+            f"Set in this shell alone, which {title} may not hand on: {', '.join(others)}. Put {them} into {file}"
+        )
     return tuple(told)

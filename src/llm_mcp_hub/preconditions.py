@@ -27,7 +27,7 @@ from llm_mcp_hub import others, state_folder
 from llm_mcp_hub.children.environment import child_environment, network_settings
 from llm_mcp_hub.credentials.status import TokenStatus, utc
 from llm_mcp_hub.errors import HubError, Misconfigured
-from llm_mcp_hub.finding import Finding, blocks, ok, told, warns
+from llm_mcp_hub.finding import AGAIN, Finding, blocks, ok, told, warns
 from llm_mcp_hub.store.base import DOCTOR, Held, Store
 from llm_mcp_hub.store.redis import RedisStore
 
@@ -54,15 +54,20 @@ def settings(
     wrong: Sequence[Misconfigured],
     files: Sequence[tuple[str, Path, bool]],
     mistyped: Sequence[tuple[str, str]] = (),
+    unread: Sequence[str] = (),
 ) -> list[Finding]:
     """Settings that cannot be used, where the others come from, and who else can read or write there.
 
     `files`: why each was read, its path, and whether it holds a secret. `mistyped`: a name, and the setting it is like.
+    `unread`: where something stands that is no setting.
     """
     found = [told("settings", error) for error in wrong]
     for name, meant in mistyped:
         mend = f"Call it {meant} if that is meant; else unset it."
         found.append(warns("settings", f"{name} is no setting, so it does nothing", mend))
+    for where in unread:
+        mend = f"Write it as NAME=VALUE, or take it out, then run: {AGAIN}"
+        found.append(warns("settings", f"{where} is no NAME=VALUE, so it does nothing", mend))
     source = "from the environment"
     for name, path, secret in files:
         held = path.stat()

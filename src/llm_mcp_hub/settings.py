@@ -7,12 +7,10 @@ not steer it. A secret may be given as `NAME_FILE`, the path of a file that hold
 
 from __future__ import annotations
 
-import difflib
-import io
 import ipaddress
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,8 +18,6 @@ from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 import platformdirs
-from dotenv import dotenv_values
-from dotenv.parser import parse_stream
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -33,7 +29,7 @@ from pydantic import (
     ValidationError,
 )
 
-from llm_mcp_hub import others
+from llm_mcp_hub import env_text, misspelt, others
 from llm_mcp_hub.children.environment import surroundings
 from llm_mcp_hub.errors import Misconfigured
 
@@ -83,6 +79,13 @@ def _path(value: str | Path) -> Path:
         return Path(value).expanduser()
     except RuntimeError:
         raise ValueError("begins with the home folder of a user that does not exist") from None
+
+
+def _absolute(value: Path) -> Path:
+    path = _path(value)
+    if not path.is_absolute():
+        raise ValueError("must be an absolute path, for the folder that a hub is started in says nothing")
+    return path
 
 
 def _paths(value: Any) -> Any:
@@ -154,8 +157,12 @@ def _webhook(value: SecretStr | None) -> SecretStr | None:
     return value
 
 
+def _upper(value: Any) -> Any:
+    return value.upper() if isinstance(value, str) else value
+
+
 LoopbackUrl = Annotated[str, AfterValidator(_loopback_url)]
-UserPath = Annotated[Path, AfterValidator(_path)]
+UserPath = Annotated[Path, AfterValidator(_absolute)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
@@ -171,7 +178,7 @@ class Settings(BaseModel):
     gemini_model: str = "gemini-2.5-pro"
     gemini_project: str | None = None
     redis_url: Annotated[SecretStr | None, AfterValidator(_redis_url)] = None
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)] = "INFO"
     hub_log_format: Literal["json", "console"] | None = None
     hub_host: str = "127.0.0.1"
     hub_port: Annotated[int, Field(ge=0, le=65_535)] = 8000
@@ -257,6 +264,19 @@ class Examined:
     sources: tuple[Source, ...]
     mistyped: tuple[tuple[str, str], ...] = ()
     """Names that are no setting's and look like one's, each with that setting; nobody reads them."""
+    unread: tuple[str, ...] = ()
+    """Where in the settings file something stands that is no setting."""
+
+    def usable(self) -> Settings:
+        """The settings, if nothing is wrong with any. Raises Misconfigured."""
+        for error in self.wrong:
+            raise error
+        return self.settings
+
+    def odd(self) -> list[str]:
+        """What nobody reads, a sentence each."""
+        names = [f"{name} is no setting, so it does nothing; did you mean {meant}?" for name, meant in self.mistyped]
+        return [*names, *(f"{where} is no NAME=VALUE, so it does nothing." for where in self.unread)]
 
 
 def load(env_file: Path | None = None, around: Mapping[str, str] | None = None) -> Settings:
@@ -268,10 +288,7 @@ def load(env_file: Path | None = None, around: Mapping[str, str] | None = None) 
 
     Raises Misconfigured, which names the variable and never its value.
     """
-    examined = examine(env_file, around)
-    for error in examined.wrong:
-        raise error
-    return examined.settings
+    return examine(env_file, around).usable()
 
 
 def examine(env_file: Path | None = None, around: Mapping[str, str] | None = None) -> Examined:
@@ -279,8 +296,10 @@ def examine(env_file: Path | None = None, around: Mapping[str, str] | None = Non
     wrong: list[Misconfigured] = []
     sources: list[Source] = []
     layers = [dict(surroundings() if around is None else around)]
+    unread: tuple[str, ...] = ()
     try:
-        layers.append(_from_file(env_file))
+        read, unread = _from_file(env_file)
+        layers.append(read)
     except Misconfigured as error:
         wrong.append(error)
     else:
@@ -312,19 +331,14 @@ def examine(env_file: Path | None = None, around: Mapping[str, str] | None = Non
             field = str(each["loc"][0])
             values.pop(field, None)
             files.pop(field.upper(), None)
-            reason = each["msg"].removeprefix("Value error, ")
+            reason = (
+                each["msg"].removeprefix("Value error, ").replace("Input should be", "must be").split(", unable")[0]
+            )
             wrong.append(Misconfigured(f"{field.upper()} is not usable: {reason}.", action=f"Correct {field.upper()}."))
         settings = Settings.model_validate(values)
     settings.remember(files)
-    return Examined(settings, tuple(wrong), tuple(sources), _mistyped(layers))
-
-
-def _mistyped(layers: Sequence[Mapping[str, str]]) -> tuple[tuple[str, str], ...]:
-    """What is called almost like a setting; in the environment, where others have names too, `HUB_...` alone."""
     known = [field.upper() for field in Settings.model_fields] + [f"{name}_FILE" for name in SECRETS]
-    names = {name for number, layer in enumerate(layers) for name in layer if number or name.startswith("HUB_")}
-    near = {name: difflib.get_close_matches(name, known, 1, 0.75) for name in names - set(known)}
-    return tuple((name, likely[0]) for name, likely in sorted(near.items()) if likely)
+    return Examined(settings, tuple(wrong), tuple(sources), misspelt.names(layers, known), unread)
 
 
 def own_file() -> Path:
@@ -332,23 +346,30 @@ def own_file() -> Path:
     return platformdirs.user_config_path(APP) / ".env"
 
 
-def _from_file(env_file: Path | None) -> dict[str, str]:
+def _from_file(env_file: Path | None) -> tuple[dict[str, str], tuple[str, ...]]:
+    """What the settings file says, and where it says nothing that could be read."""
     file = env_file or own_file()
     try:
         if env_file is None:
             if not file.exists():
-                return {}
+                return {}, ()
             if others.can_write(file.stat().st_mode):
                 raise Misconfigured(
                     f"{file} can be written by others, so its settings are not used.", action=f"Run: chmod 600 {file}"
                 )
         with file.open(encoding="utf-8-sig") as lines:  # opened here: dotenv takes a folder for an empty file
-            read = dotenv_values(stream=lines, interpolate=False)
+            values, faults = env_text.parsed(lines)
     except (OSError, UnicodeError) as error:
         raise Misconfigured(
             f"The settings file {file} cannot be read.", action="Name a readable file with --env-file."
         ) from error
-    return {name: value for name, value in read.items() if value}
+    if faults and not values:
+        raise Misconfigured(
+            f"{file} is no settings file: it has no line NAME=VALUE.", action="Name another one with --env-file."
+        )
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    unread = (f"{file}, line {faults[0]}{more},",) if faults else ()
+    return values, unread
 
 
 def _secret_from(name: str, path: str) -> str:
@@ -358,36 +379,3 @@ def _secret_from(name: str, path: str) -> str:
         raise Misconfigured(
             f"The file that {name} names cannot be read.", action=f"Make {name} the path of a readable file."
         ) from error
-
-
-_ASSIGNED = re.compile(r"\A(?P<before>\s*(?:export[^\S\r\n]+)?)\S.*?(?P<end>\r\n|\n|\r|)\Z", re.DOTALL)
-_PLAIN = re.compile(r"[A-Za-z0-9_.,:/@%+~-]*")
-
-
-def with_values(text: str, values: Mapping[str, str]) -> str:
-    """An env file's text with these variables set; every other line stays as it is, byte for byte.
-
-    A variable that is set already gets its new value where it stands, every time it stands there: programs differ in
-    which one of two counts. Any other is appended.
-    """
-    mark, body = (text[:1], text[1:]) if text.startswith("\ufeff") else ("", text)
-    written: list[str] = []
-    missing = dict(values)
-    for line in parse_stream(io.StringIO(body, newline="")):
-        found = _ASSIGNED.match(line.original.string)
-        value = values.get(line.key or "")
-        if value is not None and found is not None:
-            missing.pop(line.key or "", None)
-            written.append(f"{found['before']}{line.key}={_quoted(value)}{found['end']}")
-        else:
-            written.append(line.original.string)
-    ending = "\r\n" if "\r\n" in body else "\n"
-    if missing and written and not written[-1].endswith(("\n", "\r")):
-        written.append(ending)
-    return mark + "".join([*written, *(f"{name}={_quoted(value)}{ending}" for name, value in missing.items())])
-
-
-def _quoted(value: str) -> str:
-    if _PLAIN.fullmatch(value):
-        return value
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"

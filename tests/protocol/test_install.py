@@ -584,7 +584,7 @@ def test_what_the_started_hub_will_not_find_is_told(cursor: Desk, home: Path, mo
     assert cursor.run() == 0
     assert "run `llm-mcp-hub login claude`" in cursor.told
     assert "An exported CLAUDE_CODE_OAUTH_TOKEN is not enough" in cursor.told
-    assert "HUB_STATE_DIR. Put it into" in cursor.told
+    assert "HUB_STATE_DIR. Put" in cursor.told
     assert TOKEN not in cursor.told
 
     monkeypatch.delenv("HUB_STATE_DIR")

@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_mcp_hub.commands.env_file import check, rewrite
+from llm_mcp_hub.env_text import with_values
 from llm_mcp_hub.errors import Misconfigured
-from llm_mcp_hub.settings import with_values
 from tests.harness import DEADLINE_S
 
 NEW = {"TOKEN": "new"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llm_mcp_hub import cli
 from llm_mcp_hub.errors import Misconfigured
 from llm_mcp_hub.settings import APP, SECRETS, Settings, Source, examine, load
 
@@ -170,7 +172,6 @@ WRONG: list[tuple[str, str]] = [
     ("GEMINI_AUTH_PATH", "~nobody-by-this-name/creds.json"),
     ("HUB_STATE_DIR", "~nobody-by-this-name"),
     ("LOG_LEVEL", "LOUD"),
-    ("LOG_LEVEL", "info"),
     ("HUB_LOG_FORMAT", "xml"),
     ("HUB_CLIENTS_FILE", "~nobody-by-this-name/clients.json"),
     *(("HUB_ALLOWED_HOSTS", name) for name in NO_HOSTS),
@@ -633,15 +634,74 @@ def test_keys_of_replicas_are_told_apart_and_kept_secret() -> None:
 
 
 def test_names_that_are_almost_a_setting_are_found(tmp_path: Path) -> None:
-    """In the environment only `HUB_...`: others have their names there too, some of them much like ours."""
+    """In the environment what is not called `HUB_...` may be others', unless a letter is missing or swapped."""
     file = tmp_path / "env"
     file.write_text(
         "GEMINI_PROJET=a\nHUB_UID=1\nHUB_GID=1\nHUB_PUBLISH=127.0.0.1\nHUB_TLS_CERTS=x\nHUB_TLS_PUBLISH=y\n"
     )
     around = {"HUB_WAIT": "5", "HUB_WAIT_S": "5", "HUB_HTTP_PORT": "1", "HUB_IMAGE": "x", "CLAUDE_MODELS": "x"}
+    around |= {"CLAUDE_CODE_OAUTH_TOKE": "x", "GEMINI_MDOEL": "x", "LOGLEVEL": "x", "GEMINI_API_KEY": "x"}
 
     assert examine(file, around).mistyped == (
+        ("CLAUDE_CODE_OAUTH_TOKE", "CLAUDE_CODE_OAUTH_TOKEN"),
+        ("GEMINI_MDOEL", "GEMINI_MODEL"),
         ("GEMINI_PROJET", "GEMINI_PROJECT"),
         ("HUB_HTTP_PORT", "HUB_PORT"),
         ("HUB_WAIT", "HUB_WAIT_S"),
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "begins"),
+    [(["client", "list"], "llm-mcp-hub: "), (["serve", "--port", "99999"], "{"), (["health"], None)],
+    ids=["a command", "a hub", "a probe"],
+)
+def test_a_name_that_nobody_reads_is_told_by_every_command(
+    words: list[str],
+    begins: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Once; by a hub in its log. A probe, which runs every few seconds, is silent."""
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    for name, value in {"HOME": str(tmp_path), "HUB_PROT": "8000", "HUB_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
+
+    cli.main(words)
+
+    told = [line for line in capsys.readouterr().err.splitlines() if "HUB_PROT" in line]
+    assert len(told) == (begins is not None)
+    for line in told:
+        assert line.startswith(str(begins))
+        assert "HUB_PROT is no setting, so it does nothing; did you mean HUB_PORT?" in line
+
+
+def test_a_line_that_is_no_setting_is_told_by_its_number(tmp_path: Path) -> None:
+    """And never shown: it may be a token that was pasted alone. A file without any setting is none."""
+    file = tmp_path / "g.env"
+    file.write_text("HUB_PORT=9\nthese are <notes>\n# a comment\n\n<p>\n")
+
+    examined = examine(file, {})
+
+    assert examined.settings.hub_port == 9
+    assert examined.odd() == [f"{file}, line 2 (and 1 more), is no NAME=VALUE, so it does nothing."]
+    file.write_text("<html>\n<p>Hello</p>\n")
+    with pytest.raises(Misconfigured, match="is no settings file"):
+        load(file, {})
+
+
+@pytest.mark.parametrize("name", ["HUB_STATE_DIR", "HUB_CLIENTS_FILE", "GEMINI_AUTH_PATH"])
+def test_a_path_that_depends_on_the_folder_of_the_start_is_refused(name: str) -> None:
+    """From another folder every login would be missing."""
+    with pytest.raises(Misconfigured, match=f"{name} is not usable: must be an absolute path"):
+        load(around={name: "relative/dir"})
+    load(around={name: "~/it"})
+
+
+def test_what_is_wrong_with_a_value_is_said_in_plain_words() -> None:
+    """Not in those of the library; a level may be written small."""
+    [error] = examine(None, {"HUB_PORT": "eighty"}).wrong
+
+    assert error.message == "HUB_PORT is not usable: must be a valid integer."
+    assert load(around={"LOG_LEVEL": "info"}).log_level == "INFO"

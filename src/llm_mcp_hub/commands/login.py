@@ -24,10 +24,11 @@ from typing import TYPE_CHECKING
 from llm_mcp_hub.commands import env_file
 from llm_mcp_hub.conversation import Ask
 from llm_mcp_hub.credentials.saved import Saved
+from llm_mcp_hub.env_text import with_values
 from llm_mcp_hub.errors import HubError, InvalidRequest, Timeout, UpstreamError
 from llm_mcp_hub.providers.base import Finished, Provider
 from llm_mcp_hub.serving.signals import LEAVING, on_loop
-from llm_mcp_hub.settings import Settings, with_values
+from llm_mcp_hub.settings import Settings
 
 if TYPE_CHECKING:
     from llm_mcp_hub.main_commands import LoginParts

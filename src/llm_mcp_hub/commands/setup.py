@@ -17,8 +17,9 @@ from llm_mcp_hub import settings as settings_module
 from llm_mcp_hub.commands import doctor, env_file, json_edit
 from llm_mcp_hub.commands.install import Installed, found_clients, install
 from llm_mcp_hub.credentials.status import TokenStatus
+from llm_mcp_hub.env_text import with_values
 from llm_mcp_hub.errors import CliMissing, HubError
-from llm_mcp_hub.settings import Settings, own_file, with_values
+from llm_mcp_hub.settings import Settings, own_file
 
 PROMPT = "Answer with the one word: ready"
 ASK_S = 120.0

@@ -1,0 +1,50 @@
+"""The text of an env file: what it says, and how a value is put into it. Pure; knows no variable."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping
+from typing import TextIO
+
+from dotenv.parser import parse_stream
+
+_ASSIGNED = re.compile(r"\A(?P<before>\s*(?:export[^\S\r\n]+)?)\S.*?(?P<end>\r\n|\n|\r|)\Z", re.DOTALL)
+_PLAIN = re.compile(r"[A-Za-z0-9_.,:/@%+~-]*")
+
+
+def parsed(lines: TextIO) -> tuple[dict[str, str], list[int]]:
+    """The variables that are set to something, and the numbers of the lines that are no NAME=VALUE."""
+    read = list(parse_stream(lines))
+    values = {each.key: each.value for each in read if each.key and each.value}
+    odd = [each for each in read if each.error or (each.key and each.value is None and not each.key.isidentifier())]
+    return values, [each.original.line for each in odd]
+
+
+def with_values(text: str, values: Mapping[str, str]) -> str:
+    """An env file's text with these variables set; every other line stays as it is, byte for byte.
+
+    A variable that is set already gets its new value where it stands, every time it stands there: programs differ in
+    which one of two counts. Any other is appended.
+    """
+    mark, body = (text[:1], text[1:]) if text.startswith("\ufeff") else ("", text)
+    written: list[str] = []
+    missing = dict(values)
+    for line in parse_stream(io.StringIO(body, newline="")):
+        found = _ASSIGNED.match(line.original.string)
+        value = values.get(line.key or "")
+        if value is not None and found is not None:
+            missing.pop(line.key or "", None)
+            written.append(f"{found['before']}{line.key}={_quoted(value)}{found['end']}")
+        else:
+            written.append(line.original.string)
+    ending = "\r\n" if "\r\n" in body else "\n"
+    if missing and written and not written[-1].endswith(("\n", "\r")):
+        written.append(ending)
+    return mark + "".join([*written, *(f"{name}={_quoted(value)}{ending}" for name, value in missing.items())])
+
+
+def _quoted(value: str) -> str:
+    if _PLAIN.fullmatch(value):
+        return value
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
