@@ -13,6 +13,7 @@ import structlog
 
 from llm_mcp_hub import settings as settings_module
 from llm_mcp_hub.commands import stdin, stdout
+from llm_mcp_hub.commands.spoken import spoken
 from llm_mcp_hub.commands.words import EX_USAGE, STEPS, parse
 from llm_mcp_hub.errors import HubError, Misconfigured
 from llm_mcp_hub.observe import logs
@@ -134,7 +135,7 @@ def _warn(odd: Sequence[str], *, logged: bool) -> None:
 
 
 def _tell(error: HubError) -> int:
-    print(f"llm-mcp-hub: {error.code}: {error.message}\n  {error.action}", file=sys.stderr)
+    print(f"llm-mcp-hub: {error.code}: {spoken(error.message)}\n  {spoken(error.action)}", file=sys.stderr)
     return EXIT_CODES.get(error.code, EX_UNAVAILABLE)
 
 
@@ -230,6 +231,9 @@ async def _ask(settings: Settings, given: argparse.Namespace) -> int:
                 git_diff=None if given.git_diff is None else GitDiff(given.git_diff or None, ()),
                 attachments=given.piped,
             )
+            for part in ask.parts:
+                if not part.size and not given.json:
+                    print(f"{part.name} is empty, and is put before the question so.", file=sys.stderr)
             watch = Watch(None if given.json else show)
             async with live.shown(given.provider.title(), watch):
                 answer = await hub.ask(ask, watch)
