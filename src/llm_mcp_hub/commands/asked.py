@@ -30,6 +30,7 @@ async def _asks(settings: Settings, given: argparse.Namespace) -> int:
     async with composition.build_hub(settings) as hub:
         if given.action == "delete":
             await hub.forget(OWNER, given.id)
+            print(f"{given.id} is deleted.", file=sys.stderr)
             return 0
         if given.action == "list":
             records = await hub.recent(OWNER, LISTED)
@@ -57,6 +58,7 @@ async def _conversations(settings: Settings, given: argparse.Namespace) -> int:
     async with composition.build_hub(settings) as hub:
         if given.action == "delete":
             await hub.transcripts.delete(OWNER, given.id)
+            print(f"{given.id} is deleted.", file=sys.stderr)
             return 0
         if given.action == "show":
             head, turns = await hub.transcripts.get(OWNER, given.id)
@@ -73,5 +75,6 @@ async def _conversations(settings: Settings, given: argparse.Namespace) -> int:
     if not heads:
         print('No conversations are kept. An answer begins one: llm-mcp-hub ask claude "…"', file=sys.stderr)
     for head in heads:
-        print(f"{head.conversation_id}  {head.turns:3} turns  {head.provider:8}  {head.updated_at}  {head.title}")
+        turns = "turn " if head.turns == 1 else "turns"
+        print(f"{head.conversation_id}  {head.turns:3} {turns}  {head.provider:8}  {head.updated_at}  {head.title}")
     return 0

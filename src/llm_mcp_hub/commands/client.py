@@ -28,6 +28,7 @@ HELP = "Run: llm-mcp-hub client --help"
 LIMITS = {name: f"--{name.replace('_', '-')}" for name in Allowance.model_fields}
 """The options that set a client's limits, by their names in the file."""
 FIRST = "first-client.token"
+OPEN_AGAIN = "To open the hub to everybody on this machine again: stop it, and delete"
 log = structlog.stdlib.get_logger("llm_mcp_hub.client")
 
 
@@ -48,7 +49,11 @@ def run(settings: Settings, given: argparse.Namespace) -> int:
     if given.action == "revoke":
         return _revoke(clients, given.name, given.token)
     book = clients.list()
-    print(as_json(book) if given.json else table(book))
+    if not given.json and not book.clients:
+        shut = settings.hub_clients_file is not None or clients.file.exists()
+        print(nobody(clients.file if shut else None))
+    else:
+        print(as_json(book) if given.json else table(book))
     return 0
 
 
@@ -112,7 +117,7 @@ def _revoke(clients: Clients, name: str, number: int | None) -> int:
     if not left.clients:
         _say(
             "No client is left, so nobody is let in over HTTP.",
-            f"To open the hub to everybody on this machine again: stop it, and delete {clients.file}",
+            f"{OPEN_AGAIN} {clients.file}",
         )
     return 0
 
@@ -133,10 +138,15 @@ def as_json(book: Book) -> str:
     return json.dumps(told["clients"], indent=2)
 
 
+def nobody(file: Path | None) -> str:
+    """What an empty list means: there was never a client, or all are revoked and `file` keeps everybody out."""
+    if file is None:
+        return "No clients: every program on this machine comes in over HTTP. A first one: llm-mcp-hub client add NAME"
+    return f"No clients, so nobody comes in over HTTP. {OPEN_AGAIN} {file}"
+
+
 def table(book: Book) -> str:
     """For people: a line for each token, which tells of the client's limits where it has its own."""
-    if not book.clients:
-        return "No clients."
     width = max(6, *(len(name) for name in book.clients))
     lines = [f"{'CLIENT':{width}}  TOKEN  MADE              SCOPES"]
     for name, client in sorted(book.clients.items()):

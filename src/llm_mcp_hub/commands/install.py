@@ -208,7 +208,7 @@ def _edited(client: str, about: McpClient, file: Path, change: Callable[[str], s
     except (client_file.Unusable, json_edit.Unreadable) as error:
         raise Misconfigured(
             f"{file} is left as it is: {error}.",
-            action=f"Mend that and run this again, or put it there yourself: llm-mcp-hub install {client} --print",
+            action=f"Mend {file} and run this again, or put it there yourself: llm-mcp-hub install {client} --print",
         ) from error
 
 

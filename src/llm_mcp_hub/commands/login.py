@@ -92,7 +92,7 @@ async def _login(parts: LoginParts, write_env: Path | None, timeout_s: float) ->
     _say(f"Logging in to {flow.title}: its own program is started …")
     try:
         async with asyncio.timeout(timeout_s):
-            content = await flow.make(_AtTheTerminal(parts.hide))
+            content = await flow.make(AtTheTerminal(parts.hide))
     except TimeoutError as error:
         raise Timeout(
             f"The login was not finished within {timeout_s:.0f} s; nothing was saved.",
@@ -158,7 +158,7 @@ def _say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
-class _AtTheTerminal:
+class AtTheTerminal:
     """Whoever reads stderr, opens the link that stands on stdout, and types on stdin: a `Person`."""
 
     def __init__(self, hide: Callable[[str], None]) -> None:
@@ -208,6 +208,8 @@ class _AtTheTerminal:
             more = await self._more()
             if not more:
                 if not self._typed:
+                    if os.isatty(STDIN):  # Ctrl-D
+                        raise asyncio.CancelledError
                     raise InvalidRequest(
                         "No code came: stdin has ended. Nothing was saved.",
                         action="Run it in a terminal, or write the code into its stdin; with docker: "

@@ -24,6 +24,10 @@ from llm_mcp_hub.settings import Settings, own_file
 PROMPT = "Answer with the one word: ready"
 ASK_S = 120.0
 AGAIN = "llm-mcp-hub setup"
+YES = ("y", "yes", "ㅛ", "네", "예")
+"""The third is what the key of y types on a Korean keyboard; those of n and q below."""
+NO = ("n", "no", "ㅜ", "아니오", "아니요")
+QUIT = ("q", "quit", "exit", "ㅂ")
 TITLES = {"claude": "Claude", "gemini": "Gemini"}
 
 
@@ -125,7 +129,9 @@ class _Setup:
             _say(f"Failed: {', '.join(f'{title} ({error.code})' for title, error in told.failed)}.")
             _say(f"Next: {told.failed[0][1].action}")
         elif told.later or told.blocking:
-            _say(f"Next: {(told.later or [told.blocking])[0]}")
+            step = (told.later or [told.blocking])[0]
+            left = " without leaving a step out" if not told.later and AGAIN in step else ""  # it is what runs now
+            _say(f"Next: {step}{left}")
         else:
             _say('Next: llm-mcp-hub ask claude "What is a pseudo-terminal?"')
         return 1 if told.failed or told.blocking else 0
@@ -142,15 +148,11 @@ class _Setup:
             raise _LeftOut("--yes does not answer for you whether it is so", then)
         if not self._person:
             raise _LeftOut("nobody can be asked here", f"{AGAIN} --yes" if default else then)
-        print(f"    {question} {'[Y/n]' if default else '[y/N]'} ", end="", flush=True)
-        try:
-            answer = sys.stdin.readline()
-        except UnicodeDecodeError:  # a word of another encoding is no yes
-            answer = "?"
-        if not answer:  # Ctrl-D
-            _say("")
-        word = answer.strip().lower()
-        if not answer or not (word in {"y", "yes"} or (default and not word)):
+        while (word := _word(f"    {question} {'[Y/n]' if default else '[y/N]'} ")) not in {*YES, *NO, ""}:
+            if word in QUIT:
+                raise KeyboardInterrupt
+            _say("    Answer y or n; q ends setup.")
+        if word not in YES and not (default and not word):
             raise _LeftOut("as you say", then)
 
     def _left_out_by_name(self) -> None:
@@ -294,6 +296,19 @@ class _Setup:
         from llm_mcp_hub.commands.status import looked
 
         return asyncio.run(looked(self._settings(), verify=False))
+
+
+def _word(question: str) -> str:
+    """What somebody types; no at the end of stdin."""
+    print(question, end="", flush=True)
+    try:
+        answer = sys.stdin.readline()
+    except UnicodeDecodeError:  # a word of another encoding
+        return "?"
+    if not answer:  # Ctrl-D
+        _say("")
+        return NO[0]
+    return answer.strip().lower()
 
 
 async def _awaited(work: Awaitable[Path]) -> Path:

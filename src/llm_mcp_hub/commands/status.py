@@ -26,7 +26,8 @@ def run(settings: Settings, *, as_json: bool, verify: bool) -> int:
     if as_json:
         print(json.dumps({name: status.model_dump(mode="json") for name, status in known.items()}, indent=2))
         return 0
-    coloured = sys.stdout.isatty() and not surroundings().get("NO_COLOR")
+    around = surroundings()
+    coloured = sys.stdout.isatty() and not around.get("NO_COLOR") and around.get("TERM") != "dumb"
     columns = shutil.get_terminal_size((WIDE, 24)).columns if sys.stdout.isatty() else WIDE
     print(table(known, datetime.now(UTC), columns=columns, coloured=coloured))
     return 0
