@@ -11,28 +11,32 @@ GEMINI := gemini-cli/node_modules/.bin/gemini
 CLIENTS := .tools/clients/ready
 RELEASE := .tools/release
 
-.PHONY: install clients hub-installed demo test check fix serve bench drill drill-full faults fuzz soak image-check dist lock snapshots screenshots translated clean
+.PHONY: needed install clients hub-installed demo test check fix serve bench drill drill-full faults fuzz soak image-check dist lock snapshots screenshots translated clean
+
+# Looked at before anything is fetched, which takes minutes.
+needed:
+	@[ -e .venv/ready ] || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@[ -e $(GEMINI) ] || node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 20 ? 1 : 0)' 2>/dev/null || { echo "Node.js 20 or newer is needed: see nodejs.org" >&2; exit 1; }
+	@[ -e $(GEMINI) ] || command -v npm >/dev/null || { echo "npm, which belongs to Node.js, is needed: see nodejs.org" >&2; exit 1; }
+	@[ -e .venv/ready ] || echo "Fetching what is needed, some 160 MB: this takes a minute or more ..."
 
 # Side by side: on a fresh machine most of it is waiting.
-install:
+install: needed
 	@$(MAKE) --no-print-directory -j4 hub-installed
 
-clients:
+clients: needed
 	@$(MAKE) --no-print-directory -j4 hub-installed $(CLIENTS)
 
 hub-installed: .venv/ready $(GEMINI)
 	@:
 
 .venv/ready: requirements/dev.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..." >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(GEMINI): gemini-cli/package.json gemini-cli/package-lock.json
-	@node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 20 ? 1 : 0)' 2>/dev/null || { echo "Node.js 20 or newer is needed: see nodejs.org" >&2; exit 1; }
-	@command -v npm >/dev/null || { echo "npm, which belongs to Node.js, is needed: see nodejs.org" >&2; exit 1; }
 	npm ci --prefix gemini-cli --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 

@@ -24,14 +24,20 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-import httpx2
-from mcp.client import Client
-from mcp.client.session import MessageHandlerFnT
-from mcp.client.stdio import StdioServerParameters
-from mcp.client.streamable_http import streamable_http_client
-from mcp.shared.exceptions import MCPError
-from mcp_types import CallToolResult
+try:
+    import httpx2
+    from mcp.client import Client
+    from mcp.client.session import MessageHandlerFnT
+    from mcp.client.stdio import StdioServerParameters
+    from mcp.client.streamable_http import streamable_http_client
+    from mcp.shared.exceptions import MCPError
+    from mcp_types import CallToolResult
+except ModuleNotFoundError as missing:
+    sys.exit(
+        f"{missing.name} is not installed.\nNext: pip install 'mcp>=2.3,<3', or run this by the hub's .venv/bin/python"
+    )
 
 ANSWER, ERROR, PAGE = "llm-mcp-hub/answer", "llm-mcp-hub/error", "llm-mcp-hub/page"
 """Where a result holds, in its `_meta`, what its text says to people and models."""
@@ -92,6 +98,8 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 
 def way(given: argparse.Namespace) -> Way:
     """From the words and the environment. Raises Trouble where a file that is named cannot be read."""
+    if given.url and urlsplit(given.url).path in {"", "/"}:
+        given.url = f"{given.url.rstrip('/')}/mcp"  # where a hub speaks MCP
     named: Path | str | None = given.token_file or os.environ.get("LLM_HUB_TOKEN_FILE")
     if given.url is None or named is None:
         return Way(given.url, _usable(os.environ.get("LLM_HUB_TOKEN"), "LLM_HUB_TOKEN"))

@@ -21,11 +21,14 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from mcp.client import Client  # noqa: E402 - after the path is set
-from mcp.client.stdio import StdioServerParameters  # noqa: E402
+try:
+    from mcp.client import Client
+    from mcp.client.stdio import StdioServerParameters
 
-from tests.harness import HttpHub, make_world  # noqa: E402
-from tests.upstreams import anthropic, google  # noqa: E402
+    from tests.harness import HttpHub, make_world
+    from tests.upstreams import anthropic, google
+except KeyboardInterrupt:  # this takes a second, in which people change their minds
+    sys.exit(130)
 
 QUESTION = "In one sentence: what is a pseudo-terminal?"
 HUB = [sys.executable, "-m", "llm_mcp_hub"]
@@ -79,7 +82,7 @@ def live_environment() -> Generator[dict[str, str]]:
 async def demonstrate(environment: dict[str, str]) -> bool:
     """Both transports, then the shell command. Returns whether all went well."""
     say("1. Over stdio, as Claude Code, Claude Desktop, Cursor and VS Code start it:")
-    quiet = {**environment, "LOG_LEVEL": "WARNING"}
+    quiet = {**environment, "LOG_LEVEL": "ERROR"}
     async with Client(StdioServerParameters(command=HUB[0], args=HUB[1:], env=quiet)) as client:
         well = await call_the_tools(client)
 
@@ -117,8 +120,8 @@ def main() -> int:
         say("\nStopped.")
         return 130
     say("\nAll of it worked." if well else "\nSomething failed; see above.")
-    if well and not live:
-        say("With your own logins: .venv/bin/llm-mcp-hub setup")
+    if well is not live:
+        say(f"{'With your own logins' if well else 'Next'}: .venv/bin/llm-mcp-hub setup")
     return 0 if well else 1
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Generator
@@ -388,3 +389,17 @@ def test_no_test_is_skipped_or_mocks_the_house() -> None:
         found += [f"{file.name}: {name}" for name in imports(file) if name.startswith(("unittest.mock", "mock"))]
 
     assert found == []
+
+
+def test_make_looks_for_what_it_needs_before_it_fetches_anything(tmp_path: Path) -> None:
+    """One sentence each, and no download that comes to nothing."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for words, sentence in [
+        (["PYTHON=false"], "Python 3.11 or newer is needed: make PYTHON=python3.12 ...\n"),
+        (["PYTHON=true", "PATH=/nonexistent", "SHELL=/bin/sh"], "Node.js 20 or newer is needed: see nodejs.org\n"),
+    ]:
+        made = subprocess.run(["make", *words, "install"], cwd=tmp_path, capture_output=True, text=True, check=False)
+
+        assert (made.returncode, made.stdout) == (2, "")
+        assert made.stderr.startswith(sentence)
+        assert not (tmp_path / ".venv").exists()

@@ -144,9 +144,9 @@ def test_compare_prints_the_answer_of_the_one_whose_login_is_there(world: World)
 
 
 def test_what_had_come_of_an_answer_that_broke_off_is_printed(hub: Served) -> None:
-    """It is kept by the hub, and may be all that there will ever be."""
+    """It is kept by the hub, and may be all that there will ever be. Of the URL the hub's own part is enough."""
     hub.world.gemini.default = google.Cut("So far")
-    done = python(hub.world, "compare.py", *hub.way, "What is a pseudo-terminal?")
+    done = python(hub.world, "compare.py", "--url", hub.root, *hub.way[2:], "What is a pseudo-terminal?")
 
     assert done.returncode == 1, done.stderr
     assert f"\n{CLAUDE_SAYS}\n" in done.stdout
@@ -498,3 +498,17 @@ def test_an_answer_of_agreement_is_known_however_it_is_dressed() -> None:
     done = run([sys.executable, "-c", script, str(EXAMPLES), *said], {"HOME": str(ROOT), "PATH": os.environ["PATH"]})
 
     assert done.stdout.strip() == str([True, True, False, False, False]), done.stderr
+
+
+def test_an_example_without_the_sdk_says_what_is_missing() -> None:
+    """Run by the system's Python, as most people try it first."""
+    done = subprocess.run(
+        [sys.executable, "-S", ROOT / "examples" / "compare.py", "hello"],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("httpx2 is not installed.\nNext: pip install ")
