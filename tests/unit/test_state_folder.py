@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -107,6 +108,23 @@ def test_who_may_look_around_may_not_stop_it(folder: Path) -> None:
     """A doctor's warning is enough: the files in it are their owner's alone."""
     folder.chmod(0o755)
     state_folder.make(folder)
+
+
+def test_a_folder_that_is_removed_under_a_hub_is_not_another_users_afterwards(folder: Path) -> None:
+    """A cleaner takes it out of an open place; whoever makes it anew there is not believed."""
+    run = RunFolder(folder)
+    shutil.rmtree(folder)
+    folder.mkdir()
+    folder.chmod(0o777)
+
+    with pytest.raises(Misconfigured):
+        run.new_home("claude")
+
+    assert list(folder.iterdir()) == []
+    folder.rmdir()
+    assert run.new_home("claude").is_dir()
+    assert folder.stat().st_mode & 0o777 == 0o700
+    run.close()
 
 
 WRITERS: dict[str, Callable[[Path], object]] = {

@@ -90,12 +90,13 @@ class RunFolder:
 
     def _make_again(self) -> None:
         """Somebody has removed the folder of a hub that runs, as cleaners of temporary files do."""
-        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        state_folder.make(self._root.parent)  # which may have gone too, and be another's by now
+        self._root.mkdir(mode=0o700, exist_ok=True)
         with held(self._root / ".lock"):
             self._make()
 
     def new_home(self, name: str) -> Path:
-        """A new private folder for one child. Raises OSError."""
+        """A new private folder for one child. Raises OSError, and Misconfigured as the start does."""
         for home in self._left[:]:
             self._left.remove(home)
             self.drop_home(home)
