@@ -32,7 +32,7 @@ sys.path.insert(0, str(ROOT))
 import psutil  # noqa: E402 - after the path is set
 
 from benchmarks.soak_load import Load  # noqa: E402
-from benchmarks.trend import trend  # noqa: E402
+from benchmarks.trend import grows, trend  # noqa: E402
 from benchmarks.written import ran_on, table, write  # noqa: E402
 from llm_mcp_hub.conversation import read  # noqa: E402
 from llm_mcp_hub.journal import Record  # noqa: E402
@@ -231,7 +231,7 @@ class Soak:
         found = trend(at, values)
         span = at[-1] - at[0] if at else 0.0
         limit = watched.allowed
-        grows = limit is not None and found.low > limit and (found.slope - limit) * span > watched.noise
+        growing = limit is not None and grows(found, limit, over=span, noise=watched.noise)
         most = max(sample.of(watched.name) for sample in self.under_load + self.at_rest) / watched.unit
         shown = [values[0], values[-1], most, found.slope, found.low, found.high]
         return (
@@ -239,7 +239,7 @@ class Soak:
             *(round(value, 2) if abs(value) < float("inf") else None for value in shown),
             "ask" if watched.per_ask else "hour",
             limit,
-            "" if limit is None else "GROWS" if grows else "no",
+            "" if limit is None else "GROWS" if growing else "no",
         )
 
 

@@ -24,6 +24,14 @@ class Trend(NamedTuple):
     high: float
 
 
+def grows(found: Trend, allowed: float, *, over: float, noise: float) -> bool:
+    """Whether something surely grows faster than is `allowed`, and by more than `noise` in a stretch of that length.
+
+    What is counted in whole pieces has bounds of no width at all: there the noise alone decides.
+    """
+    return found.low > allowed and (found.slope - allowed) * over > noise
+
+
 def trend(at: Sequence[float], values: Sequence[float]) -> Trend:
     """How much values change for each unit of `at`. Of fewer than 4 samples nothing is sure."""
     pairs = zip(at, values, strict=True)

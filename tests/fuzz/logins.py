@@ -45,7 +45,7 @@ OWN: dict[str, Any] = {
 }
 SAVED: dict[str, Any] = {"content": TOKEN, "issued_at": "2026-11-01T00:00:00+00:00", "origin": ""}
 SAVED_GOOGLE: dict[str, Any] = {"content": json.dumps(GOOGLE), "issued_at": "2026-11-01T00:00:00+00:00", "origin": "x"}
-UNUSABLE = frozenset({"missing", "expired", "misconfigured", "valid", "warning"})
+UNUSABLE = frozenset({"missing", "expired", "misconfigured"})
 
 
 def status_of(held: list[Held], known: Known = NOTHING, lasted: tuple[Lasted, ...] = ()) -> str:
@@ -63,7 +63,7 @@ def status_of(held: list[Held], known: Known = NOTHING, lasted: tuple[Lasted, ..
         assert one.secrets() is not None
         if one.problem is not None:
             refused(one.problem)
-    return status.status
+    return TAKEN if status.usable else status.status
 
 
 def _claude(value: tuple[str, Any, Any]) -> str:

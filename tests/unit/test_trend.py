@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from benchmarks.trend import trend
+from benchmarks.trend import grows, trend
 
 
 def test_a_line_has_its_slope() -> None:
@@ -40,3 +40,18 @@ def test_of_a_few_samples_nothing_is_sure(values: list[float]) -> None:
     found = trend(range(len(values)), values)
 
     assert found.low < 0 < found.high
+
+
+@pytest.mark.parametrize(
+    ("values", "leaks"),
+    [
+        ([20 + at for at in range(13)], True),
+        ([20 + at // 2 for at in range(13)], False),
+        ([20, 21, 20, 22, 20, 21, 20, 20, 22, 21, 20, 20, 21], False),
+        ([20] * 6 + [60] + [20] * 6, False),
+    ],
+    ids=["one a round", "six in all", "up and down", "one wild sample"],
+)
+def test_a_descriptor_a_round_is_a_leak_and_a_few_in_all_are_none(values: list[float], leaks: bool) -> None:
+    """As the soak asks it of descriptors: none more is allowed, and eight come and go."""
+    assert grows(trend(range(13), values), 0.0, over=12, noise=8) is leaks
