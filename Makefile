@@ -11,7 +11,7 @@ GEMINI := gemini-cli/node_modules/.bin/gemini
 CLIENTS := .tools/clients/ready
 RELEASE := .tools/release
 
-.PHONY: needed install clients hub-installed demo test check fix serve bench drill drill-full faults fuzz soak image-check dist lock snapshots screenshots translated clean
+.PHONY: needed install clients hub-installed demo test check fix serve bench figures drill drill-full faults fuzz soak image-check dist lock snapshots screenshots translated clean
 
 # Looked at before anything is fetched, which takes minutes.
 needed:
@@ -83,13 +83,15 @@ fix: install
 serve: install
 	$(BIN)/llm-mcp-hub serve
 
-# Medians and ratios of one run against the stand-ins: what an ask and a conversation's next turn cost here and
-# with the bare CLIs; what a Redis in trouble adds; what HTTP adds to a call, against a bare server of the SDK.
+# Medians and ratios of one run against the stand-ins, in about twelve minutes: asks, conversations, many at once, memory,
+# start, cancels, large texts, HTTP, a Redis in trouble; beside a bare server of the SDK, the bare CLIs and the most used
+# public bridges, which npm and pip install into a scratch folder. QUICK=1: a tenth of the rounds, and nothing is kept.
 bench: install
-	@$(BIN)/python benchmarks/ask_latency.py
-	@$(BIN)/python benchmarks/conversations.py
-	@$(BIN)/python benchmarks/store_away.py
-	@$(BIN)/python benchmarks/over_http.py
+	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
+
+# The documents' figures, from the last full run and from what the drills have written beside it.
+figures: install
+	@$(BIN)/python scripts/figures.py
 
 # What survives cancels, signals, kills and long trouble: a tenth of the rounds, or all of them, one after the other.
 drill: install faults

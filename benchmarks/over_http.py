@@ -1,66 +1,43 @@
-"""What the hub's HTTP adds to a call, against a bare server of the MCP SDK with the same trivial tool. One run.
+"""What the hub's HTTP adds to a call, against a bare server of the MCP SDK with the same trivial tool.
 
 The same tool stands behind the hub's door, once for this machine's owner and once for a client with a token; beside it
 is the hub's own `token_status`. Both protocol eras, 1, 16 and 64 clients at once, all servers running, blocks in turns.
 Then what a session of the older era weighs, how long each takes to start, and how often `/health/tokens` is answered.
 
-    make bench          or: python benchmarks/over_http.py [--seconds N] [--blocks N]
-
-(Not named http.py: in this folder that would stand before Python's own `http`.)
+    python -m benchmarks.over_http [--quick]
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import os
-import platform
-import statistics
-import sys
-import tempfile
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+import aiohttp
+import psutil
 
-import aiohttp  # noqa: E402 - after the path is set
-import psutil  # noqa: E402
+from benchmarks import bare
+from benchmarks.bench import Bench, alone
+from benchmarks.result import Table
+from tests.harness import ROOT, HttpHub, World, run_command
 
-from tests.harness import HttpHub, World, make_world, run_command  # noqa: E402
-
+ABOUT = "What the hub's HTTP adds to a call."
 MODERN, LEGACY = "2026-07-28", "2025-11-25"
 CLIENTS = (1, 16, 64)
+BLOCKS, BLOCK_S = 3, 0.7
 SESSIONS = 200
 STARTS = 5
-TRIVIAL = "test_simple_text"
-BARE = "bare SDK server, a trivial tool"
 ACCEPT = {"Accept": "application/json, text/event-stream", "Content-Type": "application/json"}
-
-
-def serve_bare() -> None:
-    """The SDK's own server and HTTP app, as its documentation has them."""
-    import uvicorn
-    from mcp.server import MCPServer
-
-    server = MCPServer("bare")
-
-    @server.tool(name=TRIVIAL, structured_output=False)
-    async def simple_text() -> str:  # pyright: ignore[reportUnusedFunction]
-        """The suite's trivial tool."""
-        return "This is a simple text response for testing."
-
-    uvicorn.run(server.streamable_http_app(), host="127.0.0.1", port=0, access_log=False)
 
 
 @dataclass(frozen=True)
 class Target:
     """A server, and the tool of it that is called."""
 
+    key: str
     name: str
     url: str
     tool: str
@@ -125,25 +102,24 @@ async def load(calls: Sequence[Callable[[], Awaitable[Any]]], seconds: float) ->
     return taken
 
 
-async def latency(targets: Sequence[Target], era: str, clients: int, seconds: float, blocks: int) -> None:
-    """One table: every target under the same load, in turns."""
-    taken: dict[str, list[float]] = {target.name: [] for target in targets}
+async def latency(bench: Bench, targets: Sequence[Target], era: str, clients: int) -> list[Table]:
+    """Every target under the same load, in turns: how long a call takes, and how many are answered."""
+    taken: dict[str, list[float]] = {target.key: [] for target in targets}
+    title = f"era {era}, {clients} client{'s at once' if clients > 1 else ''}"
+    seconds = bench.seconds(BLOCK_S)
     async with opened() as http:
-        calls = {target.name: [await caller(http, target, era) for _ in range(clients)] for target in targets}
+        calls = {target.key: [await caller(http, target, era) for _ in range(clients)] for target in targets}
         for each in calls.values():
             await load(each, 0.3)
-        for _ in range(blocks):
-            for name, each in calls.items():
-                taken[name] += await load(each, seconds)
-    floor = {name: statistics.quantiles(each, n=100) for name, each in taken.items()}
-    p50, p99 = floor[BARE][49], floor[BARE][98]
-    print(f"\n{era}, {clients} {'client' if clients == 1 else 'clients at once'}")
-    print(f"  {'':38}{'p50':>9}{'added':>9}{'p99':>9}{'added':>9}{'calls/s':>9}   p50 against bare")
-    for name, each in taken.items():
-        mine, tail = floor[name][49], floor[name][98]
-        shown = [mine, mine - p50, tail, tail - p99]
-        figures = "".join(f"{value * 1e3:7.2f}ms" for value in shown)
-        print(f"  {name:38}{figures}{len(each) / seconds / blocks:9.0f}   {mine / p50:.2f} x")
+        for _ in range(BLOCKS):
+            for key, each in calls.items():
+                taken[key] += await load(each, seconds)
+    table = Table(f"http-{clients}/{era}", f"A call over HTTP: {title}", "ms", base="bare")
+    for target in targets:
+        each = taken[target.key]
+        rate = len(each) / seconds / BLOCKS
+        table.add(target.key, target.name, [value * 1e3 for value in each], f"{rate:,.0f} calls/s")
+    return [table]
 
 
 async def session_weight(target: Target, process: psutil.Process) -> float:
@@ -157,21 +133,21 @@ async def session_weight(target: Target, process: psutil.Process) -> float:
         return (process.memory_info().rss - before) / SESSIONS / 1e3
 
 
-async def start_up(start: Callable[[], HttpHub]) -> float:
-    """Seconds from the start of the process to its first answer to `tools/list`, the fastest client there is."""
+async def start_up(bench: Bench, start: Callable[[], HttpHub]) -> list[float]:
+    """Milliseconds from the start of the process to its first answer to `tools/list`, the fastest client there is."""
     taken: list[float] = []
-    for _ in range(STARTS):
+    for _ in range(bench.rounds(STARTS)):
         began = time.perf_counter()
         server = await asyncio.to_thread(start)
         try:
             async with opened() as http:
-                target = Target("start", server.url, "")
+                target = Target("start", "start", server.url, "")
                 headers = await begun(http, target)
                 await post(http, target, headers, {"jsonrpc": "2.0", "id": 1, "method": "tools/list"})
-            taken.append(time.perf_counter() - began)
+            taken.append((time.perf_counter() - began) * 1e3)
         finally:
             await asyncio.to_thread(server.stop)
-    return statistics.median(taken)
+    return taken
 
 
 async def rate(url: str, path: str, clients: int, seconds: float) -> float:
@@ -187,62 +163,54 @@ async def rate(url: str, path: str, clients: int, seconds: float) -> float:
         return len(await load([get] * clients, seconds)) / seconds
 
 
-def bare(world: World) -> HttpHub:
-    return HttpHub(world.environment, command=(str(Path(__file__).resolve()), "--bare"))
+def plain_server(world: World) -> HttpHub:
+    return HttpHub(world.environment, command=(str(bare.__file__),))
 
 
-async def main(seconds: float, blocks: int) -> None:
+async def measure(bench: Bench) -> list[Table]:
+    tables: list[Table] = []
     async with AsyncExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        world = stack.enter_context(make_world(folder / "world"))
-        guarded = World(world.home, world.claude, world.gemini, {"HUB_STATE_DIR": str(folder / "guarded")})
+        world = stack.enter_context(bench.world())
+        guarded = World(world.home, world.claude, world.gemini, {"HUB_STATE_DIR": str(bench.folder / "guarded")})
         limits = ("--requests-per-minute", "10000000", "--at-once", "1000")
         token = run_command(guarded, "client", "add", "load", *limits).stdout.decode().strip()
         fixtures = (str(ROOT / "tests" / "clients" / "fixture_server.py"), "serve")
+        owners = {**world.environment, "HUB_STATE_DIR": str(bench.folder / "owner")}
 
         def started(server: HttpHub) -> HttpHub:
             stack.callback(server.stop)
             return server
 
-        plain = started(bare(world))
+        plain = started(plain_server(world))
         hub = started(HttpHub(world.environment))
-        owner = started(HttpHub({**world.environment, "HUB_STATE_DIR": str(folder / "owner")}, command=fixtures))
+        owner = started(HttpHub(owners, command=fixtures))
         client = started(HttpHub(guarded.environment, command=fixtures))
         targets = [
-            Target(BARE, plain.url, TRIVIAL),
-            Target("hub, the same tool", owner.url, TRIVIAL),
-            Target("hub, the same tool, with a token", client.url, TRIVIAL, token),
-            Target("hub, token_status", hub.url, "token_status"),
+            Target("bare", "bare MCP SDK server, a trivial tool", plain.url, bare.TRIVIAL),
+            Target("hub", "hub, the same tool", owner.url, bare.TRIVIAL),
+            Target("token", "hub, the same tool, with a token", client.url, bare.TRIVIAL, token),
+            Target("status", "hub, `token_status`", hub.url, "token_status"),
         ]
-        print(f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, which the load shares with them")
         for era in (LEGACY, MODERN):
             for clients in CLIENTS:
-                await latency(targets, era, clients, seconds, blocks)
+                tables += await latency(bench, targets, era, clients)
+        health = Table("health", "Health routes of the hub, answers a second", "answers/s", better="more")
         for clients in (1, 16):
-            tokens, live = [
-                await rate(hub.url, path, clients, 2 * seconds) for path in ("/health/tokens", "/health/live")
-            ]
-            print(f"\n/health/tokens, {clients} at once: {tokens:.0f} answers/s; /health/live: {live:.0f}")
-        weights = [
-            await session_weight(target, psutil.Process(server.process.pid))
-            for target, server in zip((targets[0], targets[3]), (plain, hub), strict=True)
-        ]
-        print(f"\neach idle session of the older era ({SESSIONS}): hub {weights[1]:.1f} KB, bare {weights[0]:.1f} KB")
+            for path in ("/health/tokens", "/health/live"):
+                answered = await rate(hub.url, path, clients, bench.seconds(2 * BLOCK_S))
+                health.add(f"{path}/{clients}", f"`{path}`, {clients} at once", [answered])
+        weights = Table("session", f"An idle session of the older era, of {SESSIONS}", "KB (RSS)", base="bare")
+        weights.add(
+            "bare", "bare MCP SDK server", [await session_weight(targets[0], psutil.Process(plain.process.pid))]
+        )
+        weights.add("hub", "hub", [await session_weight(targets[3], psutil.Process(hub.process.pid))])
         for server in (plain, hub, owner, client):
             await asyncio.to_thread(server.stop)
-        of_bare = await start_up(lambda: bare(world))
-        of_hub = await start_up(lambda: HttpHub(world.environment))
-        print(f"start to tools/list: hub {of_hub:.2f} s, bare {of_bare:.2f} s: {of_hub / of_bare:.2f} x")
+        starts = Table("http-start", "Start over HTTP to `tools/list`", "ms", base="bare")
+        starts.add("bare", "bare MCP SDK server", await start_up(bench, lambda: plain_server(world)))
+        starts.add("hub", "hub", await start_up(bench, lambda: HttpHub(world.environment)))
+    return [*tables, health, weights, starts]
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=1.0, help="of a block")
-    parser.add_argument("--blocks", type=int, default=4, help="of each server under each load")
-    parser.add_argument("--bare", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--port", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.bare:
-        serve_bare()
-    else:
-        asyncio.run(main(given.seconds, given.blocks))
+    alone(ABOUT, measure)

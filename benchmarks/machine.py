@@ -1,0 +1,75 @@
+"""What a run ran on, and of which versions: no host name and no path, and what makes a run stale."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import tomllib
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks.peers import VERSIONS
+from llm_mcp_hub.providers.claude_child import bundled_cli
+from tests.harness import ROOT
+
+
+def ran_on() -> dict[str, Any]:
+    """The machine and the tree, as they are now."""
+    with Path("/proc/cpuinfo").open() as file:
+        names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+    page, pages = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_PHYS_PAGES")
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "commit": commit(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpu": names[0] if names else "unknown",
+        "cores": os.cpu_count(),
+        "memory_gb": round(page * pages / 1e9),
+        "python": platform.python_version(),
+        "node": _said(["node", "--version"]).removeprefix("v"),
+        "load_at_start": round(os.getloadavg()[0], 2),
+    }
+
+
+def commit() -> str:
+    """The commit of the tree, and whether it has changes beside its results."""
+    changed = [
+        line
+        for line in _said(["git", "status", "--porcelain"]).splitlines()
+        if not line[3:].startswith(("benchmarks/results/", "docs/figures.md"))
+    ]
+    return _said(["git", "rev-parse", "--short=12", "HEAD"]) + (" and changes" if changed else "")
+
+
+def pinned() -> dict[str, str]:
+    """What the tree pins of all that is measured: a run of other versions is stale."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    python = (ROOT / "requirements" / "runtime.txt").read_text("utf-8")
+    lock = json.loads((ROOT / "gemini-cli" / "package-lock.json").read_text("utf-8"))["packages"]
+    found = {"llm-mcp-hub": str(project["version"])}
+    for name in ("claude-agent-sdk", "mcp"):
+        version = re.search(rf"^{name}==(\S+)", python, re.MULTILINE)
+        assert version is not None, name
+        found[name] = version[1]
+    found["@google/gemini-cli"] = lock["node_modules/@google/gemini-cli"]["version"]
+    return {**found, **VERSIONS}
+
+
+def versions() -> dict[str, str]:
+    """What is measured, in words of its own."""
+    return {"Claude Code": _said([str(bundled_cli()), "--version"]).split()[0], **pinned()}
+
+
+def _said(command: list[str]) -> str:
+    around = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "LANG": "C.UTF-8"}
+    if "claude" in command[0]:
+        around["HOME"] = "/nonexistent"
+    done = subprocess.run(command, cwd=ROOT, env=around, capture_output=True, text=True, timeout=60, check=False)
+    if done.returncode:
+        print(done.stderr, file=sys.stderr)
+    return done.stdout.strip()
