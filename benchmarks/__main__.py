@@ -72,6 +72,8 @@ def main() -> int:
     if target := given.json or (LATEST if whole else None):
         target.write_text(json.dumps(said.as_json(), indent=1, ensure_ascii=False) + "\n", "utf-8")
     print(page(said, {}))
+    if target is None:
+        print("(Not kept: only a full run of all parts is.)", file=sys.stderr)
     return int(bool(failed))
 
 

@@ -96,9 +96,10 @@ async def turns(bench: Bench, world: World, provider: Provider) -> Table:
     return table
 
 
-async def memory(bench: Bench, world: World) -> Table:
+async def memory(bench: Bench, world: World) -> list[Table]:
     """What the hub's own process holds, and what each further idle conversation adds to it."""
     table = Table("own", "The hub's own process, serving", "MB (RSS)")
+    each = Table("each", "What each further idle conversation adds to it", "KB (RSS)")
     hub = await asyncio.to_thread(HttpHub, world.environment)
     process = psutil.Process(hub.process.pid)
     idle = IDLE if not bench.quick else IDLE // 4
@@ -111,13 +112,11 @@ async def memory(bench: Bench, world: World) -> Table:
             for _ in range(idle):
                 await ask(client, "gemini", "hello")
             after = process.memory_info().rss
-            table.add(
-                "idle", f"after {idle} further idle ones", [after / 1e6], f"{(after - before) / idle / 1e3:.1f} KB each"
-            )
-            table.add("each", "each of them", [(after - before) / idle / 1e6])
+            table.add("idle", f"after {idle} further idle ones", [after / 1e6])
+            each.add("each", f"of {idle}", [(after - before) / idle / 1e3])
     finally:
         await asyncio.to_thread(hub.stop)
-    return table
+    return [table, each]
 
 
 async def at_once(world: World) -> Table:
@@ -160,7 +159,7 @@ async def measure(bench: Bench) -> list[Table]:
     tables: list[Table] = []
     with bench.world() as world:
         tables += [await turns(bench, world, provider) for provider in PROVIDERS]
-        tables += [await memory(bench, world), await at_once(world), await idle_hubs(world)]
+        tables += [*await memory(bench, world), await at_once(world), await idle_hubs(world)]
     return tables
 
 

@@ -27,7 +27,7 @@ from tests.harness import ROOT, HttpHub, World, run_command
 ABOUT = "What the hub's HTTP adds to a call."
 MODERN, LEGACY = "2026-07-28", "2025-11-25"
 CLIENTS = (1, 16, 64)
-BLOCKS, BLOCK_S = 3, 0.7
+BLOCKS, BLOCK_S = 2, 0.7
 SESSIONS = 200
 STARTS = 5
 ACCEPT = {"Accept": "application/json, text/event-stream", "Content-Type": "application/json"}

@@ -143,7 +143,15 @@ def shown(value: float | None, unit: str = "") -> str:
 
 def times(ratio: float) -> str:
     """A ratio as the documents quote it: `93`, `3.2`, `0.85`."""
-    return f"{ratio:,.0f}" if ratio >= 10 else f"{ratio:.1f}" if ratio >= 2 else f"{ratio:.2f}"
+    return (
+        f"{ratio:,.0f}"
+        if ratio >= 10
+        else f"{ratio:.1f}"
+        if ratio >= 2
+        else f"{ratio:.2f}"
+        if ratio >= 0.1
+        else f"{ratio:.1g}"
+    )
 
 
 def grid(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -26,7 +26,7 @@ from benchmarks.ways import cli_surroundings
 from tests.harness import World
 
 ABOUT = "Start over stdio to `tools/list`, and calls that ask no provider."
-STARTS, CALLS = 15, 200
+STARTS, CALLS = 12, 200
 DEADLINE_S = 60.0
 HELLO = {
     "protocolVersion": "2025-06-18",

@@ -46,7 +46,6 @@ def budgets(run: Run) -> list[Budget]:
     """All of them, as the design sets them."""
     gemini, floor = run.p50("ask/gemini", "hub"), run.p50("ask/gemini", "direct")
     start, bare = run.p50("start", "hub"), run.p50("start", "bare")
-    each = run.p50("own", "each")
     return [
         Budget(
             "`ask_gemini`, warm: added to direct HTTP, p50",
@@ -91,9 +90,7 @@ def budgets(run: Run) -> list[Budget]:
             f"hub {shown(start, 'ms')}, bare {shown(bare, 'ms')}",
         ),
         Budget("the hub's own process, serving", 130, "MB", run.p50("own", "own"), "its resident set"),
-        Budget(
-            "and each idle conversation", 6, "KB", None if each is None else each * 1e3, "over some hundreds of them"
-        ),
+        Budget("and each idle conversation", 6, "KB", run.p50("each", "each"), "over some hundreds of them"),
     ]
 
 
