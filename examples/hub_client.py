@@ -98,13 +98,14 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 
 def way(given: argparse.Namespace) -> Way:
     """From the words and the environment. Raises Trouble where a file that is named cannot be read."""
-    if given.url and urlsplit(given.url).path in {"", "/"}:
-        given.url = f"{given.url.rstrip('/')}/mcp"  # where a hub speaks MCP
+    url: str | None = given.url
+    if url and urlsplit(url).path in {"", "/"}:
+        url = f"{url.rstrip('/')}/mcp"  # where a hub speaks MCP
     named: Path | str | None = given.token_file or os.environ.get("LLM_HUB_TOKEN_FILE")
-    if given.url is None or named is None:
-        return Way(given.url, _usable(os.environ.get("LLM_HUB_TOKEN"), "LLM_HUB_TOKEN"))
+    if url is None or named is None:
+        return Way(url, _usable(os.environ.get("LLM_HUB_TOKEN"), "LLM_HUB_TOKEN"))
     try:
-        return Way(given.url, _usable(Path(named).expanduser().read_text("utf-8", "replace").strip(), str(named)))
+        return Way(url, _usable(Path(named).expanduser().read_text("utf-8", "replace").strip(), str(named)))
     except OSError as error:
         raise Trouble(f"{named} cannot be read: {error.strerror}.", "Name the file with the client's token.") from error
 

@@ -14,8 +14,9 @@ from dotenv import dotenv_values
 from hypothesis import strategies as st
 
 from llm_mcp_hub.commands import json_edit
+from llm_mcp_hub.env_text import with_values
 from llm_mcp_hub.errors import Misconfigured
-from llm_mcp_hub.settings import SECRETS, Settings, examine, load, with_values
+from llm_mcp_hub.settings import SECRETS, Settings, examine, load
 from tests.fuzz.engine import CANARY, TAKEN, Target, refused, safe
 from tests.fuzz.forms import TOKEN, folder, placed
 from tests.unit.strategies import ANY_TEXT, any_json
