@@ -235,7 +235,9 @@ class Stage(Programs):
         seen = {str(home).partition("/root")[2] if self.kind == "disk" else str(home): home for home in homes}
         for process in self.world.children():
             with contextlib.suppress(psutil.Error, OSError, ValueError):
-                home = process.environ()["HOME"]
+                home = process.environ().get("HOME")
+                if home is None:  # it is just going
+                    continue
                 if home not in seen:
                     left.append(f"without a folder: {named(process)}")
                 elif (file := seen[home] / "pid").exists():
