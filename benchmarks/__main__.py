@@ -70,6 +70,7 @@ def main() -> int:
     failed = [part.key for part in said.parts if part.failed]
     whole = not given.quick and not given.parts and not given.no_peers and not failed
     if target := given.json or (LATEST if whole else None):
+        target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(json.dumps(said.as_json(), indent=1, ensure_ascii=False) + "\n", "utf-8")
     print(page(said, {}))
     if target is None:
