@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from benchmarks.result import Part, Run, grid, markdown, shown
 from benchmarks.verdicts import budgets, quotes
@@ -25,7 +25,7 @@ TITLES = {
 def page(run: Run, others: Mapping[str, Any]) -> str:
     """The whole page. `others`: the results of drills, by name, as they lie beside the run's."""
     parts = "\n".join(_part(part) for part in run.parts)
-    more = "\n".join(_other(held) for held in others.values())
+    more = "\n".join(["", *(_other(held) for held in others.values())])
     return (
         "# Figures\n\n"
         "<!-- Written by `make figures` from benchmarks/results: change nothing here. -->\n\n"
@@ -43,7 +43,7 @@ def page(run: Run, others: Mapping[str, Any]) -> str:
 
 def _ran_on(run: Run) -> str:
     on = run.ran_on
-    kind = "a quick run of a tenth of the rounds" if on["quick"] else "a full run"
+    kind = "**a quick run of a tenth of the rounds: no figures to go by**" if on["quick"] else "a full run"
     return (
         grid(
             ["what", "which"],
@@ -86,6 +86,22 @@ def _part(part: Part) -> str:
 
 
 def _other(held: Mapping[str, Any]) -> str:
-    on = ", ".join(f"{name}: {value}" for name, value in held.get("ran_on", {}).items())
-    table = grid(held["columns"], held["rows"])
-    return f"## {held['title']}\n\n{held.get('summary', '')}\n\n{table}\n\n" + (f"Ran on: {on}.\n" if on else "")
+    """A drill's result; what it has nested is told flat."""
+    rows = [[_value(value) for value in row] for row in held["rows"]]
+    summary, on = held.get("summary", ""), _flat(held.get("ran_on", {}))
+    if isinstance(summary, Mapping):
+        summary = cast("Mapping[str, Any]", summary).get("text") or _flat(summary)
+    return f"## {held['title']}\n\n{summary}\n\n{grid(held['columns'], rows)}\n\n{on}\n"
+
+
+def _value(value: Any) -> str:
+    return "–" if value is None else f"{value:,}" if isinstance(value, int | float) else str(value)
+
+
+def _flat(held: Any) -> str:
+    if isinstance(held, Mapping):
+        named = cast("Mapping[str, Any]", held).items()
+        return ", ".join(
+            _flat(value) if isinstance(value, Mapping) else f"{name} {_value(value)}" for name, value in named
+        )
+    return _value(held)
