@@ -326,7 +326,10 @@ def _told(soak: Soak, faults: dict[str, list[str]], *, minutes: float, kind: str
     counted = {what: len(found) for what, found in faults.items()}
     failed = bool(growing) or any(counted.values())
     print(f"{'FAILED' if failed else 'passed'}: {', '.join(growing) or 'nothing'} grows")
+    lost = counted["asks without an end"] + counted["calls without their answer"]
     summary = {
+        "text": f"{load.asks:,} asks, {lost} lost; what grows at rest: {', '.join(growing) or 'nothing'}. Left at the "
+        f"end: {counted['left behind']}; exceptions in the log: {counted['exceptions in the log']}.",
         "minutes": minutes,
         "store": kind,
         "passed": not failed,

@@ -30,7 +30,6 @@ def ran_on(*, seconds: float, seed: int) -> dict[str, Any]:
         },
         "machine": {
             "system": platform.system(),
-            "release": platform.release(),
             "architecture": platform.machine(),
             "cores": os.cpu_count(),
             "load": [round(each, 1) for each in os.getloadavg()],

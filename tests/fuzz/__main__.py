@@ -56,6 +56,7 @@ def main(inputs: int, seed: int, only: str) -> int:
     )
     if not only and thrown >= INPUTS:  # a smaller run is nobody's record
         summary = {
+            "text": f"{thrown:,} inputs, {unhandled} of them unhandled; {grown:.0f} MB more memory at most.",
             "inputs": thrown,
             "unhandled": unhandled,
             "most_memory_added_mb": round(grown),
