@@ -244,6 +244,8 @@ async def messages_of(client: ClaudeSDKClient) -> AsyncGenerator[Message]:
     try:
         async for message in client.receive_response():
             yield message
+    except UnicodeDecodeError:  # a ValueError, and no message at all: asked again, the CLI would say the same
+        raise
     except (TypeError, AttributeError, LookupError, ValueError) as error:
         raise ClaudeSDKError("a message has parts of another kind than its type says") from error
 
