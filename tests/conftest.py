@@ -19,6 +19,7 @@ CHEAP = {"tmp_path_factory", "no_signal_is_ignored", "anyio_backend", "remove_te
 """Fixtures of a session or a module that each worker may as well have for itself."""
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that share a fixture, which mostly is a hub with its CLIs, run in one worker, which alone makes it.
 
