@@ -2,7 +2,7 @@
 
 Without arguments they are written; with `--check` they are compared, and the exit code is 1 where one is stale. In the
 README the n-th row of the table below "How fast" has the ratios of the run's n-th quote, in both languages; only its
-numbers are changed. What the drills write beside the run (drill.json, soak.json, fuzz.json) is on the page too.
+numbers are changed. What the drills, the soak and the fuzz write beside the run is on the page too.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from benchmarks.verdicts import quotes  # noqa: E402
 from scripts.translated import SOURCE, TRANSLATION, brought_over, stale  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results"
-OTHERS = ("drill", "soak", "fuzz")
+OTHERS = ("drill", "soak", "soak_redis", "fuzz")
 HEADINGS = {SOURCE: "## How fast", TRANSLATION: "## 얼마나 빠른가"}
 ROW = re.compile(r"^\|(?P<what>.*)\|(?P<says>[^|]*)\|$", re.MULTILINE)
 NUMBER = re.compile(r"`[^`]*`|(?P<number>\d[\d.,]*\d|\d)")
