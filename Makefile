@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 WORKERS ?= 4
-PYTEST := pytest -n $(WORKERS) --dist loadgroup -q
+PYTEST := pytest -n $(WORKERS) --dist load -q
 BIN := .venv/bin
 export PYRIGHT_PYTHON_CACHE_DIR := $(CURDIR)/.tools/pyright
 export PYTHONPYCACHEPREFIX :=

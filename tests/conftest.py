@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import re
 import signal
 from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer  # pyright: ignore[reportMissingTypeStubs]
+from xdist.scheduler import LoadScopeScheduling  # pyright: ignore[reportMissingTypeStubs]
 
 from tests.harness import World, make_world
 
@@ -15,25 +19,32 @@ KEPT = ("PATH", "LANG", "COVERAGE", "PYTEST", "PY_COLORS", "TERM")
 """Beginnings of the names that a test process keeps."""
 
 
-CHEAP = {"tmp_path_factory", "no_signal_is_ignored", "anyio_backend", "remove_template"}
-"""Fixtures of a session or a module that each worker may as well have for itself."""
+SHARED = re.compile(r'scope="module"|\b(?:Shared|shared_rig|warm: World)\b')
+"""What the source of tests has that share a hub or a CLI."""
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that share a fixture, which mostly is a hub with its CLIs, run in one worker, which alone makes it.
+class ByHub(LoadScopeScheduling):
+    """Modules whose tests share a hub run in one worker each, which alone starts it; other tests where there is room.
 
-    They are of one module, or all over those that have a fixture of the whole session. Every other test goes to
-    whichever worker is free (`--dist loadgroup`).
+    xdist has groups by marks (`loadgroup`), which pytest 9.2 does not show it any more.
     """
-    for item in items:
-        if isinstance(item, pytest.Function):
-            known = item._fixtureinfo.name2fixturedefs  # pyright: ignore[reportPrivateUsage]
-            scopes = {fixtures[-1].scope: name for name, fixtures in known.items() if name not in CHEAP}
-            if "session" in scopes:
-                item.add_marker(pytest.mark.xdist_group(scopes["session"]))
-            elif "module" in scopes:
-                item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = nodeid.partition("::")[0]
+        return _shared_by(module) or nodeid
+
+
+@functools.cache
+def _shared_by(module: str) -> str | None:
+    source = (Path(__file__).parent.parent / module).read_text()
+    if not SHARED.search(source):
+        return None
+    return "the hubs of tests/protocol" if re.search(r"\b(?:Shared|warm: World)\b", source) else module
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByHub | None:
+    """For whole runs (`--dist load`, which xdist takes where nothing is said)."""
+    return ByHub(config, log) if config.option.dist == "load" else None
 
 
 @pytest.fixture(scope="session", autouse=True)
