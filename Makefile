@@ -11,7 +11,7 @@ GEMINI := gemini-cli/node_modules/.bin/gemini
 CLIENTS := .tools/clients/ready
 RELEASE := .tools/release
 
-.PHONY: needed install clients hub-installed demo test check fix serve bench figures drill drill-full faults fuzz soak image-check dist lock snapshots screenshots translated clean
+.PHONY: needed install clients hub-installed demo test check fix serve bench figures drill blows drill-full faults fuzz soak image-check dist lock snapshots screenshots translated clean
 
 # Looked at before anything is fetched, which takes minutes.
 needed:
@@ -94,7 +94,9 @@ figures: install
 	@$(BIN)/python scripts/figures.py
 
 # What survives cancels, signals, kills and long trouble: a tenth of the rounds, or all of them, one after the other.
-drill: install faults
+drill: faults blows
+
+blows: install
 	HUB_DRILL_ROUNDS=2 $(BIN)/python -m $(PYTEST) -m drill -rP --timeout 1200 tests/guarantees
 
 drill-full: install
