@@ -1232,12 +1232,15 @@ def swapping(one: Path, other: Path) -> Generator[list[int]]:
 
 
 def read_in_turn(ground: Ground, path: str) -> dict[str, int]:
-    """What that many reads find: a content, or the reason of a refusal."""
+    """What that many reads find, or more until one has found what is inside, and one something else.
+
+    A content, or the reason of a refusal. On a busy machine the thread that swaps may stand still for long.
+    """
     material = Material(ground.roots, around={})
     found: dict[str, int] = {}
 
     async def read() -> None:
-        for _ in range(ROUNDS):
+        while sum(found.values()) < ROUNDS or "inside" not in found or len(found) < 2:
             try:
                 (part,) = await material.gather(
                     provider="claude", takes=(), files=[path], git_diff=None, attachments=()
@@ -1284,11 +1287,9 @@ def test_what_is_swapped_while_it_is_read_is_what_is_inside_or_refused(
     with swapping(one, ground.root / "other") as count:
         found = read_in_turn(ground, path)
 
-    assert sum(found.values()) == ROUNDS
+    assert sum(found.values()) >= ROUNDS
     assert all(seen == "inside" or seen.startswith(f'"{path}" ') for seen in found), found
     assert CANARY not in str(found)
-    assert found.get("inside", 0) > 0
-    assert len(found) > 1
     assert count[0] > 0
 
 

@@ -339,6 +339,7 @@ def test_a_signal_while_claude_is_warmed_ends_the_hub_in_order(world: World, tmp
 
 def test_a_signal_while_gemini_is_warmed_ends_the_hub_in_order(lean: World) -> None:
     """In the middle of its start, which waits for an answer of its provider."""
+    lean.changes["HUB_GEMINI_WARM"] = "1"
     lean.gemini.hold_quota_from = 1
     with starting(lean) as (process, log):
         wait_until_gemini_starts(lean)
