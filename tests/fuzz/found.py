@@ -41,6 +41,8 @@ FOUND: Mapping[str, Sequence[Any]] = {
             END,
         ],
     ],
+    # Blanks without a line's end: a pattern tried each number of them.
+    "terminal words": [(b"OAuth error: Request failed" + b" " * 60_000, b"\3")],
     "claude payer": [{"effective": {}, "account": {"apiKeySource": {"ANTHROPIC_API_KEY": TOKEN}}}],
     "claude login": [("", b"", {"content": TOKEN, "issued_at": "9999-12-31T00:00:00+00:00", "origin": ""})],
     "gemini login": [(b"", {"content": '{"access_token":"r","\ud80e":1}', "origin": ""}, b"", b"")],

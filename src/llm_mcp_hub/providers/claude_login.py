@@ -45,7 +45,7 @@ AGAIN = "Run: llm-mcp-hub login claude"
 
 _LINK = re.compile(r"(https://\S*/oauth/authorize\?\S+)\s[\s\S]*?Paste\s+code\s+here")
 _TOKEN = re.compile(r"(?<![\w-])(sk-ant-[A-Za-z0-9_-]+)\s")
-_FAILED = re.compile(r"OAuth\s+error:\s+(\S[^\r\n]*?)\s*[\r\n]")
+_FAILED = re.compile(r"OAuth\s+error:\s+(\S[^\r\n]*)[\r\n]")
 _RETRY = re.compile(r"Enter\s+to\s+retry")
 _REFUSED = re.compile(r"wasn.t\s+accepted")
 _CLEAR = b"\x15"
@@ -175,13 +175,14 @@ class ClaudeLogin:
             if came.re is _TOKEN:
                 return _whole(came[1])
             failures += 1
-            refused = _REFUSED.search(came[1]) is not None
+            reason = came[1].rstrip()
+            refused = _REFUSED.search(reason) is not None
             if failures == TRIES:
-                raise _gives_up(came[1], refused=refused)
+                raise _gives_up(reason, refused=refused)
             note = (
                 "Claude did not accept that code: it may be incomplete, too old, used already, or from another link."
                 if refused
-                else f"That did not work: {came[1]}"
+                else f"That did not work: {reason}"
             ) + " Here is a new link; the one before is worth nothing now."
             await _within(LINK_S, dialogue.until(_RETRY), "did not go on")
 
