@@ -1,10 +1,12 @@
 """`llm-mcp-hub` and `python -m llm_mcp_hub`: what is needed before the commands are there."""
 
+import os
 import sys
 
 
 def main() -> int:
     """Run one command. Returns the exit code: 130 also for a Ctrl-C that comes while the commands are still loaded."""
+    _fill_closed()
     # This program draws nothing with rich; structlog loads it wherever it is installed, for a tenth of a start's time.
     sys.modules.setdefault("rich", None)  # pyright: ignore[reportArgumentType]
     try:
@@ -13,6 +15,19 @@ def main() -> int:
         return cli.main()
     except KeyboardInterrupt:
         return 130
+
+
+def _fill_closed() -> None:
+    """What a shell has closed (`<&-`, `>&-`, `2>&-`) becomes the null device.
+
+    The next file that is opened would have that number: a database would get what a CLI says to its stderr. What was
+    closed stays known: `sys.stdin` and `sys.stdout` are None then, and what would go to stderr goes nowhere.
+    """
+    while (opened := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(opened, True)
+    os.close(opened)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")
 
 
 if __name__ == "__main__":

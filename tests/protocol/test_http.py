@@ -231,7 +231,7 @@ def test_a_port_that_is_taken_is_told_in_one_sentence(world: World) -> None:
 
     said = ended.stderr.decode()
     assert ended.returncode == 78, said
-    assert f"llm-mcp-hub: misconfigured: Port {port} of 127.0.0.1" in said
+    assert f"llm-mcp-hub: misconfigured: Port {port} of 127.0.0.1 cannot be used (Address already in use)." in said
     assert "--port" in said
     assert "Traceback" not in said
 

@@ -270,6 +270,20 @@ def test_without_a_stdin_there_is_no_question(
     assert "invalid_request: prompt is blank" in capsys.readouterr().err
 
 
+def test_what_a_shell_has_closed_is_given_to_no_file_and_spoils_no_answer(world: World) -> None:
+    """`<&-` and `2>&-`: the database would have been number 0 or 2, and been written what a CLI complains of."""
+    script = 'exec "$@" <&- 2>&-'
+    asked = subprocess.run(
+        ["sh", "-c", script, "sh", *world.command, "ask", "gemini", "What is it?"],
+        env=world.environment,
+        stdout=subprocess.PIPE,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+
+    assert (asked.returncode, asked.stdout.decode()) == (0, HELLO + "\n")
+
+
 @pytest.mark.parametrize("name", [".env", "gone.txt"])
 def test_a_file_that_cannot_be_put_before_it_is_named_and_nothing_is_sent(
     world: World, tmp_path: Path, name: str
@@ -392,6 +406,31 @@ def test_asks_are_listed_shown_cancelled_and_deleted(world: World) -> None:
         empty = run_command(world, command)
         assert empty.stdout == b""
         assert f"No {command} are kept." in empty.stderr.decode()
+
+
+def test_a_line_of_a_list_is_no_longer_than_a_terminal_is_wide(world: World) -> None:
+    """Hangul takes two columns a letter; what reads a pipe gets the title whole."""
+    title = "무엇이 답인가 " * 5
+    run_command(world, "ask", "gemini", title)
+    program, *words = world.command
+    child: pexpect.spawn[str] = pexpect.spawn(
+        program,
+        [*words, "conversations"],
+        env=world.environment,
+        encoding="utf-8",
+        timeout=DEADLINE_S,
+        dimensions=(24, 100),
+    )
+    try:
+        child.expect(pexpect.EOF)
+        line = str(child.before).rstrip("\r\n")
+    finally:
+        child.close()
+
+    assert child.exitstatus == 0
+    assert line.endswith("…")
+    assert 98 <= sum(2 if "가" <= character <= "힣" else 1 for character in line) <= 100
+    assert title.strip() in run_command(world, "conversations").stdout.decode()
 
 
 def test_conversations_can_be_had_as_json(world: World) -> None:

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import io
+import ctypes
+import functools
+import operator
 import os
+import select
+import signal
 import sys
+import time
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,12 +21,17 @@ from llm_mcp_hub.commands import client, login, setup
 from llm_mcp_hub.commands.words import parse
 from llm_mcp_hub.settings import load
 
+CTRL_D = "\x04"
 
-class Typed(io.StringIO):
-    """A terminal at which these lines are typed."""
 
-    def isatty(self) -> bool:
-        return True
+@pytest.fixture
+def keyboard(monkeypatch: pytest.MonkeyPatch) -> Generator[int]:
+    """What is written into it is typed at the terminal that stdin is."""
+    keys, terminal = os.openpty()
+    with os.fdopen(terminal) as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        yield keys
+    os.close(keys)
 
 
 @pytest.fixture
@@ -37,21 +49,42 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("ㅛ\n", 0, "Done now: GEMINI_PROJECT."),
         ("\n", 0, "Left out: Google Cloud project."),
         ("N\n", 0, "Left out: Google Cloud project."),
-        ("", 0, "Left out: Google Cloud project."),
+        (CTRL_D, 0, "Left out: Google Cloud project."),
         ("q\n", 130, "to go on, run: llm-mcp-hub setup"),
     ],
 )
 def test_what_is_no_answer_is_asked_again(
-    typed: str, code: int, end: str, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    typed: str, code: int, end: str, home: Path, keyboard: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Neither yes nor no is taken for one; q ends it, and a yes on a Korean keyboard is one."""
-    monkeypatch.setattr(sys, "stdin", Typed(typed))
+    os.write(keyboard, typed.encode())
 
     assert setup.run(None, ["project"], skip=[], yes=False) == code
     said = capsys.readouterr().out
     assert end in said
     assert said.count("Answer y or n; q ends setup.") == typed.count("maybe") + typed.count("?")
     assert (home / ".config").exists() is ("Done" in end)
+
+
+def test_ctrl_c_in_the_instant_before_a_question_waits_ends_it(
+    home: Path, keyboard: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Python notes it and goes on into the call that waits; nothing of Python runs between the two here."""
+    then = select.select
+
+    def interrupted(*given: Any) -> Any:
+        interrupt = functools.partial(ctypes.CDLL(None)["raise"], signal.SIGINT)
+        wait = functools.partial(then, *given, 5)
+        return list(map(operator.call, (interrupt, wait)))[1]
+
+    monkeypatch.setattr(setup.select, "select", interrupted)
+
+    began = time.monotonic()
+    code = setup.run(None, ["project"], skip=[], yes=False)
+
+    assert code == 130
+    assert time.monotonic() - began < 5, "it went on waiting"
+    assert "made-up-project" in capsys.readouterr().out
 
 
 def test_ctrl_d_at_the_code_of_a_login_is_a_cancel(monkeypatch: pytest.MonkeyPatch) -> None:

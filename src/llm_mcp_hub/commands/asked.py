@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import shutil
 import sys
+import unicodedata
 
 from llm_mcp_hub import main as composition
 from llm_mcp_hub.conversation import OWNER
@@ -14,6 +16,8 @@ from llm_mcp_hub.settings import Settings
 from llm_mcp_hub.transcripts import markdown
 
 LISTED = 50
+NARROWEST = 12
+"""Columns for a title; with fewer a line is left to the terminal."""
 
 
 def run(settings: Settings, given: argparse.Namespace) -> int:
@@ -45,7 +49,7 @@ async def _asks(settings: Settings, given: argparse.Namespace) -> int:
     if not records:
         print('No asks are kept. A first one: llm-mcp-hub ask claude "…"', file=sys.stderr)
     for record in records:
-        print(f"{record.ask_id}  {record.status:9}  {record.provider:8}  {record.created_at}  {record.title}")
+        print(_line(f"{record.ask_id}  {record.status:9}  {record.provider:8}  {record.created_at}  ", record.title))
         if given.action == "show":
             text = record.answer.text if record.answer is not None else record.partial_text
             print(f"\n{text or '(no text)'}")
@@ -76,5 +80,27 @@ async def _conversations(settings: Settings, given: argparse.Namespace) -> int:
         print('No conversations are kept. An answer begins one: llm-mcp-hub ask claude "…"', file=sys.stderr)
     for head in heads:
         turns = "turn " if head.turns == 1 else "turns"
-        print(f"{head.conversation_id}  {head.turns:3} {turns}  {head.provider:8}  {head.updated_at}  {head.title}")
+        about = f"{head.conversation_id}  {head.turns:3} {turns}  {head.provider:8}  {head.updated_at}  "
+        print(_line(about, head.title))
     return 0
+
+
+def _line(about: str, title: str) -> str:
+    """One line of a list: at a terminal no longer than that is wide, else whole."""
+    room = shutil.get_terminal_size((0, 0)).columns - len(about) if sys.stdout and sys.stdout.isatty() else 0
+    if room < NARROWEST or sum(map(_columns, title)) <= room:
+        return about + title
+    taken, used = "", 1  # for the ellipsis
+    for character in title:
+        used += _columns(character)
+        if used > room:
+            break
+        taken += character
+    return f"{about}{taken.rstrip()}…"
+
+
+def _columns(character: str) -> int:
+    """How many columns of a terminal a character takes: two for Hangul."""
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1

@@ -8,6 +8,9 @@ there is none, it is left out unless `--yes` was given, and told.
 from __future__ import annotations
 
 import asyncio
+import os
+import select
+import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -302,6 +305,7 @@ def _word(question: str) -> str:
     """What somebody types; no at the end of stdin."""
     print(question, end="", flush=True)
     try:
+        _wait_for(sys.stdin.fileno())
         answer = sys.stdin.readline()
     except UnicodeDecodeError:  # a word of another encoding
         return "?"
@@ -309,6 +313,22 @@ def _word(question: str) -> str:
         _say("")
         return NO[0]
     return answer.strip().lower()
+
+
+def _wait_for(stdin: int) -> None:
+    """Until a line is there, or a Ctrl-C comes: one in the instant before a read begins would not end that read."""
+    if sys.platform == "win32":  # select takes sockets alone there
+        return
+    heard, told = os.pipe()
+    os.set_blocking(told, False)
+    before = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    try:
+        while stdin not in select.select([stdin, heard], [], [])[0]:
+            os.read(heard, 1)  # of a signal that somebody handles and that ends nothing
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(heard)
+        os.close(told)
 
 
 async def _awaited(work: Awaitable[Path]) -> Path:

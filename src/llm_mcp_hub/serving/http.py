@@ -293,7 +293,8 @@ def serve(app: Starlette, *, host: str, port: int, early: Early | None = None) -
         socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
     except OSError as error:
         raise Misconfigured(
-            f"Port {port} of {host} cannot be used ({error.strerror}).",
+            # Python puts the address behind the reason, which the sentence begins with.
+            f"Port {port} of {host} cannot be used ({str(error.strerror).partition(' (while ')[0]}).",
             action="Stop what uses it, or give another one with --port.",
         ) from error
     config = uvicorn.Config(
