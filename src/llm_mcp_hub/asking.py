@@ -13,7 +13,7 @@ import math
 import random
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 
 import anyio
@@ -92,6 +92,15 @@ class Asking:
         for observer in self.observers:
             observer.refused(ask.provider, error.code)
         return error
+
+    @contextlib.contextmanager
+    def refusing(self, ask: Ask) -> Generator[None]:
+        """Tell of an ask that is not accepted for what this raises."""
+        try:
+            yield
+        except HubError as error:
+            self.refused(ask, error)
+            raise
 
     async def run(self, entry: Entry, running: Running, seat: Seat) -> None:
         """Bring an accepted ask to its end, whatever happens to it. Raises nothing."""

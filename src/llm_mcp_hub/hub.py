@@ -161,14 +161,15 @@ class Hub:
         attachments: Sequence[Attachment] = (),
     ) -> Ask:
         """The ask with these before its prompt. Raises InvalidRequest, Timeout, Misconfigured where git is missing."""
-        parts = await self._material.gather(
-            provider=ask.provider,
-            takes=self._entry(ask.provider).provider.traits.takes,
-            files=files,
-            git_diff=git_diff,
-            attachments=attachments,
-            within_s=ask.ends_at - time.monotonic(),
-        )
+        with self._asking.refusing(ask):
+            parts = await self._material.gather(
+                provider=ask.provider,
+                takes=self._entry(ask.provider).provider.traits.takes,
+                files=files,
+                git_diff=git_diff,
+                attachments=attachments,
+                within_s=ask.ends_at - time.monotonic(),
+            )
         return replace(ask, parts=parts)
 
     # -- an ask from outside -------------------------------------------------------------------------------------------

@@ -240,6 +240,25 @@ async def test_a_cancelled_ask_is_one_line(opened: Opened) -> None:
     assert (line["event"], line["code"], line["log_level"]) == ("ask cancelled", "cancelled", "info")
 
 
+async def test_an_ask_whose_files_are_refused_is_one_line(opened: Opened) -> None:
+    """Who runs the hub sees that somebody was refused, and not what was named."""
+    hub = opened()
+
+    async def refused() -> None:
+        with pytest.raises(HubError):
+            await hub.with_material(hub.new_ask("one", PROMPT), files=["/of/somebody.txt"])
+
+    (line,) = await lines_of(refused())
+
+    assert line == {
+        "event": "ask refused",
+        "log_level": "warning",
+        "provider": "one",
+        "model": "one-1",
+        "code": "invalid_request",
+    }
+
+
 async def test_a_refused_ask_is_one_line(opened: Opened) -> None:
     """Though it has no id: with what is known of it, and not with the id of nothing, which may be any words."""
     hub = opened()
