@@ -152,10 +152,11 @@ class RunFolder:
                 continue
             try:
                 lock(handle, wait=False)
-            except OSError:  # its hub lives
+                homes = list(folder.iterdir())
+            except OSError:  # its hub lives, or has ended since and removed it
                 continue
             else:
-                _end_children(folder.iterdir())
+                _end_children(homes)
                 if sys.platform != "win32":  # which removes no file that is open
                     _remove(folder)
                 yield folder.name
