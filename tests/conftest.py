@@ -26,6 +26,8 @@ SHARED = re.compile(r'scope="module"|\b(?:Shared|shared_rig|warm: World)\b')
 class ByHub(LoadScopeScheduling):
     """Modules whose tests share a hub run in one worker each, which alone starts it; other tests where there is room.
 
+    So do other people's clients and the examples: each module has its hubs, and each program starts once.
+
     xdist has groups by marks (`loadgroup`), which pytest 9.2 does not show it any more.
     """
 
@@ -36,6 +38,8 @@ class ByHub(LoadScopeScheduling):
 
 @functools.cache
 def _shared_by(module: str) -> str | None:
+    if module.startswith(("tests/clients/", "tests/examples/")):
+        return module
     source = (Path(__file__).parent.parent / module).read_text()
     if not SHARED.search(source):
         return None
