@@ -44,6 +44,7 @@ from tests.upstreams import anthropic, google
 PROVIDERS = ("claude", "gemini")
 ARRIVE = corpus.prompts("arrive")
 REFUSED = corpus.prompts("refused")
+LONG = 10_000
 
 
 # -- a warm hub, and what arrived ------------------------------------------------------------------------------------
@@ -110,19 +111,33 @@ def assert_same(arrived: str, meant: str) -> None:
 # -- prompts ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def going_on() -> dict[str, str]:
+    """The conversation that goes on, by provider."""
+    return {}
+
+
+FIRST = ("commands of the CLIs", "mentions of files", "words of the CLIs", "shells and templates", "sizes")
+"""What a CLI may take for its own at the beginning of a session, and what would make the history of one too long."""
+
+
 @pytest.mark.parametrize("provider", PROVIDERS)
 @pytest.mark.parametrize("name", ARRIVE)
 def test_a_hostile_prompt_reaches_the_model_character_for_character(
-    line: Line, baits: Baits, name: str, provider: str
+    line: Line, baits: Baits, going_on: dict[str, str], name: str, provider: str
 ) -> None:
-    """One ask is one request, and its text is the prompt."""
+    """One ask is one request, and its text is the prompt; half of them are later turns of one conversation."""
     prompt = corpus.placed(ARRIVE[name], baits.folders)
+    later = not name.startswith(FIRST) and len(prompt) < LONG
+    more = {"conversation_id": going_on[provider]} if later and provider in going_on else {}
     sent = Sent(baits.world, provider)
 
-    result = line.call(f"ask_{provider}", {"prompt": prompt})
+    answer = answer_of(line.call(f"ask_{provider}", {"prompt": prompt, **more}))
 
     assert_same(sent.prompt(), prompt)
-    assert answer_of(result)["status"] == "completed"
+    assert answer["status"] == "completed"
+    if later:
+        going_on[provider] = answer["conversation_id"]
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
