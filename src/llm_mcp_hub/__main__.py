@@ -20,12 +20,18 @@ def main() -> int:
 def _fill_closed() -> None:
     """What a shell has closed (`<&-`, `>&-`, `2>&-`) becomes the null device.
 
-    The next file that is opened would have that number: a database would get what a CLI says to its stderr. What was
-    closed stays known: `sys.stdin` and `sys.stdout` are None then, and what would go to stderr goes nowhere.
+    The next file that is opened would have that number: a database would get what a CLI says to its stderr. A closed
+    stdin stays known (`sys.stdin` is None), a closed stdout fails as a full one does, and what would go to a closed
+    stderr goes nowhere.
     """
     while (opened := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(opened, True)
     os.close(opened)
+    if sys.stdout is None:
+        unwritable = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(unwritable, 1)
+        os.close(unwritable)
+        sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
     if sys.stderr is None:
         sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")
 

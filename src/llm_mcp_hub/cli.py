@@ -191,10 +191,11 @@ async def _ask(settings: Settings, given: argparse.Namespace) -> int:
 
     printed = 0
     unread = False
+    unwritable: OSError | None = None
     task = asyncio.current_task()
 
     def show(event: Event) -> None:
-        nonlocal printed, unread
+        nonlocal printed, unread, unwritable
         if isinstance(event, Text):
             if not printed:
                 live.clear()
@@ -205,6 +206,9 @@ async def _ask(settings: Settings, given: argparse.Namespace) -> int:
                 unread = True
                 if task is not None:
                     task.cancel()
+            except OSError as error:  # a full disk: the ask is spent, so its answer is waited for and kept
+                unwritable = unwritable or error
+                stdout.throw_away()
             printed += len(event.piece)
         elif isinstance(event, Restarted) and printed:
             print("\n[the answer began anew]", file=sys.stderr)
@@ -252,14 +256,24 @@ async def _ask(settings: Settings, given: argparse.Namespace) -> int:
     if given.json:
         print(answer.model_dump_json())
         return 0
-    if not printed:
-        sys.stdout.write(answer.text)
-    if not answer.text.endswith("\n"):
-        print()
     try:
+        if not printed:
+            sys.stdout.write(answer.text)
+        if not answer.text.endswith("\n"):
+            print()
         sys.stdout.flush()  # before what goes to stderr: both may be one pipe
     except BrokenPipeError:
         stdout.throw_away()
+    except OSError as error:
+        unwritable = error
+        stdout.throw_away()
+    if unwritable is not None:
+        print(
+            f"llm-mcp-hub: what was to be printed cannot be written ({unwritable.strerror})\n"
+            f"  The answer is kept: llm-mcp-hub asks show {answer.ask_id}",
+            file=sys.stderr,
+        )
+        return stdout.EX_IOERR
     about = (
         f"{answer.model} ({answer.model_source}), {answer.duration_ms / 1000:.1f} s, paid by {answer.billing.source}"
     )

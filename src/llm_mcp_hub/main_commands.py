@@ -239,10 +239,16 @@ def unseen_by_a_client(title: str, env_file: Path | None) -> tuple[str, ...]:
                 "An exported CLAUDE_CODE_OAUTH_TOKEN is not enough: Claude Code takes it away from what it starts, and "
                 "programs with a window see nothing of a shell."
             )
-    if others := sorted(exported - {"CLAUDE_CODE_OAUTH_TOKEN"}):
+    here = settings_module.examine(env_file, surroundings())
+    alike = {name for name in exported if not here.wrong and _value(started, name) == _value(here.settings, name)}
+    if others := sorted(exported - alike - {"CLAUDE_CODE_OAUTH_TOKEN"}):
         file = env_file or settings_module.own_file()
         them = "it" if len(others) == 1 else "them"
         told.append(
             f"Set in this shell alone, which {title} may not hand on: {', '.join(others)}. Put {them} into {file}"
         )
     return tuple(told)
+
+
+def _value(settings: Settings, variable: str) -> object:
+    return getattr(settings, variable.removesuffix("_FILE").lower())

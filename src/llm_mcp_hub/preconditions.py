@@ -89,7 +89,11 @@ def http(host: str, port: int, loopback_only: bool, clients: Sequence[str] | Non
     where = f"{host}, port {port}: this machine only" if loopback_only else f"{host}, port {port}: other machines too"
     if clients is None:
         return [ok("http", f"{where}, and every program on it: there are no client tokens")]
-    return [ok("http", f"{where}, with a client token of: {', '.join(clients) or 'nobody'}")]
+    if not clients:
+        return [
+            warns("http", f"{where}, and nobody comes in: all clients are revoked", "Run: llm-mcp-hub client add NAME")
+        ]
+    return [ok("http", f"{where}, with a client token of: {', '.join(clients)}")]
 
 
 def replicas(keys: int, shared: str) -> list[Finding]:

@@ -81,6 +81,7 @@ def test_where_there_are_clients_it_does_nothing(empty: World, before: str) -> N
     assert after == files
     assert stranger == 401
     assert said(hub) == []
+    assert any("all were revoked" in line for line in hub.log) is (before == "nobody left")
 
 
 def test_of_two_that_start_at_once_one_makes_the_client(empty: World) -> None:

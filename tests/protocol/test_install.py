@@ -21,7 +21,7 @@ from llm_mcp_hub.commands import client_file, install
 from llm_mcp_hub.commands.json_edit import read
 from llm_mcp_hub.commands.mcp_clients import CLIENTS, SERVER, Around
 from llm_mcp_hub.credentials.saved import Saved, SavedLogins
-from llm_mcp_hub.settings import load
+from llm_mcp_hub.settings import load, own_file
 from tests.harness import DEADLINE_S, TOKEN, World, run_command
 
 EX_USAGE, EX_CONFIG = 64, 78
@@ -308,6 +308,7 @@ def test_a_user_without_the_right_is_told(what: str, mode: int, words: list[str]
 
     assert ended.returncode == EX_CONFIG
     assert b"it cannot be read and replaced (Permission denied)" in ended.stderr
+    assert (b"take llm-hub out of it yourself" in ended.stderr) is (words == ["--remove"])
     folder.chmod(0o700)
     (folder / "mcp.json").chmod(0o600)
     assert [(path.name, path.read_text()) for path in folder.iterdir()] == [("mcp.json", "{}")]
@@ -591,6 +592,21 @@ def test_what_the_started_hub_will_not_find_is_told(cursor: Desk, home: Path, mo
     SavedLogins(load().hub_state_dir).put("claude", Saved(TOKEN))
     assert cursor.run() == 0
     assert "login claude" not in cursor.told
+
+
+@pytest.mark.usefixtures("home")
+def test_what_stands_in_the_settings_file_too_is_no_stumble(cursor: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has done as told is not told again; another value is."""
+    own_file().parent.mkdir(parents=True)
+    own_file().write_text("HUB_WAIT_S=20\n")
+    own_file().chmod(0o600)
+    monkeypatch.setenv("HUB_WAIT_S", "20")
+    assert cursor.run() == 0
+    assert "in this shell alone" not in cursor.told
+
+    monkeypatch.setenv("HUB_WAIT_S", "30")
+    assert cursor.run() == 0
+    assert "in this shell alone, which Cursor may not hand on: HUB_WAIT_S." in cursor.told
 
 
 def test_a_settings_file_is_handed_on_by_its_whole_path(

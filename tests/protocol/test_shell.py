@@ -166,6 +166,44 @@ def test_what_cannot_be_written_is_told(world: World, words: list[str], code: in
     assert "exc_type" not in told
 
 
+@pytest.mark.parametrize(
+    ("where", "reason"), [(">/dev/full", "No space left on device"), (">&-", "Bad file descriptor")]
+)
+def test_an_answer_that_cannot_be_printed_is_kept(world: World, where: str, reason: str) -> None:
+    """The ask is spent: whoever has a full disk gets the answer later."""
+    asked = subprocess.run(
+        ["sh", "-c", f'exec "$@" {where}', "sh", *world.command, "ask", "gemini", "What is it?"],
+        env=world.environment,
+        stderr=subprocess.PIPE,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+    told = asked.stderr.decode()
+    kept = told.partition("The answer is kept: llm-mcp-hub asks show ")[2].split("\n")[0]
+
+    assert asked.returncode == 74
+    assert f"llm-mcp-hub: what was to be printed cannot be written ({reason})" in told
+    assert HELLO in run_command(world, "asks", "show", kept).stdout.decode()
+
+
+@pytest.mark.parametrize("words", [["status"], ["asks"], ["doctor"], ["client", "list", "--json"]])
+def test_a_closed_stdout_is_as_a_full_one(world: World, words: list[str]) -> None:
+    """A shell's `>&-`: told, without a traceback and not in silence."""
+    if words == ["asks"]:
+        run_command(world, "ask", "gemini", "What is it?")
+    ended = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", *world.command, *words],
+        env=world.environment,
+        stderr=subprocess.PIPE,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+
+    assert ended.returncode in {74, 1}  # doctor's own code stays, where it has found something
+    assert b"what was to be printed cannot be written (Bad file descriptor)" in ended.stderr
+    assert b"exc_type" not in ended.stderr
+
+
 # Files and changes --------------------------------------------------------------------------------------------------
 
 
@@ -267,7 +305,18 @@ def test_without_a_stdin_there_is_no_question(
     monkeypatch.setattr(sys, "stdin", None)
 
     assert cli.main(["ask", "claude"]) == 64
-    assert "invalid_request: prompt is blank" in capsys.readouterr().err
+    assert "invalid_request: There is no question: stdin is empty." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--file", "--conversation", "--system"])
+def test_a_question_that_an_option_has_taken_is_missed(
+    option: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The word behind the option was meant for one."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
+
+    assert cli.main(["ask", "claude", option, "hi"]) == 64
+    assert f"There is no question: {option} takes the word behind it." in capsys.readouterr().err
 
 
 def test_what_a_shell_has_closed_is_given_to_no_file_and_spoils_no_answer(world: World) -> None:
@@ -408,7 +457,8 @@ def test_asks_are_listed_shown_cancelled_and_deleted(world: World) -> None:
         assert f"No {command} are kept." in empty.stderr.decode()
 
 
-def test_a_line_of_a_list_is_no_longer_than_a_terminal_is_wide(world: World) -> None:
+@pytest.mark.parametrize("width", [60, 100])
+def test_a_line_of_a_list_is_no_longer_than_a_terminal_is_wide(world: World, width: int) -> None:
     """Hangul takes two columns a letter; what reads a pipe gets the title whole."""
     title = "무엇이 답인가 " * 5
     run_command(world, "ask", "gemini", title)
@@ -419,7 +469,7 @@ def test_a_line_of_a_list_is_no_longer_than_a_terminal_is_wide(world: World) -> 
         env=world.environment,
         encoding="utf-8",
         timeout=DEADLINE_S,
-        dimensions=(24, 100),
+        dimensions=(24, width),
     )
     try:
         child.expect(pexpect.EOF)
@@ -429,7 +479,7 @@ def test_a_line_of_a_list_is_no_longer_than_a_terminal_is_wide(world: World) -> 
 
     assert child.exitstatus == 0
     assert line.endswith("…")
-    assert 98 <= sum(2 if "가" <= character <= "힣" else 1 for character in line) <= 100
+    assert width - 2 <= sum(2 if "가" <= character <= "힣" else 1 for character in line) <= width
     assert title.strip() in run_command(world, "conversations").stdout.decode()
 
 

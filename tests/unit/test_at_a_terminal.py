@@ -49,14 +49,14 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("ㅛ\n", 0, "Done now: GEMINI_PROJECT."),
         ("\n", 0, "Left out: Google Cloud project."),
         ("N\n", 0, "Left out: Google Cloud project."),
-        (CTRL_D, 0, "Left out: Google Cloud project."),
+        (CTRL_D, 130, "to go on, run: llm-mcp-hub setup"),
         ("q\n", 130, "to go on, run: llm-mcp-hub setup"),
     ],
 )
 def test_what_is_no_answer_is_asked_again(
     typed: str, code: int, end: str, home: Path, keyboard: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Neither yes nor no is taken for one; q ends it, and a yes on a Korean keyboard is one."""
+    """Neither yes nor no is taken for one; q and Ctrl-D end it, and a yes on a Korean keyboard is one."""
     os.write(keyboard, typed.encode())
 
     assert setup.run(None, ["project"], skip=[], yes=False) == code

@@ -271,6 +271,20 @@ async def test_a_login_that_cannot_be_renewed_is_not_taken(gemini: Make) -> None
     assert "myaccount.google.com" in error.action
 
 
+@pytest.mark.parametrize(
+    ("typed", "what"),
+    [("https://accounts.google.com/o/a", "a link"), ("ya29.made-up", "a token"), ("1//made-up", "a token")],
+)
+async def test_what_is_no_code_of_googles_uses_up_no_try(gemini: Make, typed: str, what: str) -> None:
+    """It is not typed into the program, and the link stays."""
+    script = f"link()\nline()\nwrite({json.dumps(LOGIN)!r})\nline()"
+    somebody = Somebody(typed, "a-code")
+
+    assert json.loads(await made(gemini(script), somebody)) == LOGIN
+    assert somebody.seen[0][0] == somebody.seen[1][0]
+    assert f"That is {what}, not" in somebody.seen[1][1]
+
+
 async def test_a_program_that_cannot_start_is_told_as_such(gemini: Make) -> None:
     """Its own reasons, as for an ask."""
     error = await failed(gemini("import sys; sys.exit('SyntaxError: Unexpected token')"), Somebody())

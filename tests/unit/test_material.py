@@ -27,11 +27,11 @@ from llm_mcp_hub.material.rules import Unreadable, any_refused, holds_secret, is
 
 DEADLINE_S = 120.0
 KINDS = {
-    "image/png": b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR",
-    "image/jpeg": b"\xff\xd8\xff\xe0\0\x10JFIF",
-    "image/webp": b"RIFF\x1a\0\0\0WEBPVP8L",
-    "image/gif": b"GIF89a\1\0\1\0",
-    "application/pdf": b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n",
+    "image/png": b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\0IEND",
+    "image/jpeg": b"\xff\xd8\xff\xe0\0\x10JFIF" + bytes(8) + b"\xff\xd9",
+    "image/webp": b"RIFF\x1a\0\0\0WEBPVP8L" + bytes(18),
+    "image/gif": b"GIF89a\1\0\1\0\0\0\0;",
+    "application/pdf": b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n%%EOF\n",
 }
 
 
@@ -350,7 +350,7 @@ def test_without_roots_an_error_says_how_they_are_set(root: Path) -> None:
     for wanted in ({"files": ["a"]}, {"diff": GitDiff(None)}):
         error = refused(**wanted)
         assert "HUB_FILE_ROOTS" in error.action
-        assert "--files-root" in error.action
+        assert "--files-root" not in error.action, "there is no such option"
         assert "attachments" in error.action
 
 
@@ -434,6 +434,24 @@ def test_two_million_characters_of_text_are_taken_and_no_more(root: Path) -> Non
     assert sum(part.size for part in gather(root, files=["half", "half"])) == 2_000_000
     assert refused(root, files=["half", "half", "one"]).message.startswith('With "one" the texts are longer than 2,000')
     assert refused(root, files=["half", "half"], attachments=[note]).message.startswith('With "note" the texts')
+
+
+@pytest.mark.parametrize("mime_type", list(KINDS))
+def test_what_is_cut_off_or_only_begins_like_a_picture_is_refused(root: Path, mime_type: str) -> None:
+    """A CLI would leave it out without a word, and the ask would be spent."""
+    whole = KINDS[mime_type]
+    material = Material((root,), around={})
+
+    def taken(data: bytes) -> bool:
+        write(root / "a", data)
+        with contextlib.suppress(InvalidRequest):
+            wanted = material.gather(provider="x", takes=list(KINDS), files=["a"], git_diff=None, attachments=())
+            return bool(asyncio.run(wanted))
+        return False
+
+    assert taken(whole)
+    assert not taken(whole[: len(whole) * 3 // 4])
+    assert not taken(whole[:12] + b"junk" * 9)
 
 
 def test_all_images_together_are_bounded(root: Path) -> None:

@@ -10,7 +10,7 @@ from llm_mcp_hub.asking import told
 from llm_mcp_hub.commands.spoken import spoken
 from llm_mcp_hub.conversation import Ask
 from llm_mcp_hub.errors import AuthRejected
-from llm_mcp_hub.material import git, reading
+from llm_mcp_hub.material import git, reading, repository
 
 OF_TOOLS = re.compile(r"attachments|ask_|git_diff|timeout_s|conversation_id|`base`|`paths`|first file root")
 
@@ -22,6 +22,7 @@ OF_TOOLS = re.compile(r"attachments|ask_|git_diff|timeout_s|conversation_id|`bas
         ("Wait for that answer (ask_result lists it), or ask without conversation_id.", "without --conversation"),
         ("Leave conversation_id out to begin a new one; `llm-mcp-hub conversations` lists yours.", "--conversation"),
         ("Send the output of git diff in `attachments`.", "git diff | llm-mcp-hub ask"),
+        (repository.OUTSIDE, "Go into the repository"),
         (git.LOOK, "Or pipe its output in."),
         (git.FEWER, "--git-diff=BASE"),
         ("Leave git_diff out, or name another `base` or other `paths`.", "--git-diff=BASE"),

@@ -29,7 +29,7 @@ def told(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[str, str]:
         (["status", "--veriy"], "did you mean --verify?"),
         (["status", "now"], "it takes no further word"),
         (["serve", "8377"], "a port is given as --port 8377"),
-        (["health", "--port", "8377"], "there is no --port"),
+        (["health", "--port", "8377"], "there is no --port; health looks at HUB_HOST and HUB_PORT"),
         (["install"], "llm-mcp-hub install --help"),
         (["setup", "--skip", "login"], "there are: gemini-cli, project"),
         (["ask", "gemni", "hi"], "did you mean gemini?"),
@@ -82,3 +82,18 @@ def test_help_is_a_command_too(words: list[str], part: str, capsys: pytest.Captu
 def test_a_client_is_known_in_any_case() -> None:
     """`install Claude-Code`, as it writes itself."""
     assert parse(["install", "Claude-Code"]).name == "claude-code"
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "word"),
+    [
+        (["client", "add", "--scope", "status", "anna"], "name", "anna"),
+        (["client", "revoke", "--token", "1", "anna"], "name", "anna"),
+        (["asks", "show", "--json", "ask_1"], "id", "ask_1"),
+        (["conversations", "delete", "--", "conv_1"], "id", "conv_1"),
+    ],
+    ids=" ".join,
+)
+def test_a_last_word_may_stand_behind_the_options(words: list[str], name: str, word: str) -> None:
+    """As `--help` prints them."""
+    assert getattr(parse(words), name) == word

@@ -11,13 +11,13 @@ import unicodedata
 
 from llm_mcp_hub import main as composition
 from llm_mcp_hub.conversation import OWNER
-from llm_mcp_hub.errors import InvalidRequest
+from llm_mcp_hub.errors import InvalidRequest, NotFound
 from llm_mcp_hub.settings import Settings
 from llm_mcp_hub.transcripts import markdown
 
 LISTED = 50
-NARROWEST = 12
-"""Columns for a title; with fewer a line is left to the terminal."""
+NARROWEST = 50
+"""Columns for a line, so that an id is whole; with fewer it is left to the terminal."""
 
 
 def run(settings: Settings, given: argparse.Namespace) -> int:
@@ -59,6 +59,13 @@ async def _asks(settings: Settings, given: argparse.Namespace) -> int:
 
 
 async def _conversations(settings: Settings, given: argparse.Namespace) -> int:
+    try:
+        return await _talks(settings, given)
+    except NotFound as error:  # whose next step is for who asks
+        raise NotFound(error.message, action="Those there are: llm-mcp-hub conversations") from error
+
+
+async def _talks(settings: Settings, given: argparse.Namespace) -> int:
     async with composition.build_hub(settings) as hub:
         if given.action == "delete":
             await hub.transcripts.delete(OWNER, given.id)
@@ -87,16 +94,17 @@ async def _conversations(settings: Settings, given: argparse.Namespace) -> int:
 
 def _line(about: str, title: str) -> str:
     """One line of a list: at a terminal no longer than that is wide, else whole."""
-    room = shutil.get_terminal_size((0, 0)).columns - len(about) if sys.stdout and sys.stdout.isatty() else 0
-    if room < NARROWEST or sum(map(_columns, title)) <= room:
-        return about + title
+    line = about + title
+    width = shutil.get_terminal_size((0, 0)).columns if sys.stdout and sys.stdout.isatty() else 0
+    if width < NARROWEST or sum(map(_columns, line)) <= width:
+        return line
     taken, used = "", 1  # for the ellipsis
-    for character in title:
+    for character in line:
         used += _columns(character)
-        if used > room:
+        if used > width:
             break
         taken += character
-    return f"{about}{taken.rstrip()}…"
+    return f"{taken.rstrip()}…"
 
 
 def _columns(character: str) -> int:

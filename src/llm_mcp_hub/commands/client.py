@@ -28,6 +28,7 @@ HELP = "Run: llm-mcp-hub client --help"
 LIMITS = {name: f"--{name.replace('_', '-')}" for name in Allowance.model_fields}
 """The options that set a client's limits, by their names in the file."""
 FIRST = "first-client.token"
+NOBODY = "nobody comes in over HTTP until llm-mcp-hub client add NAME"
 OPEN_AGAIN = "To open the hub to everybody on this machine again: stop it, and delete"
 log = structlog.stdlib.get_logger("llm_mcp_hub.client")
 
@@ -70,6 +71,8 @@ def first(settings: Settings, name: str) -> None:
     )
     if made:
         log.warning(f"the first client is made; read its token with: cat {shlex.quote(str(file))}", client=name)
+    elif not composition.clients_of(settings).list().clients:
+        log.warning(f"no first client is made, for all were revoked: {NOBODY}", client=name)
 
 
 def _keep(file: Path, token: str) -> None:

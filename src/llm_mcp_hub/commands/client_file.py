@@ -94,6 +94,8 @@ def _about(file: Path) -> os.stat_result | None:
         return None
     if not stat.S_ISREG(about.st_mode):
         raise Unusable("it is no file" if not stat.S_ISDIR(about.st_mode) else "it is a folder")
+    if not about.st_mode & (stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH) or not os.access(file, os.R_OK):
+        raise Unusable("it cannot be read and replaced (Permission denied)")
     if not about.st_mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH) or not os.access(file, os.W_OK):
         raise Unusable("it is write-protected")
     if about.st_size > LARGEST:

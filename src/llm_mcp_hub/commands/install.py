@@ -123,7 +123,8 @@ def install(
             after = json_edit.add(after, "inputs", entry.question, _is_ours)
         return after
 
-    edited = _edited(client, about, file, change)
+    otherwise = f"put it there yourself: llm-mcp-hub install {client} --print"
+    edited = _edited(about, file, change, otherwise)
     if edited.changed and replaced[0]:
         notes = (f"Another entry {SERVER} was there. It has been replaced; the copy has it.", *notes)
     if entry.token_in_file and edited.others_read:
@@ -146,7 +147,7 @@ def remove(client: str) -> Installed:
 
     if not _is_there(file):
         return Installed(client, file, False, None, "", ())
-    edited = _edited(client, about, file, change)
+    edited = _edited(about, file, change, f"take {SERVER} out of it yourself")
     notes = (f"{about.title} knows it until it is started again.",) if edited.changed else ()
     return Installed(client, file, edited.changed, edited.backup, "", notes)
 
@@ -202,13 +203,13 @@ def _is_there(path: PurePath) -> bool:
         return True
 
 
-def _edited(client: str, about: McpClient, file: Path, change: Callable[[str], str]) -> client_file.Edited:
+def _edited(about: McpClient, file: Path, change: Callable[[str], str], otherwise: str) -> client_file.Edited:
     try:
         return client_file.edit(file, change, lock=about.lock)
     except (client_file.Unusable, json_edit.Unreadable) as error:
         raise Misconfigured(
             f"{file} is left as it is: {error}.",
-            action=f"Mend {file} and run this again, or put it there yourself: llm-mcp-hub install {client} --print",
+            action=f"Mend {file} and run this again, or {otherwise}",
         ) from error
 
 

@@ -16,12 +16,13 @@ import os
 import signal
 import stat
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llm_mcp_hub.commands import env_file
+from llm_mcp_hub.commands.words import QUIT
 from llm_mcp_hub.conversation import Ask
 from llm_mcp_hub.credentials.saved import Saved
 from llm_mcp_hub.env_text import with_values
@@ -90,9 +91,10 @@ async def _login(parts: LoginParts, write_env: Path | None, timeout_s: float) ->
         for file in flow.exported("", datetime.now(UTC), written).files:
             env_file.check(file)
     _say(f"Logging in to {flow.title}: its own program is started …")
+    person = AtTheTerminal(parts.hide)
     try:
         async with asyncio.timeout(timeout_s):
-            content = await flow.make(AtTheTerminal(parts.hide))
+            content = await flow.make(person)
     except TimeoutError as error:
         raise Timeout(
             f"The login was not finished within {timeout_s:.0f} s; nothing was saved.",
@@ -100,6 +102,8 @@ async def _login(parts: LoginParts, write_env: Path | None, timeout_s: float) ->
             "--timeout 3600",
             provider=flow.name,
         ) from error
+    finally:
+        person.show_typing()
     issued_at = datetime.now(UTC)
     parts.hide(content)
     _say("Logged in. Trying it with one short question …")
@@ -165,6 +169,7 @@ class AtTheTerminal:
         self._hide = hide
         self._typed = b""
         self._shown = ""
+        self._before: list[Any] | None = None
         # Closed at the start, its number may by now be another file's.
         self._open = sys.__stdin__ is not None
         self._is_terminal = self._open and os.isatty(STDIN)
@@ -176,31 +181,36 @@ class AtTheTerminal:
             _say("\nOpen this link in any browser, on any machine, and log in there:\n")
             print(url, flush=True)
             self._shown = url
-        with self._unseen():
-            while True:
-                _say("\nPaste the code that the page shows, and press Enter (it is not shown here):")
-                code = "".join((await self._line()).split())
-                if code:
-                    self._hide(code)
-                    return code
+        self._hide_typing()
+        while True:
+            _say("\nPaste the code that the page shows, and press Enter (it is not shown here; q ends it):")
+            code = "".join((await self._line()).split())
+            if self._is_terminal and code.lower() in QUIT:
+                raise asyncio.CancelledError
+            if code:
+                self._hide(code)
+                return code
 
-    @contextlib.contextmanager
-    def _unseen(self) -> Generator[None]:
-        """What is typed at a terminal is not shown: it may be recorded. What was typed before is thrown away."""
+    def _hide_typing(self) -> None:
+        """What is typed at a terminal is not shown from now on: it may be recorded. What was typed is thrown away."""
         if not self._is_terminal or sys.platform == "win32":
-            yield
             return
         import termios
 
-        before = termios.tcgetattr(STDIN)
-        silent = list(before)
-        silent[3] = before[3] & ~termios.ECHO
-        try:
-            termios.tcsetattr(STDIN, termios.TCSAFLUSH, silent)
-            self._typed = b""
-            yield
-        finally:
-            termios.tcsetattr(STDIN, termios.TCSADRAIN, before)
+        now = termios.tcgetattr(STDIN)
+        self._before = self._before or now
+        silent = list(now)
+        silent[3] = now[3] & ~termios.ECHO
+        termios.tcsetattr(STDIN, termios.TCSAFLUSH, silent)
+        self._typed = b""
+
+    def show_typing(self) -> None:
+        """The terminal as it was."""
+        if self._before is not None and sys.platform != "win32":
+            import termios
+
+            termios.tcsetattr(STDIN, termios.TCSADRAIN, self._before)
+            self._before = None
 
     async def _line(self) -> str:
         """The next line of stdin, or what stands before its end. Raises InvalidRequest where there is none."""

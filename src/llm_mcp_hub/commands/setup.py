@@ -19,6 +19,7 @@ from pathlib import Path
 from llm_mcp_hub import settings as settings_module
 from llm_mcp_hub.commands import doctor, env_file, json_edit
 from llm_mcp_hub.commands.install import Installed, found_clients, install
+from llm_mcp_hub.commands.words import QUIT
 from llm_mcp_hub.credentials.status import TokenStatus
 from llm_mcp_hub.env_text import with_values
 from llm_mcp_hub.errors import CliMissing, HubError
@@ -30,7 +31,6 @@ AGAIN = "llm-mcp-hub setup"
 YES = ("y", "yes", "ㅛ", "네", "예")
 """The third is what the key of y types on a Korean keyboard; those of n and q below."""
 NO = ("n", "no", "ㅜ", "아니오", "아니요")
-QUIT = ("q", "quit", "exit", "ㅂ")
 TITLES = {"claude": "Claude", "gemini": "Gemini"}
 
 
@@ -302,7 +302,7 @@ class _Setup:
 
 
 def _word(question: str) -> str:
-    """What somebody types; no at the end of stdin."""
+    """What somebody types; at the end of stdin what ends it all."""
     print(question, end="", flush=True)
     try:
         _wait_for(sys.stdin.fileno())
@@ -311,7 +311,7 @@ def _word(question: str) -> str:
         return "?"
     if not answer:  # Ctrl-D
         _say("")
-        return NO[0]
+        return QUIT[0]
     return answer.strip().lower()
 
 

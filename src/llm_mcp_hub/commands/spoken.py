@@ -10,6 +10,11 @@ _WORDS = [
     (r"Leave conversation_id out", "Leave --conversation out"),
     (r"Or use ask_(\w+)(?: or ask_\w+)*", r"Or ask the other: llm-mcp-hub ask \1"),
     (r'attachments: "stdin"', "stdin"),
+    (r"git_diff: no file root is in a git work tree\.", "--git-diff: this folder is in no git repository."),
+    (
+        r"Set HUB_FILE_ROOTS to the repository, or send the output of git diff.*",
+        "Go into the repository, and ask there.",
+    ),
     (r"Send the output of git diff in `attachments`\.", 'Pipe it in: git diff | llm-mcp-hub ask claude "…"'),
     (r"(?:S|s)end (?:the|its) (content|output) in `attachments`", r"pipe its \1 in"),
     (r"Leave git_diff out, or name another `base` or other `paths`\.", "Name another base: --git-diff=BASE"),

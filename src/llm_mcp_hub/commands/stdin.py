@@ -56,8 +56,15 @@ def question(given: argparse.Namespace) -> str:
             base = "; --git-diff has the word behind it for its base" if taken else ""
             print(f"Type the question, then Ctrl-D on a line of its own{base}.", file=sys.stderr)
         data = sys.stdin.buffer.read()
-    if taken and not data.strip():
-        raise swallowed
+    if not data.strip():
+        if taken:
+            raise swallowed
+        options = ("file", "conversation", "model", "system")
+        named = next((f"--{option}" for option in options if given.prompt is None and getattr(given, option)), None)
+        raise InvalidRequest(
+            f"There is no question: {'stdin is empty' if named is None else f'{named} takes the word behind it'}.",
+            action=f'Put it behind the provider: llm-mcp-hub ask {given.provider} "…"',
+        )
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:

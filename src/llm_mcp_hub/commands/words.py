@@ -12,6 +12,8 @@ from typing import Any, NoReturn
 EX_USAGE = 64
 STEPS = ("gemini-cli", "project", "login-claude", "login-gemini", "clients", "ask", "doctor")
 """Of `setup`, in their order."""
+QUIT = ("q", "quit", "exit", "ㅂ")
+"""What ends a question; the last is what the key of q types on a Korean keyboard."""
 PROGRAM = "llm-mcp-hub"
 
 
@@ -124,12 +126,15 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         words = [*words[1:2], "--help"]
     parser, commands = _parser()
     given, rest = parser.parse_known_args(words)
-    if given.command == "ask" and given.prompt is None:
+    optional = {"ask": "prompt", "asks": "id", "conversations": "id", "client": "name"}.get(given.command or "")
+    if optional is not None and getattr(given, optional) is None:
         match rest:
-            case ["--", prompt]:
-                given.prompt, rest = prompt, []
-            case [prompt] if prompt == "-" or not prompt.startswith("-"):
-                given.prompt, rest = prompt, []
+            case ["--", word]:
+                setattr(given, optional, word)
+                rest = []
+            case [word] if word == "-" or not word.startswith("-"):
+                setattr(given, optional, word)
+                rest = []
             case _:
                 pass
     if rest:
@@ -150,6 +155,8 @@ def _left_over(command: str, rest: Sequence[str], parser: argparse.ArgumentParse
     first = options[0]
     if first in _options(parser):
         return f"{first} stands before the command: {PROGRAM} {first} … {command}"
+    if command == "health" and first in {"--host", "--port"}:
+        return f"there is no {first}; health looks at HUB_HOST and HUB_PORT"
     near = _nearest(first, _options(own))
     if near:
         return f"there is no {first}; did you mean {near}?"

@@ -33,6 +33,7 @@ from llm_mcp_hub.material.rules import (
     holds_secret,
     is_one_line,
     is_text_type,
+    is_whole,
     kind,
     shown,
     text_of,
@@ -140,8 +141,8 @@ class Material:
         if not self._roots.folders and (files or git_diff is not None):
             raise basket.refusal(
                 "There is no file root, so no file and no diff can be read.",
-                "Set HUB_FILE_ROOTS or --files-root to the folders that may be read, or send the content in "
-                "`attachments`, which need none.",
+                "Set HUB_FILE_ROOTS to the folders that may be read, or send the content in `attachments`, which need "
+                "none.",
             )
         if sum(_size(given) for given in attachments) > ATTACHMENTS_LIMIT:
             raise basket.refusal(
@@ -216,6 +217,8 @@ class _Basket:
                 f"is of a kind ({found}) that {self._provider} does not take",
                 f"Leave it out: {self._provider} takes {', '.join(['texts', *others])}.",
             )
+        if found is not None and not is_whole(found, data):
+            raise Unreadable(f"is no whole file of its kind ({found})", "Send it whole; it may have been cut off.")
         self.add(Part(name=name, mime_type=found or said or "text/plain", text=text, data=data if found else None))
 
     def add(self, part: Part) -> None:

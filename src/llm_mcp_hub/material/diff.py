@@ -172,7 +172,7 @@ def _opened(roots: Roots, paths: Sequence[str], place: Path) -> tuple[repository
     """Find the repository and make the folder that git works in."""
     top = next(filter(None, map(repository.work_tree, roots.folders)), None)
     if top is None:
-        raise Unreadable("no file root is in a git work tree", "Send the output of git diff in `attachments`.")
+        raise Unreadable("no file root is in a git work tree", repository.OUTSIDE)
     theirs = repository.find(top, roots.folders)
     if paths:
         chosen = frozenset(place for path in paths for place in _places(path, roots))

@@ -26,6 +26,7 @@ from pathlib import Path
 from llm_mcp_hub.material.reading import open_regular, small_file
 from llm_mcp_hub.material.rules import Unreadable
 
+OUTSIDE = "Set HUB_FILE_ROOTS to the repository, or send the output of git diff in `attachments`."
 _OTHERWISE = "Send the output of git diff in `attachments`."
 _NOT_PLAIN = ("the repository's .git holds links or special files", _OTHERWISE)
 BORROWED = ("objects that are needed are in another repository or still at the remote", _OTHERWISE)

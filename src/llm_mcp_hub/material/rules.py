@@ -28,7 +28,7 @@ _NAMES = (
     *("id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", "id_xmss*", "*.pem", "*.key", "*.p8", "*.p12", "*.pfx"),
     *("*.ppk", "*.jks", "*.keystore", "*.kdb", "*.kdbx", "*.keychain", "*.keychain-db", "*.agekey"),
     *(".ssh", ".gnupg", ".aws", ".azure", ".kube", ".claude", ".gemini", ".codex", ".password-store", "keyrings"),
-    *(".mozilla", ".thunderbird"),
+    *(".mozilla", ".thunderbird", "shadow", "shadow-", "gshadow", "gshadow-"),
 )
 _REFUSED = re.compile("|".join(translate(pattern) for pattern in _NAMES))
 _BELOW = {
@@ -118,6 +118,24 @@ def kind(data: bytes) -> str | None:
     if data.startswith(b"%PDF-"):
         return "application/pdf"
     return None
+
+
+def is_whole(mime_type: str, data: bytes) -> bool:
+    """Whether data of one of `BINARY` has its head and its end. What lacks them a CLI may leave out in silence.
+
+    Claude Code 2.1.330 sends a sentence in the place of a picture that it cannot read.
+    """
+    match mime_type:
+        case "image/png":
+            return data[12:16] == b"IHDR" and b"IEND" in data[16:]
+        case "image/jpeg":
+            return b"\xff\xd9" in data[3:]
+        case "image/webp":
+            return data[12:15] == b"VP8" and int.from_bytes(data[4:8], "little") + 8 <= len(data)
+        case "image/gif":
+            return b";" in data[13:]
+        case _:
+            return b"%%EOF" in data
 
 
 def text_of(data: bytes) -> str | None:

@@ -179,6 +179,10 @@ async def _code(person: Person, url: str, note: str) -> str:
         code = await person.code(url, note=note)
         if _KEY.match(code):
             note = "That is a key, not a code. API keys bill by use; the hub takes none. The link stays the same."
+        elif code.startswith(("http://", "https://")):
+            note = "That is a link, not the code that its page shows. The link stays the same."
+        elif code.startswith(("ya29.", "1//")):
+            note = "That is a token, not a code. The link stays the same."
         elif not code.isascii() or not code.isprintable() or len(code) < 4:
             note = "That is no code. The link stays the same."
         else:
