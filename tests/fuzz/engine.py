@@ -129,7 +129,8 @@ def _throw(target: Target, value: Any, tally: Tally) -> None:
     outcome, fault = _judged(target, value)
     spent = time.thread_time() - began
     tally.slowest_s = max(tally.slowest_s, spent)
-    if fault is None and spent > MOST_CPU_S:
+    slow = fault is None and spent > MOST_CPU_S
+    if slow:
         fault = f"it took {spent:.1f} s of processor time"
     if fault is None:
         tally.outcomes[outcome] += 1
@@ -138,7 +139,7 @@ def _throw(target: Target, value: Any, tally: Tally) -> None:
     if outcome in tally.seen or len(tally.told) >= SHOWN:
         return
     tally.seen.add(outcome)
-    least = smaller(value, lambda less: _judged(target, less)[0] == outcome) if outcome != TAKEN else value
+    least = value if slow or outcome == TAKEN else smaller(value, lambda less: _judged(target, less)[0] == outcome)
     shown = repr(least)
     tally.told.append(f"{fault}\n  input: {shown if len(shown) < 2_000 else shown[:2_000] + '...'}")
 

@@ -13,7 +13,8 @@ from decimal import Decimal
 from typing import Any, NamedTuple, NoReturn, cast
 
 _STRING = r'"(?:[^"\\\r\n]|\\.)*"'
-_COMMENT = re.compile(rf"({_STRING})|//[^\r\n]*|/\*.*?\*/", re.DOTALL)
+_COMMENT = re.compile(rf"({_STRING}|/\*(?!.*?\*/).*)|//[^\r\n]*|/\*.*?\*/", re.DOTALL)
+"""The group is what stays: a string, or a comment without an end and all behind it (each would be sought an end)."""
 _TRAILING_COMMA = re.compile(rf"({_STRING})|,(?=\s*[}}\]])")
 _BLANK = re.compile(r"[ \t\r\n]*")
 _INDENTED = re.compile(r"^([ \t]+)[\"}\]]", re.MULTILINE)
