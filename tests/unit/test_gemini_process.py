@@ -102,6 +102,40 @@ async def test_the_first_request_is_repeated_until_it_is_heard(begin: Begin, tmp
     assert (tmp_path / "heard").read_bytes().count(b'"initialize"') > deaf
 
 
+async def test_a_home_that_cannot_be_written_any_more_is_told_as_such(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its file system has turned read-only between the layout and the start."""
+    really_new = RunFolder.new_home
+
+    def taken(run: RunFolder, name: str) -> Path:
+        home = really_new(run, name)
+        (home / "pid").mkdir()  # what root cannot write over
+        return home
+
+    monkeypatch.setattr(RunFolder, "new_home", taken)
+
+    with pytest.raises(HubError) as told:
+        await begin({})
+    assert told.value.code == "misconfigured"
+    assert "HUB_STATE_DIR" in told.value.action
+
+
+async def test_what_cannot_be_removed_of_a_session_spoils_no_answer(begin: Begin) -> None:
+    """It goes with the home."""
+    process = await begin({})
+    (process.home.path / ".gemini/tmp/x/chats/session-1-s-1.jsonl").mkdir(parents=True)
+
+    process.home.forget("s-1")
+
+    assert isinstance((await talk(process))[-1], Finished)
+
+
+def test_a_home_that_is_gone_does_not_hide_why_its_cli_ended(tmp_path: Path) -> None:
+    """Nobody can tell any more how full its disk is."""
+    assert gemini_home.died_at_start(tmp_path / "gone").code == "upstream_error"
+
+
 async def test_the_terminals_query_is_answered(begin: Begin, tmp_path: Path) -> None:
     """Without the answer the CLI waits for a second at each start."""
     await begin({})

@@ -66,11 +66,14 @@ class Home:
         return _text(debug_file(self.path), since)
 
     def forget(self, session: str) -> None:
-        """Remove what the CLI wrote about a session: it is the whole conversation."""
-        for file in self.path.glob(f".gemini/tmp/*/chats/session-*-{session[:8]}.jsonl"):
-            file.unlink(missing_ok=True)
-        for file in (self.path / "tmp").glob("gemini-client-error-*.json"):
-            file.unlink(missing_ok=True)
+        """Remove what the CLI wrote about a session: it is the whole conversation. What stays goes with the home."""
+        written = [
+            *self.path.glob(f".gemini/tmp/*/chats/session-*-{session[:8]}.jsonl"),
+            *(self.path / "tmp").glob("gemini-client-error-*.json"),
+        ]
+        for file in written:
+            with contextlib.suppress(OSError):
+                file.unlink()
 
     def counted(self, session: str) -> Mapping[str, int]:
         """The finer usage that the CLI writes only to its session file; empty when it is not there."""
@@ -129,7 +132,7 @@ def died_at_start(home: Path) -> HubError:
             "The Gemini CLI is too old: it does not know the hub's options.", action=UPDATE_ACTION, provider=NAME
         )
     # On a full disk the CLI's complaint could not be written either.
-    if "EROFS" in stderr or "ENOSPC" in stderr or shutil.disk_usage(home).free < ROOM_BYTES:
+    if "EROFS" in stderr or "ENOSPC" in stderr or _free(home) < ROOM_BYTES:
         return Misconfigured(
             "Gemini's CLI cannot write its private home.",
             action="Make HUB_STATE_DIR a folder that this user can write, with space left.",
@@ -140,6 +143,14 @@ def died_at_start(home: Path) -> HubError:
         action="Run `gemini --version` in a terminal to see what stops it, then try again.",
         provider=NAME,
     )
+
+
+def _free(home: Path) -> int:
+    """Bytes that its disk has left; as many as are needed where nobody can tell."""
+    try:
+        return shutil.disk_usage(home).free
+    except OSError:
+        return ROOM_BYTES
 
 
 def _text(file: Path, since: int = 0) -> str:

@@ -21,7 +21,7 @@ from llm_mcp_hub.conversation import Ask, Billing
 from llm_mcp_hub.errors import CliMissing, HubError, QuotaExhausted, UpstreamError
 from llm_mcp_hub.providers import acp
 from llm_mcp_hub.providers.base import Alive, Event, Finished, Text
-from llm_mcp_hub.providers.gemini_child import no_terminal
+from llm_mcp_hub.providers.gemini_child import no_terminal, state_unwritable
 from llm_mcp_hub.providers.gemini_home import Home, died_at_start, stderr_file
 from llm_mcp_hub.providers.gemini_install import OLDEST, UPDATE_ACTION
 from llm_mcp_hub.providers.gemini_sessions import Session, Sessions
@@ -115,6 +115,8 @@ class Process:
             (self.home.path / "pid").write_text(str(self._terminal.pid))
         except TerminalError as error:
             raise no_terminal(error) from error
+        except OSError as error:  # the file system has turned read-only since the home was laid out
+            raise state_unwritable(error) from error
         with contextlib.suppress(ProcessLookupError):
             self._child = Child(self._terminal.pid)
         decoder = acp.Decoder()
