@@ -7,6 +7,7 @@ PYTEST := pytest -n $(WORKERS) --dist load -q
 BIN := .venv/bin
 export PYRIGHT_PYTHON_CACHE_DIR := $(CURDIR)/.tools/pyright
 export PYTHONPYCACHEPREFIX :=
+export NPM_CONFIG_UPDATE_NOTIFIER := false
 GEMINI := gemini-cli/node_modules/.bin/gemini
 CLIENTS := .tools/clients/ready
 RELEASE := .tools/release

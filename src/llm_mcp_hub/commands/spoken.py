@@ -18,7 +18,10 @@ _WORDS = [
     (r"Send the output of git diff in `attachments`\.", 'Pipe it in: git diff | llm-mcp-hub ask claude "…"'),
     (r"(?:S|s)end (?:the|its) (content|output) in `attachments`", r"pipe its \1 in"),
     (r"Leave git_diff out, or name another `base` or other `paths`\.", "Name another base: --git-diff=BASE"),
-    (r"Name fewer files, or fewer `paths` of the diff\.", "Name fewer files, or a nearer base: --git-diff=BASE"),
+    (
+        r"Name fewer files, or fewer `paths` of the diff\.",
+        "Put less before it: fewer files, less piped, a nearer --git-diff=BASE",
+    ),
     (r"Name fewer files in `paths`, or a nearer `base`\.", "Name a nearer base: --git-diff=BASE"),
     (r"a relative one starts at the first file root", "a relative one starts in the folder you are in"),
     (r"`base`", "BASE of --git-diff"),

@@ -28,6 +28,10 @@ class _Parser(argparse.ArgumentParser):
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         """As argparse's own, with the word that was meant, if it is near one."""
         if action.choices is not None and value not in action.choices:
+            if "," in str(value) and action.option_strings:
+                first, *_ = action.option_strings
+                each = " ".join(f"{first} {part.strip()}" for part in str(value).split(","))
+                raise argparse.ArgumentError(action, f"it takes one at a time: {each}")
             word = repr(value) if len(str(value).split()) == 1 else "such word"  # of several it may be the question
             raise argparse.ArgumentError(action, f"there is no {word}; {_meant(str(value), action.choices)}")
 
@@ -150,6 +154,8 @@ def _left_over(command: str, rest: Sequence[str], parser: argparse.ArgumentParse
     if not options:
         if command == "ask":
             return f'the question is one word for a shell: put it in quotes, as in {PROGRAM} ask claude "…"'
+        if rest == ["help"]:
+            return f"it takes no further word; its options: {PROGRAM} {command} --help"
         port = f"; a port is given as --port {rest[0]}" if command == "serve" and rest[0].isdigit() else ""
         return f"it takes no further word{port}"
     first = options[0]
