@@ -364,6 +364,7 @@ LONG_S = 60.0 if ROUNDS >= 20 else 6.0
 """How long an answer takes for which nobody waits: a minute is what most clients give up after."""
 
 
+@repeated
 @pytest.mark.parametrize("kind", STORES)
 def test_an_answer_of_a_minute_is_there_for_a_client_that_waited_three_seconds(
     world: World, tmp_path: Path, kind: StoreKind

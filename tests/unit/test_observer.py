@@ -240,6 +240,9 @@ async def test_a_cancelled_ask_is_one_line(opened: Opened) -> None:
     assert (line["event"], line["code"], line["log_level"]) == ("ask cancelled", "cancelled", "info")
 
 
+REFUSED = {"event": "ask refused", "log_level": "warning", "provider": "one", "model": "one-1"}
+
+
 async def test_an_ask_whose_files_are_refused_is_one_line(opened: Opened) -> None:
     """Who runs the hub sees that somebody was refused, and not what was named."""
     hub = opened()
@@ -250,13 +253,7 @@ async def test_an_ask_whose_files_are_refused_is_one_line(opened: Opened) -> Non
 
     (line,) = await lines_of(refused())
 
-    assert line == {
-        "event": "ask refused",
-        "log_level": "warning",
-        "provider": "one",
-        "model": "one-1",
-        "code": "invalid_request",
-    }
+    assert line == {**REFUSED, "code": "invalid_request"}
 
 
 async def test_a_refused_ask_is_one_line(opened: Opened) -> None:
@@ -269,10 +266,4 @@ async def test_a_refused_ask_is_one_line(opened: Opened) -> None:
 
     (line,) = await lines_of(refused())
 
-    assert line == {
-        "event": "ask refused",
-        "log_level": "warning",
-        "provider": "one",
-        "model": "one-1",
-        "code": "not_found",
-    }
+    assert line == {**REFUSED, "code": "not_found"}

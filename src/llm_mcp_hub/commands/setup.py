@@ -29,7 +29,7 @@ PROMPT = "Answer with the one word: ready"
 ASK_S = 120.0
 AGAIN = "llm-mcp-hub setup"
 YES = ("y", "yes", "ㅛ", "네", "예")
-"""The third is what the key of y types on a Korean keyboard; those of n and q below."""
+"""The third is what the key of y types on a Korean keyboard; that of n below."""
 NO = ("n", "no", "ㅜ", "아니오", "아니요")
 TITLES = {"claude": "Claude", "gemini": "Gemini"}
 
