@@ -32,6 +32,7 @@ from tests.guarantees.drill import (
     Provider,
     descriptors,
     gone,
+    repeated,
     run_folders,
 )
 from tests.guarantees.durable import (
