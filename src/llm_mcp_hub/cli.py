@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import asyncio
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +9,7 @@ from pathlib import Path
 import structlog
 
 from llm_mcp_hub import settings as settings_module
-from llm_mcp_hub.commands import stdin, stdout
+from llm_mcp_hub.commands import stdout
 from llm_mcp_hub.commands.spoken import spoken
 from llm_mcp_hub.commands.words import EX_USAGE, STEPS, parse
 from llm_mcp_hub.errors import HubError, Misconfigured
@@ -86,8 +83,9 @@ def _run(arguments: Sequence[str] | None) -> int:
         if given.command == "serve":
             return _serve(settings, given.host, given.port, given.first_client)
         if given.command == "ask":
-            given.prompt, given.piped = stdin.read(given)  # before the loop runs: in it no Ctrl-C could end the reading
-            return asyncio.run(_ask(settings, given))
+            from llm_mcp_hub.commands import ask
+
+            return ask.run(settings, given)
         if given.command == "health":
             from llm_mcp_hub.commands import health
 
@@ -179,105 +177,3 @@ def _serve(settings: Settings, host: str | None, port: int | None, first_client:
         client.first(settings, name)
     app = composition.build_app(settings)
     return http.serve(app, host=settings.hub_host, port=settings.hub_port, early=early)
-
-
-async def _ask(settings: Settings, given: argparse.Namespace) -> int:
-    from llm_mcp_hub import main as composition
-    from llm_mcp_hub.commands.live import LiveLine
-    from llm_mcp_hub.material import GitDiff
-    from llm_mcp_hub.providers.base import Event, Restarted, Text
-    from llm_mcp_hub.running import Watch
-    from llm_mcp_hub.serving.signals import ENDING, on_loop
-
-    printed = 0
-    unread = False
-    unwritable: OSError | None = None
-    task = asyncio.current_task()
-
-    def show(event: Event) -> None:
-        nonlocal printed, unread, unwritable
-        if isinstance(event, Text):
-            if not printed:
-                live.clear()
-            try:
-                sys.stdout.write(event.piece)
-                sys.stdout.flush()
-            except BrokenPipeError:  # `| head` has seen enough
-                unread = True
-                if task is not None:
-                    task.cancel()
-            except OSError as error:  # a full disk: the ask is spent, so its answer is waited for and kept
-                unwritable = unwritable or error
-                stdout.throw_away()
-            printed += len(event.piece)
-        elif isinstance(event, Restarted) and printed:
-            print("\n[the answer began anew]", file=sys.stderr)
-            printed = 0
-
-    live = LiveLine(quiet=given.json)
-    if task is not None:
-        on_loop(ENDING, lambda _number: task.cancel())
-    try:
-        # What somebody types in a shell may read what that person can read; relative to where it is typed.
-        async with composition.build_hub(settings, roots=(Path.cwd(), Path("/"))) as hub:
-            ask = hub.new_ask(
-                given.provider,
-                given.prompt,
-                model=given.model,
-                system=given.system,
-                conversation_id=given.conversation,
-                effort=given.effort,
-                timeout_s=given.timeout,
-            )
-            ask = await hub.with_material(
-                ask,
-                files=[str(Path.cwd() / file) for file in given.file or () if file != "-"],
-                git_diff=None if given.git_diff is None else GitDiff(given.git_diff or None, ()),
-                attachments=given.piped,
-            )
-            for part in ask.parts:
-                if not part.size and not given.json:
-                    print(f"{part.name} is empty, and is put before the question so.", file=sys.stderr)
-            watch = Watch(None if given.json else show)
-            async with live.shown(given.provider.title(), watch):
-                answer = await hub.ask(ask, watch)
-    except HubError as error:
-        if given.json:
-            print(json.dumps({"error": error.details()}, ensure_ascii=False))
-        elif printed:
-            print()
-        return _tell(error)
-    except asyncio.CancelledError:
-        if unread:
-            stdout.throw_away()
-            return 0
-        print("\nllm-mcp-hub: cancelled", file=sys.stderr)
-        return 130
-    if given.json:
-        print(answer.model_dump_json())
-        return 0
-    try:
-        if not printed:
-            sys.stdout.write(answer.text)
-        if not answer.text.endswith("\n"):
-            print()
-        sys.stdout.flush()  # before what goes to stderr: both may be one pipe
-    except BrokenPipeError:
-        stdout.throw_away()
-    except OSError as error:
-        unwritable = error
-        stdout.throw_away()
-    if unwritable is not None:
-        print(
-            f"llm-mcp-hub: what was to be printed cannot be written ({unwritable.strerror})\n"
-            f"  The answer is kept: llm-mcp-hub asks show {answer.ask_id}",
-            file=sys.stderr,
-        )
-        return stdout.EX_IOERR
-    about = (
-        f"{answer.model} ({answer.model_source}), {answer.duration_ms / 1000:.1f} s, paid by {answer.billing.source}"
-    )
-    if answer.conversation_id is not None:
-        about += f"; go on with --conversation {answer.conversation_id}"
-    print(about, *answer.warnings, sep="\n", file=sys.stderr)
-    return 0

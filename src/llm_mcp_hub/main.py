@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from importlib.metadata import version
@@ -265,6 +266,13 @@ def _check_address(settings: Settings, book: Book | None) -> None:
     """Raise Misconfigured where others could reach a hub that cannot tell who they are, and by which name."""
     if settings.loopback_only:
         return
+    try:
+        socket.getaddrinfo(settings.hub_host, None, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError):  # the latter for a name that can be none
+        raise Misconfigured(
+            f"HUB_HOST is {settings.hub_host}, which is no address of this machine and no name of one.",
+            action="For this machine alone set HUB_HOST=127.0.0.1, to serve others 0.0.0.0 or an address of it.",
+        ) from None
     missing: list[tuple[str, str]] = []
     if book is None or not book.clients:
         missing.append(("a client token", "run llm-mcp-hub client add NAME"))

@@ -18,8 +18,9 @@ from llm_mcp_hub.children.supervision import RunFolder
 from llm_mcp_hub.children.terminal import HERE
 from llm_mcp_hub.credentials.known import Held
 from llm_mcp_hub.credentials.ledger import Ledger
-from llm_mcp_hub.credentials.monitor import Monitor, Reader
+from llm_mcp_hub.credentials.monitor import Monitor
 from llm_mcp_hub.credentials.saved import SavedLogins
+from llm_mcp_hub.credentials.steady import Reader
 from llm_mcp_hub.errors import HubError, Misconfigured
 from llm_mcp_hub.finding import Finding, Look
 from llm_mcp_hub.main import (

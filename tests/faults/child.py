@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
@@ -134,16 +135,27 @@ def nothing_starts(stage: Stage) -> Generator[Got]:
 def no_descriptors(stage: Stage) -> Generator[Got]:
     """EMFILE: the hub may open three more files, which is a connection, and no child."""
     stage.kill_children()
-    stage.statuses()  # by then the hub has closed what it held of them
+    logins = stage.statuses()
     hub = stage.hub.itself
     before = hub.rlimit(psutil.RLIMIT_NOFILE)
-    taken = {int(name) for name in os.listdir(f"/proc/{hub.pid}/fd")}
+    taken = still_open(hub.pid)
     free = (number for number in itertools.count() if number not in taken)
     hub.rlimit(psutil.RLIMIT_NOFILE, (list(itertools.islice(free, 4))[-1], before[1]))
     try:
-        yield {provider: stage.outcome(stage.begin(provider)) for provider in PROVIDERS}
+        got = {provider: stage.outcome(stage.begin(provider)) for provider in PROVIDERS}
+        assert (short := stage.statuses()) == logins, f"logins that cannot be read are told as {short}"
+        yield got
     finally:
         hub.rlimit(psutil.RLIMIT_NOFILE, before)
+
+
+def still_open(pid: int) -> set[int]:
+    """The descriptors of a process that has closed what it held of its children, which takes it a moment."""
+    seen: list[set[int]] = []
+    while len(seen) < 5 or any(one != seen[-1] for one in seen[-5:]):
+        time.sleep(0.1)
+        seen.append({int(name) for name in os.listdir(f"/proc/{pid}/fd")})
+    return seen[-1]
 
 
 @contextmanager

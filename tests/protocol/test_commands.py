@@ -208,6 +208,21 @@ def test_a_failure_can_be_had_as_json(world: World) -> None:
     assert CANARY.encode() not in asked.stdout + asked.stderr
 
 
+def test_a_failure_as_json_speaks_the_shells_words(world: World) -> None:
+    """A script prints its sentences to a person; the same ones stand on stderr, also where nothing was asked yet."""
+    unknown = run_command(world, "ask", "gemini", PROMPT, "--json", "--conversation", "conv-0000000000000000000000")
+    unread = run_command(world, "ask", "gemini", "--json", stdin=b"")
+
+    for asked, word in ((unknown, "--conversation"), (unread, "llm-mcp-hub ask gemini")):
+        error = json.loads(asked.stdout)["error"]
+        said = asked.stderr.decode()
+        assert asked.returncode == 64
+        assert word in error["message"] + error["action"]
+        assert "conversation_id" not in asked.stdout.decode() + said
+        assert error["message"] in said
+        assert error["action"] in said
+
+
 @pytest.mark.parametrize(
     "words",
     [["ask", "gpt", "hi"], ["ask"], ["asks", "burn"], ["ask", "claude", "a", "b"], ["--nonsense"], ["status", "x"]],

@@ -203,7 +203,6 @@ def test_a_larger_request_is_refused(shared: Shared, headers: dict[str, str | No
     ("arguments", "changes"),
     [
         (["--host", "0.0.0.0"], {}),
-        (["--host", "hub.example"], {}),
         ([], {"HUB_HOST": "0.0.0.0"}),
     ],
     ids=str,
@@ -219,8 +218,19 @@ def test_an_address_that_others_could_reach_is_refused(
     said = ended.stderr.decode().splitlines()
     assert ended.returncode == 78
     assert len(said) == 2
-    assert said[0].startswith("llm-mcp-hub: misconfigured: HUB_HOST is ")
+    assert said[0].startswith("llm-mcp-hub: misconfigured: HUB_HOST is 0.0.0.0, which other machines can reach")
     assert "HUB_HOST=127.0.0.1" in said[1]
+
+
+@pytest.mark.parametrize("host", ["hub.invalid", "a" * 64 + ".example", "300.1.2.3"])
+def test_a_host_that_is_none_is_told_as_that(world: World, host: str) -> None:
+    """Nobody can reach it; who mistyped it is not led to client tokens."""
+    ended = run_command(world, "serve", "--port", "0", "--host", host)
+
+    said = ended.stderr.decode().splitlines()
+    assert (ended.returncode, len(said)) == (78, 2)
+    assert said[0].startswith(f"llm-mcp-hub: misconfigured: HUB_HOST is {host}, which is no address")
+    assert "token" not in ended.stderr.decode()
 
 
 def test_a_port_that_is_taken_is_told_in_one_sentence(world: World) -> None:

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from llm_mcp_hub.credentials.claude import PREFIX, SHORTEST, ClaudeCredentials, checked
 from llm_mcp_hub.credentials.gemini import LARGEST, GeminiCredentials
 from llm_mcp_hub.credentials.known import NOTHING, Held
-from llm_mcp_hub.credentials.monitor import Reader
 from llm_mcp_hub.credentials.saved import Saved, SavedLogins
 from llm_mcp_hub.credentials.status import USABLE, TokenStatus
+from llm_mcp_hub.credentials.steady import Reader
 from llm_mcp_hub.credentials.verdict import choose, verdict
 from llm_mcp_hub.errors import HubError, Misconfigured
 from tests.unit.strategies import ANY_TEXT, any_json

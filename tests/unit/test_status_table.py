@@ -63,6 +63,16 @@ def test_the_end_is_told_as_well_as_it_is_known(changes: dict[str, Any], shown: 
     assert shown in table({"one": status(**changes)}, NOW).splitlines()[1]
 
 
+def test_the_columns_stand_one_below_the_other_whatever_the_longest_date() -> None:
+    """A Wednesday in September, 365 days away: the heading goes along."""
+    long = status(expires_at="2027-09-22T11:03:00Z", days_remaining=1_365, expires_source="operator")
+    heading, *lines = table({"one": long, "two": status()}, NOW).splitlines()
+
+    shown = [line for line in lines if "well-formed" in line]
+    assert {line.index("well-formed") for line in shown} == {heading.index("HOW IT IS KNOWN")}
+    assert len(shown) == 2
+
+
 @pytest.mark.parametrize(
     ("seen", "shown"),
     [("2026-11-27T11:59:30Z", "now"), ("2026-11-27T11:45:00Z", "15 min ago"), ("2026-11-24T12:00:00Z", "3 d ago")],

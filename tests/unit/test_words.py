@@ -30,6 +30,8 @@ def told(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[str, str]:
         (["status", "now"], "it takes no further word"),
         (["setup", "help"], "its options: llm-mcp-hub setup --help"),
         (["setup", "--skip", "clients,ask"], "it takes one at a time: --skip clients --skip ask"),
+        (["serve", "--port", "http"], "argument --port: it takes a whole number"),
+        (["ask", "claude", QUESTION, "--timeout", "1m"], "argument --timeout: it takes a number"),
         (["serve", "8377"], "a port is given as --port 8377"),
         (["health", "--port", "8377"], "there is no --port; health looks at HUB_HOST and HUB_PORT"),
         (["install"], "llm-mcp-hub install --help"),

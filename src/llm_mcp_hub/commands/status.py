@@ -16,6 +16,8 @@ from llm_mcp_hub.settings import Settings
 
 NARROW, WIDE = 60, 110
 """Columns: how the text is wrapped, whatever the terminal's width."""
+UNTIL = 38
+"""Columns of the longest date in English, at least: in UTC a year away it has one more."""
 _SIGNS = {"valid": ("ok", "32"), "warning": ("soon", "33"), "unknown": ("?", "33"), "missing": ("none", "2")}
 _DOWN = ("DOWN", "31;1")
 
@@ -44,13 +46,14 @@ async def looked(settings: Settings, verify: bool) -> dict[str, TokenStatus]:
 def table(known: Mapping[str, TokenStatus], now: datetime, *, columns: int = WIDE, coloured: bool = False) -> str:
     """The table: a line for each login, and below it what is known, what is used, and the next step."""
     width = max(NARROW, min(columns, WIDE))
-    lines = [f"{'':5} {'LOGIN':8} {'STATUS':14} {'UNTIL':38} HOW IT IS KNOWN"]
+    until = max([UNTIL, *(len(_until(status)) for status in known.values())])
+    lines = [f"{'':5} {'LOGIN':8} {'STATUS':14} {'UNTIL':{until}} HOW IT IS KNOWN"]
     for name, status in known.items():
         sign, colour = _SIGNS.get(status.status, _DOWN)
         mark = f"{sign:5}"
         if coloured:
             mark = f"\x1b[{colour}m{mark}\x1b[0m"
-        lines.append(f"{mark} {name:8} {status.status:14} {_until(status):38} {_how(status, now)}".rstrip())
+        lines.append(f"{mark} {name:8} {status.status:14} {_until(status):{until}} {_how(status, now)}".rstrip())
         told = [status.message]
         if status.quota:
             told.append("used: " + ", ".join(_used(window.window, window.used_fraction) for window in status.quota))

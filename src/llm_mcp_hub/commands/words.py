@@ -15,6 +15,7 @@ STEPS = ("gemini-cli", "project", "login-claude", "login-gemini", "clients", "as
 QUIT = ("q", "quit", "exit", "ㅂ")
 """What ends a question; the last is what the key of q types on a Korean keyboard."""
 PROGRAM = "llm-mcp-hub"
+_NUMBERS: Mapping[Any, str] = {int: "a whole number", float: "a number"}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -24,6 +25,15 @@ class _Parser(argparse.ArgumentParser):
         if message.startswith("the following arguments are required"):
             message += f" (what they are: {self.prog} --help)"
         self.exit(EX_USAGE, f"{self.prog}: error: {message}\n")
+
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        """As argparse's own, in words that need no programmer."""
+        try:
+            return super()._get_value(action, arg_string)
+        except argparse.ArgumentError:
+            if action.type not in _NUMBERS:
+                raise
+            raise argparse.ArgumentError(action, f"it takes {_NUMBERS[action.type]}") from None
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         """As argparse's own, with the word that was meant, if it is near one."""

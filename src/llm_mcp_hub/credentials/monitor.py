@@ -11,27 +11,16 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
 
 from llm_mcp_hub.conversation import QuotaWindow
 from llm_mcp_hub.credentials.known import NOTHING, Held, Known, Lasted, Reading, merged
 from llm_mcp_hub.credentials.ledger import VERIFY_S, Ledger
 from llm_mcp_hub.credentials.status import TokenStatus
+from llm_mcp_hub.credentials.steady import Reader, Steady
 from llm_mcp_hub.credentials.verdict import choose, current, verdict
 from llm_mcp_hub.errors import HubError, StoreUnavailable
 
 TICK_S = 0.001
-
-
-class Reader(Protocol):
-    """What finds logins: files and variables of one provider."""
-
-    newest_first: bool
-    """Whether the login that came last is the one to use; else the first that is held."""
-
-    def held(self) -> Sequence[Held]:
-        """Every login that there is now, the preferred one first; one that says what is missing where there is none."""
-        ...
 
 
 def now() -> datetime:
@@ -56,7 +45,7 @@ class Monitor:
             alert: how long before a known end to warn.
             clock: knows its zone.
         """
-        self._reader = reader
+        self._reader = Steady(reader)
         self._ledger = ledger
         self._alert = alert
         self._clock = clock
