@@ -7,9 +7,10 @@ import sys
 def main() -> int:
     """Run one command. Returns the exit code: 130 also for a Ctrl-C that comes while the commands are still loaded."""
     _fill_closed()
-    # This program draws nothing with rich; structlog loads it wherever it is installed, for a tenth of a start's time.
-    sys.modules.setdefault("rich", None)  # pyright: ignore[reportArgumentType]
     try:
+        from llm_mcp_hub import starting
+
+        starting.shorten()
         from llm_mcp_hub import cli
 
         return cli.main()

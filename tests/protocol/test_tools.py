@@ -270,7 +270,7 @@ def test_an_ask_without_a_usable_token_ends_before_a_child_is_started(
     error = json.loads(asked.stdout)["error"]
     assert (error["code"], asked.returncode) == (code, exit_code)
     assert action in error["action"]
-    assert error["action"].endswith(" Or use ask_gemini.")
+    assert error["action"].endswith(" Or ask the other: llm-mcp-hub ask gemini.")
     assert world.claude.received == []
     assert not token or token.encode() not in asked.stdout + asked.stderr
 

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import structlog
-from mcp.server import ServerRequestContext
+from mcp.server.context import ServerRequestContext
 from mcp_types import CallToolResult
 
 from llm_mcp_hub.conversation import Ask

@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import mcp_types as types
-from mcp.server import ServerRequestContext
 from mcp.server.connection import Connection
+from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
 from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler, ResourceUpdated
 from mcp.shared.exceptions import MCPError

@@ -15,7 +15,7 @@ from typing import Any
 
 import mcp_types as types
 import structlog
-from mcp.server import ServerRequestContext
+from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
 from mcp.shared.exceptions import MCPError
 
