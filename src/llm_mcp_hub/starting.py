@@ -10,6 +10,7 @@ Only the program does this (`__main__`): who imports the hub's modules has the p
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
 from importlib.machinery import PathFinder
@@ -18,6 +19,8 @@ from typing import Any
 
 PACKAGES = ("mcp", "mcp.server")
 """The hub imports from their modules; what their `__init__` gathers from all others it does not need."""
+HOMES = {"mcp.server.Server": "mcp.server.lowlevel"}
+"""What claude-agent-sdk takes from such a package, and the module that has it: for that alone none is made whole."""
 
 
 class _OnDemand(ModuleType):
@@ -30,6 +33,8 @@ class _OnDemand(ModuleType):
         spec = self.__spec__
         if name.startswith("__") or spec is None or spec.loader is None:  # asked of any module, by the import system
             raise AttributeError(name)
+        if home := HOMES.get(f"{self.__name__}.{name}"):
+            return getattr(importlib.import_module(home), name)
         self.__class__ = ModuleType  # pyright: ignore[reportAttributeAccessIssue]
         spec.loader.exec_module(self)
         return getattr(self, name)

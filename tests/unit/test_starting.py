@@ -46,9 +46,15 @@ def test_a_package_that_was_put_off_is_whole_for_who_asks_for_more(program: str)
     assert after(program) == "ClientSession MCPServer"
 
 
-def test_the_claude_sdk_finds_all_it_needs() -> None:
-    """It wants the SDK's server classes, and gets them."""
-    assert after("import claude_agent_sdk; print(claude_agent_sdk.ClaudeSDKClient.__name__)") == "ClaudeSDKClient"
+def test_the_claude_sdk_finds_all_it_needs_and_makes_nothing_whole() -> None:
+    """It wants the server class of the package, which is that of the module."""
+    program = (
+        "import claude_agent_sdk, sys, mcp.server, mcp.server.lowlevel\n"
+        "assert mcp.server.Server is mcp.server.lowlevel.Server\n"
+        "print(claude_agent_sdk.ClaudeSDKClient.__name__, 'mcp.server.mcpserver' in sys.modules)"
+    )
+
+    assert after(program).split() == ["ClaudeSDKClient", "False"]
 
 
 def test_what_a_package_has_not_is_an_error_as_ever() -> None:
