@@ -13,8 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Generator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 try:
+    import httpx2
     from mcp.client import Client
     from mcp.client.stdio import StdioServerParameters
+    from mcp.client.streamable_http import streamable_http_client
 
     from tests.harness import HttpHub, make_world
     from tests.upstreams import anthropic, google
@@ -75,8 +77,29 @@ def stand_in_environment() -> Generator[dict[str, str]]:
 
 @contextmanager
 def live_environment() -> Generator[dict[str, str]]:
-    """The owner's own environment, as it is."""
-    yield {"HUB_GEMINI_COMMAND": str(ROOT / "gemini-cli/node_modules/.bin/gemini"), **os.environ}
+    """The owner's own environment, as it is, but for the clients whose tokens the owner's own hub may want."""
+    with tempfile.TemporaryDirectory(prefix="llm-mcp-hub-demo-") as folder:
+        own = {"HUB_GEMINI_COMMAND": str(ROOT / "gemini-cli/node_modules/.bin/gemini"), **os.environ}
+        yield {**own, "HUB_CLIENTS_FILE": str(Path(folder) / "clients.json")}
+
+
+def new_token(environment: Mapping[str, str]) -> str:
+    """The token of a client of this demonstration alone."""
+    added = subprocess.run(
+        [*HUB, "client", "add", "demo"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True
+    )
+    return added.stdout.decode().strip()
+
+
+@asynccontextmanager
+async def over_http(url: str, token: str) -> AsyncGenerator[Any]:
+    """The way to a hub that wants a token."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    async with (
+        httpx2.AsyncClient(headers=headers, timeout=httpx2.Timeout(30, read=300)) as plain,
+        streamable_http_client(url, http_client=plain) as streams,
+    ):
+        yield streams
 
 
 async def demonstrate(environment: dict[str, str]) -> bool:
@@ -87,9 +110,10 @@ async def demonstrate(environment: dict[str, str]) -> bool:
         well = await call_the_tools(client)
 
     say("\n2. Over streamable HTTP on loopback (`llm-mcp-hub serve`), warm after the first ask:")
+    token = new_token(environment) if "HUB_CLIENTS_FILE" in environment else ""
     hub = HttpHub(environment)
     try:
-        async with Client(f"{hub.url}/mcp") as client:
+        async with Client(over_http(f"{hub.url}/mcp", token)) as client:
             await client.call_tool("ask_gemini", {"prompt": "warm up"})
             well &= await call_the_tools(client)
     finally:

@@ -45,6 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return stdout.printed(_run(arguments))
     except SystemExit as ended:  # argparse's: --help, or a word that is none
         raise SystemExit(stdout.printed(ended.code if isinstance(ended.code, int) else EX_USAGE)) from None
+    except stdout.Unwritable as unwritable:
+        return stdout.unwritable(unwritable.__cause__)
     except BrokenPipeError:
         if not stdout.unread():
             raise

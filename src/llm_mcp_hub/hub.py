@@ -267,24 +267,22 @@ class Hub:
     # -- the logins ----------------------------------------------------------------------------------------------------
 
     async def token_status(self, provider: str | None = None, *, verify: bool = False) -> dict[str, TokenStatus]:
-        """What all hubs know of the logins: of all of them, or of one. Raises NotFound.
-
-        `verify` spends one tiny real ask for each, at most once a minute over all hubs on the store.
-        """
+        """What all hubs know of all logins, or of one; `verify` as `Logins.status` has it. Raises NotFound."""
         names = list(self._table) if provider is None else [self._entry(provider).provider.traits.name]
         return await self.logins.status(names, verify=verify)
 
-    async def _prove(self, provider: str) -> None:
-        """Spend one tiny ask; what it shows of the login is learned on the way, and nothing is left of it."""
+    async def _prove(self, provider: str) -> HubError | None:
+        """Spend one tiny ask, of which nothing is left. Returns why it was not answered, where it was not."""
+        ask = self.new_ask(provider, PROVING, principal=ITSELF, timeout_s=PROVE_S)
+        try:
+            ended = await self.ask(ask)
+        except HubError as error:
+            ended = error
         with contextlib.suppress(HubError):
-            running = await self.begin(self.new_ask(provider, PROVING, principal=ITSELF, timeout_s=PROVE_S))
-            try:
-                await running.ended(None)
-            except asyncio.CancelledError:
-                await self.stop(running)
-                raise
-            await self._journal.delete(ITSELF, running.ask.ask_id)
-            await self.transcripts.delete(ITSELF, running.ask.conversation_id)
+            await self._journal.delete(ITSELF, ask.ask_id)
+            if isinstance(ended, Answer) and ended.conversation_id:  # else it is no turn of one
+                await self.transcripts.delete(ITSELF, ended.conversation_id)
+        return ended if isinstance(ended, HubError) else None
 
     # -- life ----------------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from llm_mcp_hub.conversation import QuotaWindow
 from llm_mcp_hub.credentials.alerts import Alerts
 from llm_mcp_hub.credentials.monitor import Monitor
 from llm_mcp_hub.credentials.status import TokenStatus
+from llm_mcp_hub.errors import HubError
 
 WATCH_S = 30.0
 """How soon a login that was changed by hand, or another hub's evidence, is noticed where nobody asks."""
@@ -26,12 +27,16 @@ class Logins:
     """The logins of a hub, by provider."""
 
     def __init__(
-        self, table: Mapping[str, Monitor], prove: Callable[[str], Awaitable[None]], alerts: Alerts | None = None
+        self,
+        table: Mapping[str, Monitor],
+        prove: Callable[[str], Awaitable[HubError | None]],
+        alerts: Alerts | None = None,
     ) -> None:
         """
         Args:
             table: what watches over each login.
-            prove: spends one tiny real ask on a provider, and raises nothing: what it shows is learned on the way.
+            prove: spends one tiny real ask on a provider, and raises nothing: what it shows is learned on the way, and
+                why it was not answered is returned.
             alerts: tells of logins that need a person, as long as somebody watches.
         """
         self._table = dict(table)
@@ -44,12 +49,12 @@ class Logins:
     async def status(self, names: Sequence[str], *, verify: bool = False) -> dict[str, TokenStatus]:
         """What all hubs know of these logins.
 
-        `verify` spends one tiny real ask for each, at most once a minute over all hubs on the store.
+        `verify` spends one tiny real ask for each, at most once a minute over all hubs on the store; where that is not
+        spent, or shows nothing of the login, the status says so.
         """
-        if verify:
-            await asyncio.gather(*(self._verify(name) for name in names))
+        notes = await asyncio.gather(*(self._verify(name) for name in names)) if verify else [""] * len(names)
         found = await asyncio.gather(*(self._table[name].look() for name in names))
-        return dict(zip(names, found, strict=True))
+        return {name: _with(note, status) for name, note, status in zip(names, notes, found, strict=True)}
 
     def quota(self, name: str) -> tuple[QuotaWindow, ...]:
         """What the last ask has shown of the subscription's windows."""
@@ -82,8 +87,19 @@ class Logins:
         if self._alerts is not None:
             await self._alerts.close()
 
-    async def _verify(self, name: str) -> None:
+    async def _verify(self, name: str) -> str:
+        """Prove it. Returns what the status does not say of that by itself."""
         login = self._table[name]
         await login.look()
-        if login.mark() and await login.may_verify():  # else there is nothing to verify, or somebody just has
-            await self._prove(name)
+        if not login.mark():
+            return ""  # there is nothing to prove
+        if not await login.may_verify():
+            return "It was not asked again: less than a minute ago somebody had it proven, or tried to."
+        error = await self._prove(name)
+        if error is None or error.shows is not None:
+            return ""
+        return f"It could not be proven now ({error.code}): {error.message}"
+
+
+def _with(note: str, status: TokenStatus) -> TokenStatus:
+    return status.model_copy(update={"message": f"{status.message} {note}"}) if note else status

@@ -34,13 +34,12 @@ from llm_mcp_hub.main import (
     run_folder,
 )
 from llm_mcp_hub.observe import logs
-from llm_mcp_hub.providers import claude_doctor, gemini_doctor, gemini_install
+from llm_mcp_hub.providers import claude_doctor, gemini_doctor, gemini_install, gemini_project
 from llm_mcp_hub.providers.claude import ClaudeProvider
 from llm_mcp_hub.providers.claude_login import ClaudeLogin
 from llm_mcp_hub.providers.gemini import GeminiProvider, Login
 from llm_mcp_hub.providers.gemini_child import no_terminal
 from llm_mcp_hub.providers.gemini_login import GeminiLogin
-from llm_mcp_hub.providers.gemini_turn import numeric_project
 from llm_mcp_hub.providers.login import LoginFlow
 from llm_mcp_hub.settings import Settings
 
@@ -148,9 +147,8 @@ def project_around() -> tuple[str, str] | None:
 
 
 def check_project(project: str, name: str = "GEMINI_PROJECT") -> None:
-    """Raise Misconfigured for what is no project's id; `name`: of the variable that holds it."""
-    if project.isdigit():
-        raise numeric_project(name)
+    """Raise Misconfigured for what can be no project's id; `name`: of the variable that holds it."""
+    gemini_project.check_project(project, name)
 
 
 def build_login(settings: Settings, provider: str) -> LoginParts:

@@ -593,6 +593,7 @@ def test_a_login_that_ends_while_the_cli_runs_is_told_at_the_next_ask(logins: tu
     [
         ("another-project", Told("permission_denied", "Permission denied on resource project", "GEMINI_PROJECT")),
         ("123456789", Told("misconfigured", "is a number", "GEMINI_PROJECT")),
+        ("My Project!", Told("misconfigured", "is no project's id", "GEMINI_PROJECT")),
     ],
 )
 def test_a_project_that_cannot_be_right_is_named_as_the_thing_to_mend(world: World, project: str, told: Told) -> None:

@@ -191,12 +191,14 @@ def test_a_client_keeps_its_scopes_unless_others_are_given() -> None:
 
 
 def test_one_token_or_a_whole_client_can_be_revoked() -> None:
-    """By its number, the oldest first; the last one takes the client with it. Others stay."""
+    """By its number, the oldest first. Others stay. The only one goes with its client alone: its number has changed."""
     book = put(put(put(Book(), "anna", "one").book, "anna", "two").book, "bob", "other").book
 
     assert [principal(revoked(book, "anna", 1), token) for token in ("one", "two")] == [None, "client:anna"]
     assert [principal(revoked(book, "anna", 2), token) for token in ("one", "two")] == ["client:anna", None]
-    assert list(revoked(revoked(book, "anna", 1), "anna", 1).clients) == ["bob"]
+    with pytest.raises(InvalidRequest, match="the only token of 'anna'") as raised:
+        revoked(revoked(book, "anna", 1), "anna", 1)
+    assert "client revoke anna" in raised.value.action
     assert list(revoked(book, "anna", None).clients) == ["bob"]
 
 

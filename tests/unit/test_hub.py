@@ -778,11 +778,36 @@ async def test_to_verify_spends_one_tiny_ask_a_minute_over_all_hubs() -> None:
 
     assert len(provider.asked) == 1
     assert all(status["one"].usable for status in statuses)
+    assert sum("It was not asked again" in status["one"].message for status in statuses) == 9
     assert after["one"].evidence is not None
     assert after["one"].evidence.level == "proven"
     for principal in ("owner", "hub"):
         assert await hub.recent(principal) == []
         assert await hub.transcripts.newest(principal, 10) == []
+
+
+async def test_a_proof_that_failed_without_a_word_on_the_login_is_told() -> None:
+    """The status is what it was before, and must not look like proven just now."""
+    provider = ScriptedProvider(
+        "one", [done()], [Timeout("No answer within 60 s.", action="Ask again.", provider="one")]
+    )
+    hub = make_hub(provider)
+    await within(hub.ask(hub.new_ask("one", "Hello?")))
+    [status] = (await within(hub.token_status(verify=True))).values()
+
+    assert (status.status, status.usable) == ("valid", True)
+    assert status.message.endswith("It could not be proven now (timeout): No answer within 60 s.")
+    assert "proven" not in (await hub.token_status())["one"].message.partition("could not")[0]
+
+
+async def test_what_a_refused_proof_shows_is_told_once() -> None:
+    """By the status itself."""
+    hub = make_hub(ScriptedProvider("one", [REFUSED]))
+
+    [status] = (await within(hub.token_status(verify=True))).values()
+
+    assert status.status == "rejected"
+    assert "could not be proven" not in status.message
 
 
 async def test_there_is_nothing_to_verify_without_a_login() -> None:

@@ -227,14 +227,14 @@ line()
 
 async def test_a_link_that_ends_is_replaced(gemini: Make) -> None:
     """After five minutes the CLI shows another one by itself; the code of the first is worth nothing then."""
-    script = f"link('a')\nlink('b')\nif line() == b'code-b\\r':\n    write({json.dumps(json.dumps(LOGIN))})\nline()"
+    script = f"link('a')\nlink('b')\nif line() == b'4/0a-whole-code-of-b\\r':\n    write({json.dumps(json.dumps(LOGIN))})\nline()"
 
     class Slow(Somebody):
         async def code(self, url: str, *, note: str) -> str:
             self.seen.append((url, note))
             if url.endswith("a"):
                 await asyncio.Event().wait()
-            return "code-b"
+            return "4/0a-whole-code-of-b"
 
     somebody = Slow()
 
@@ -258,14 +258,14 @@ async def test_a_login_that_is_just_being_written_is_waited_for(gemini: Make) ->
     whole = json.dumps(LOGIN)
     script = f"link()\nline()\nfor cut in (0, 20, None):\n    write({whole!r}[:cut])\n    os.write(1, b'.')\nline()"
 
-    assert await made(gemini(script), Somebody("a-code")) == whole
+    assert await made(gemini(script), Somebody("4/0a-whole-code-of-google")) == whole
 
 
 async def test_a_login_that_cannot_be_renewed_is_not_taken(gemini: Make) -> None:
     """It would end within the hour, without a word."""
     script = f"link()\nline()\nwrite({json.dumps({**LOGIN, 'refresh_token': ''})!r})\nline()"
 
-    error = await failed(gemini(script), Somebody("a-code"))
+    error = await failed(gemini(script), Somebody("4/0a-whole-code-of-google"))
 
     assert "cannot be renewed" in error.message
     assert "myaccount.google.com" in error.action
@@ -273,16 +273,21 @@ async def test_a_login_that_cannot_be_renewed_is_not_taken(gemini: Make) -> None
 
 @pytest.mark.parametrize(
     ("typed", "what"),
-    [("https://accounts.google.com/o/a", "a link"), ("ya29.made-up", "a token"), ("1//made-up", "a token")],
+    [
+        ("https://accounts.google.com/o/a", "a link"),
+        ("ya29.made-up", "a token"),
+        ("1//made-up", "a token"),
+        ("4/0abc", ""),
+    ],
 )
 async def test_what_is_no_code_of_googles_uses_up_no_try(gemini: Make, typed: str, what: str) -> None:
     """It is not typed into the program, and the link stays."""
     script = f"link()\nline()\nwrite({json.dumps(LOGIN)!r})\nline()"
-    somebody = Somebody(typed, "a-code")
+    somebody = Somebody(typed, "4/0a-whole-code-of-google")
 
     assert json.loads(await made(gemini(script), somebody)) == LOGIN
     assert somebody.seen[0][0] == somebody.seen[1][0]
-    assert f"That is {what}, not" in somebody.seen[1][1]
+    assert (f"That is {what}, not" if what else "That is not the whole code") in somebody.seen[1][1]
 
 
 async def test_a_program_that_cannot_start_is_told_as_such(gemini: Make) -> None:
@@ -296,7 +301,10 @@ async def test_a_program_that_does_not_take_the_code_is_given_up(gemini: Make, m
     """Google may be slow; for ever is too slow."""
     monkeypatch.setattr(gemini_login, "EXCHANGE_S", 0.3)
 
-    assert "did not take the code" in (await failed(gemini("link()\nline()\nline()"), Somebody("a-code"))).message
+    assert (
+        "did not take the code"
+        in (await failed(gemini("link()\nline()\nline()"), Somebody("4/0a-whole-code-of-google"))).message
+    )
 
 
 async def test_a_program_that_is_not_there_is_told_before_anything(run: RunFolder, tmp_path: Path) -> None:

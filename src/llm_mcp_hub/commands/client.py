@@ -104,9 +104,10 @@ def _add(clients: Clients, name: str, scopes: list[str], limits: Mapping[str, in
         "It is shown this once. The client sends it as: Authorization: Bearer TOKEN",
     )
     if why := shown(token):
+        which = f" --token {len(client.tokens)}" if len(client.tokens) > 1 else ""
         raise InvalidRequest(
             f"The new token of {name} cannot be written to stdout ({why}), so nobody knows it.",
-            action=f"Run: llm-mcp-hub client revoke {name} --token {len(client.tokens)}; then add it again.",
+            action=f"Run: llm-mcp-hub client revoke {name}{which}; then add it again.",
         )
     return 0
 

@@ -128,7 +128,8 @@ def install(
     if edited.changed and replaced[0]:
         notes = (f"Another entry {SERVER} was there. It has been replaced; the copy has it.", *notes)
     if entry.token_in_file and edited.others_read:
-        notes = (*notes, f"The file holds the token, and other users of this machine can read it: chmod 600 {file}")
+        both = f"{file} {edited.backup}" if edited.backup is not None else str(file)
+        notes = (*notes, f"The file holds the token, and other users of this machine can read it: chmod 600 {both}")
     elif entry.token_in_file:
         notes = (*notes, "The file holds the token as plain text, for you alone.")
     if edited.changed:
@@ -149,6 +150,8 @@ def remove(client: str) -> Installed:
         return Installed(client, file, False, None, "", ())
     edited = _edited(about, file, change, f"take {SERVER} out of it yourself")
     notes = (f"{about.title} knows it until it is started again.",) if edited.changed else ()
+    if edited.backup is not None and edited.others_read:
+        notes = (*notes, f"The copy has what was taken out, and others can read it: rm {edited.backup}")
     return Installed(client, file, edited.changed, edited.backup, "", notes)
 
 
@@ -186,7 +189,10 @@ def here() -> Around:
 
 def _known(client: str) -> McpClient:
     if client not in CLIENTS:
-        raise InvalidRequest(f"No client is called so. There are: {', '.join(CLIENTS)}.", action="Name one of them.")
+        raise InvalidRequest(
+            f"No client is called so. There are: {', '.join(CLIENTS)}.",
+            action="For another one: llm-mcp-hub install cursor --print shows what its file takes.",
+        )
     return CLIENTS[client]
 
 

@@ -21,18 +21,19 @@ class LiveLine:
         self._shown = False
 
     @contextlib.asynccontextmanager
-    async def shown(self, title: str, watch: Watch) -> AsyncGenerator[None]:
-        """Show it while this lasts."""
+    async def shown(self, title: str, watch: Watch | None) -> AsyncGenerator[None]:
+        """Show it while this lasts; without a watch only for how long it has."""
         began = time.monotonic()
 
         async def show() -> None:
             while self._wanted:
                 await asyncio.sleep(1)
-                state = f"place {watch.position} in the queue" if watch.position else f"{watch.characters:,} characters"
-                if not watch.characters:
-                    self.clear()  # the one before may have been longer
-                    print(f"{title} · {state} · {time.monotonic() - began:.0f} s", end="", file=sys.stderr, flush=True)
-                    self._shown = True
+                if watch is not None and watch.characters:
+                    continue
+                parts = [title, *_state(watch), f"{time.monotonic() - began:.0f} s"]
+                self.clear()  # the one before may have been longer
+                print(" · ".join(parts), end="", file=sys.stderr, flush=True)
+                self._shown = True
 
         showing = asyncio.get_running_loop().create_task(show())
         try:
@@ -47,3 +48,9 @@ class LiveLine:
         if self._shown:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
             self._shown = False
+
+
+def _state(watch: Watch | None) -> list[str]:
+    if watch is None:
+        return []
+    return [f"place {watch.position} in the queue" if watch.position else "0 characters"]

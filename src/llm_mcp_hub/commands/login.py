@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_mcp_hub.commands import env_file
+from llm_mcp_hub.commands.stdout import say
 from llm_mcp_hub.commands.words import QUIT
 from llm_mcp_hub.conversation import Ask
 from llm_mcp_hub.credentials.saved import Saved
@@ -33,6 +34,7 @@ from llm_mcp_hub.settings import Settings
 
 if TYPE_CHECKING:
     from llm_mcp_hub.main_commands import LoginParts
+    from llm_mcp_hub.providers.login import LoginFlow
 
 LONGEST_S = 86_400
 USUAL_S = 600.0
@@ -56,7 +58,8 @@ def run(settings: Settings, provider: str, *, write_env: Path | None, timeout_s:
     """
     if not 0 < timeout_s <= LONGEST_S:
         raise InvalidRequest(
-            f"--timeout is not between 0 and {LONGEST_S}.", action=f"Run: llm-mcp-hub login {provider} --timeout 600"
+            f"--timeout is not over 0 and up to {LONGEST_S}.",
+            action=f"Run: llm-mcp-hub login {provider} --timeout 600",
         )
     from llm_mcp_hub import main_commands as composition
 
@@ -93,8 +96,17 @@ async def _login(parts: LoginParts, write_env: Path | None, timeout_s: float) ->
     _say(f"Logging in to {flow.title}: its own program is started …")
     person = AtTheTerminal(parts.hide)
     try:
+        content = await _made(flow, person, timeout_s)
+        return await _kept(parts, content, written)
+    finally:  # and not before: a second paste, while the login is tried, is not shown either
+        person.show_typing()
+
+
+async def _made(flow: LoginFlow, person: AtTheTerminal, timeout_s: float) -> str:
+    """The login as it is kept. Raises HubError."""
+    try:
         async with asyncio.timeout(timeout_s):
-            content = await flow.make(person)
+            return await flow.make(person)
     except TimeoutError as error:
         raise Timeout(
             f"The login was not finished within {timeout_s:.0f} s; nothing was saved.",
@@ -102,8 +114,11 @@ async def _login(parts: LoginParts, write_env: Path | None, timeout_s: float) ->
             "--timeout 3600",
             provider=flow.name,
         ) from error
-    finally:
-        person.show_typing()
+
+
+async def _kept(parts: LoginParts, content: str, written: Path | None) -> int:
+    """Try a login that was made, and save it. Returns the exit code. Raises HubError."""
+    flow = parts.flow
     issued_at = datetime.now(UTC)
     parts.hide(content)
     _say("Logged in. Trying it with one short question …")
@@ -179,7 +194,7 @@ class AtTheTerminal:
             _say(f"\n{note}")
         if url != self._shown:
             _say("\nOpen this link in any browser, on any machine, and log in there:\n")
-            print(url, flush=True)
+            say(url)
             self._shown = url
         self._hide_typing()
         while True:

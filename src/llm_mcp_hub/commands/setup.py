@@ -19,6 +19,7 @@ from pathlib import Path
 from llm_mcp_hub import settings as settings_module
 from llm_mcp_hub.commands import doctor, env_file, json_edit
 from llm_mcp_hub.commands.install import Installed, found_clients, install
+from llm_mcp_hub.commands.stdout import say
 from llm_mcp_hub.commands.words import QUIT
 from llm_mcp_hub.credentials.status import TokenStatus
 from llm_mcp_hub.env_text import with_values
@@ -98,14 +99,14 @@ class _Setup:
         try:
             for number, name in enumerate(names, 1):
                 title, step = steps[name]
-                _say(f"{number}/{len(names)} {title} …")
+                say(f"{number}/{len(names)} {title} …")
                 self._take(name, title, step)
                 if self._interrupted:
                     break
         except (KeyboardInterrupt, asyncio.CancelledError):  # the second: a SIGTERM while the doctor looks
             self._interrupted = 130
         if self._interrupted:
-            _say(f"\nStopped. What is done stays done; to go on, run: {AGAIN}")
+            say(f"\nStopped. What is done stays done; to go on, run: {AGAIN}")
             return self._interrupted
         return self._end()
 
@@ -113,30 +114,30 @@ class _Setup:
         try:
             (self._left_out_by_name if name in self._skip else step)()
         except _LeftOut as why:
-            _say(f"    {why}")
+            say(f"    {why}")
             self._told.leave_out(title, why)
         except HubError as error:
-            _say(f"    {error.code}: {error.message}\n    → {error.action}")
+            say(f"    {error.code}: {error.message}\n    → {error.action}")
             self._told.failed.append((title, error))
 
     def _end(self) -> int:
         told = self._told
-        _say("")
+        say("")
         if not (told.changed or told.left or told.failed):
-            _say("Everything was done already.")
+            say("Everything was done already.")
         elif told.changed:
-            _say(f"Done now: {', '.join(told.changed)}.")
+            say(f"Done now: {', '.join(told.changed)}.")
         if told.left:
-            _say(f"Left out: {', '.join(told.left)}.")
+            say(f"Left out: {', '.join(told.left)}.")
         if told.failed:
-            _say(f"Failed: {', '.join(f'{title} ({error.code})' for title, error in told.failed)}.")
-            _say(f"Next: {told.failed[0][1].action}")
+            say(f"Failed: {', '.join(f'{title} ({error.code})' for title, error in told.failed)}.")
+            say(f"Next: {told.failed[0][1].action}")
         elif told.later or told.blocking:
             step = (told.later or [told.blocking])[0]
             left = " without leaving a step out" if not told.later and AGAIN in step else ""  # it is what runs now
-            _say(f"Next: {step}{left}")
+            say(f"Next: {step}{left}")
         else:
-            _say('Next: llm-mcp-hub ask claude "What is a pseudo-terminal?"')
+            say('Next: llm-mcp-hub ask claude "What is a pseudo-terminal?"')
         return 1 if told.failed or told.blocking else 0
 
     def _settings(self) -> Settings:
@@ -154,7 +155,7 @@ class _Setup:
         while (word := _word(f"    {question} {'[Y/n]' if default else '[y/N]'} ")) not in {*YES, *NO, ""}:
             if word in QUIT:
                 raise KeyboardInterrupt
-            _say("    Answer y or n; q ends setup.")
+            say("    Answer y or n; q ends setup.")
         if word not in YES and not (default and not word):
             raise _LeftOut("as you say", then)
 
@@ -168,7 +169,7 @@ class _Setup:
 
         cli = asyncio.run(composition.gemini_cli(self._settings()))
         if cli.state == "there":
-            _say(f"    there already: {cli.found.message}")
+            say(f"    there already: {cli.found.message}")
             return
         if cli.state == "foreign":
             raise CliMissing(f"{cli.found.message}; setup leaves it alone.", action=cli.found.action)
@@ -176,9 +177,9 @@ class _Setup:
             f"Install Gemini CLI {cli.wanted} by npm into {cli.folder} (about 100 MB)?",
             f"npm install -g @google/gemini-cli@{cli.wanted}",
         )
-        _say(f"    npm installs Gemini CLI {cli.wanted} …")
-        path = asyncio.run(_awaited(cli.install(lambda text: _say(f"    {text}"))))
-        _say(f"    installed: {path}")
+        say(f"    npm installs Gemini CLI {cli.wanted} …")
+        path = asyncio.run(_awaited(cli.install(lambda text: say(f"    {text}"))))
+        say(f"    installed: {path}")
         self._told.changed.append(f"Gemini CLI {cli.wanted}")
 
     def _project(self) -> None:
@@ -187,15 +188,15 @@ class _Setup:
         settings = self._settings()
         if settings.gemini_project is not None:
             composition.check_project(settings.gemini_project)
-            _say(f"    there already: GEMINI_PROJECT is {settings.gemini_project}")
+            say(f"    there already: GEMINI_PROJECT is {settings.gemini_project}")
             return
         found = composition.project_around()
         if found is None:
-            _say("    none is set, and most accounts need none")
+            say("    none is set, and most accounts need none")
             return
         name, project = found
         composition.check_project(project, name)
-        _say(f"    {name} is {project}. The hub hands on no project but GEMINI_PROJECT.")
+        say(f"    {name} is {project}. The hub hands on no project but GEMINI_PROJECT.")
         file = self._env_file or own_file()
         self._agrees(
             "Does your Gemini Code Assist licence (Standard, Enterprise) hang on this project?",
@@ -205,7 +206,7 @@ class _Setup:
         if self._env_file is None:
             _own_folder(file.parent)
         told = env_file.rewrite(env_file.check(file), lambda text: with_values(text, {"GEMINI_PROJECT": project}))
-        _say(f"    written: GEMINI_PROJECT={project} in {file}" + (f"\n    {told}" if told else ""))
+        say(f"    written: GEMINI_PROJECT={project} in {file}" + (f"\n    {told}" if told else ""))
         self._told.changed.append("GEMINI_PROJECT")
 
     def _login(self, provider: str) -> None:
@@ -214,9 +215,9 @@ class _Setup:
         command = f"llm-mcp-hub login {provider}"
         status = self._known()[provider]
         if status.usable:
-            _say(f"    there already: {status.message}" + (f"\n    → {status.action}" if status.action else ""))
+            say(f"    there already: {status.message}" + (f"\n    → {status.action}" if status.action else ""))
             return
-        _say(f"    {status.message}")
+        say(f"    {status.message}")
         if not self._person:
             raise _LeftOut("a login needs a person at a terminal", command)
         self._agrees(f"Log in to {TITLES[provider]} now? It takes a browser, on this machine or any other.", command)
@@ -229,28 +230,28 @@ class _Setup:
     def _clients(self) -> None:
         clients = found_clients()
         if not clients:
-            _say("    no client that the hub knows was found here; see: llm-mcp-hub install --help")
+            say("    no client that the hub knows was found here; see: llm-mcp-hub install --help")
             return
         for client in clients:
             try:
                 self._client(client)
             except _LeftOut as why:
-                _say(f"    {client}: {why}")
+                say(f"    {client}: {why}")
                 self._told.leave_out(client, why)
             except HubError as error:
-                _say(f"    {client}: {error.code}: {error.message}\n    → {error.action}")
+                say(f"    {client}: {error.code}: {error.message}\n    → {error.action}")
                 self._told.failed.append((client, error))
 
     def _client(self, client: str) -> None:
         if _stands_there(install(client, printed=True, env_file=self._env_file)):
-            _say(f"    {client}: there already")
+            say(f"    {client}: there already")
             return
         self._agrees(f"Put the hub into the configuration of {client}?", f"llm-mcp-hub install {client}")
         done = install(client, env_file=self._env_file)
         kept = f", what was there before is in {done.backup}" if done.backup else ""
-        _say(f"    {client}: written to {done.path}{kept}")
+        say(f"    {client}: written to {done.path}{kept}")
         for step in done.next_steps:
-            _say(f"    → {step}")
+            say(f"    → {step}")
         self._told.changed.append(client)
 
     def _ask(self) -> None:
@@ -261,7 +262,7 @@ class _Setup:
         unproven = [name for name in usable if (found := known[name].evidence) is None or found.level != "proven"]
         for name in usable:
             if name not in unproven:
-                _say(f"    {TITLES[name]} has answered already")
+                say(f"    {TITLES[name]} has answered already")
         if not unproven:
             return
         names = " and ".join(TITLES[name] for name in unproven)
@@ -273,10 +274,10 @@ class _Setup:
             try:
                 answer = asyncio.run(self._answer(name))
             except HubError as error:
-                _say(f"    {TITLES[name]}: {error.code}: {error.message}\n    → {error.action}")
+                say(f"    {TITLES[name]}: {error.code}: {error.message}\n    → {error.action}")
                 self._told.failed.append((f"an answer of {TITLES[name]}", error))
             else:
-                _say(f"    {TITLES[name]} has answered: {answer}")
+                say(f"    {TITLES[name]} has answered: {answer}")
                 self._told.changed.append(f"an answer of {TITLES[name]}")
 
     async def _answer(self, provider: str) -> str:
@@ -290,7 +291,7 @@ class _Setup:
         findings = doctor.look(self._env_file)
         shown = [finding for finding in findings if finding.state != "ok"]
         for line in doctor.as_text(shown).strip().splitlines():
-            _say(f"    {line}".rstrip())
+            say(f"    {line}".rstrip())
         blocking = [finding for finding in shown if finding.state == "blocks"]
         if blocking:
             self._told.blocking = blocking[0].action
@@ -303,14 +304,14 @@ class _Setup:
 
 def _word(question: str) -> str:
     """What somebody types; at the end of stdin what ends it all."""
-    print(question, end="", flush=True)
+    say(question, end="")
     try:
         _wait_for(sys.stdin.fileno())
         answer = sys.stdin.readline()
     except UnicodeDecodeError:  # a word of another encoding
         return "?"
     if not answer:  # Ctrl-D
-        _say("")
+        say("")
         return QUIT[0]
     return answer.strip().lower()
 
@@ -350,7 +351,3 @@ def _own_folder(folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError:
         return  # `env_file.check` tells it
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)

@@ -24,6 +24,8 @@ _WORDS = [
     ),
     (r"Name fewer files in `paths`, or a nearer `base`\.", "Name a nearer base: --git-diff=BASE"),
     (r"a relative one starts at the first file root", "a relative one starts in the folder you are in"),
+    (r"^model is no model name", "--model is no model name"),
+    (r"\bLeave effort out", "Leave --effort out"),
     (r"`base`", "BASE of --git-diff"),
     (r"\bgit_diff\b", "--git-diff"),
     (r"\btimeout_s\b", "--timeout"),

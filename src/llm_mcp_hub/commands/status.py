@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from llm_mcp_hub.children.environment import surroundings
+from llm_mcp_hub.commands.live import LiveLine
 from llm_mcp_hub.credentials.status import TokenStatus, local_moment
 from llm_mcp_hub.settings import Settings
 
@@ -24,7 +25,7 @@ _DOWN = ("DOWN", "31;1")
 
 def run(settings: Settings, *, as_json: bool, verify: bool) -> int:
     """Print it. Returns the exit code."""
-    known = asyncio.run(looked(settings, verify))
+    known = asyncio.run(looked(settings, verify, quiet=as_json))
     if as_json:
         print(json.dumps({name: status.model_dump(mode="json") for name, status in known.items()}, indent=2))
         return 0
@@ -35,12 +36,15 @@ def run(settings: Settings, *, as_json: bool, verify: bool) -> int:
     return 0
 
 
-async def looked(settings: Settings, verify: bool) -> dict[str, TokenStatus]:
-    """What is known of all logins; `verify` spends one tiny ask for each."""
+async def looked(settings: Settings, verify: bool, *, quiet: bool = True) -> dict[str, TokenStatus]:
+    """What is known of all logins; `verify` spends one tiny ask for each, and says that it does where not `quiet`."""
     from llm_mcp_hub import main as composition
 
     async with composition.build_hub(settings) as hub:
-        return await hub.token_status(verify=verify)
+        if not verify:
+            return await hub.token_status()
+        async with LiveLine(quiet=quiet).shown("One tiny ask of each", None):
+            return await hub.token_status(verify=True)
 
 
 def table(known: Mapping[str, TokenStatus], now: datetime, *, columns: int = WIDE, coloured: bool = False) -> str:

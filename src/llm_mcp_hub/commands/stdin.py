@@ -50,17 +50,18 @@ def question(given: argparse.Namespace) -> str:
     )
     if taken and len(given.git_diff.split()) != 1:  # as no revision is that the hub takes
         raise swallowed
+    options = ("file", "conversation", "model", "system")
+    named = next((f"--{option}" for option in options if given.prompt is None and getattr(given, option)), None)
     data = b""
     if sys.stdin is not None:
         if sys.stdin.isatty():
-            base = "; --git-diff has the word behind it for its base" if taken else ""
-            print(f"Type the question, then Ctrl-D on a line of its own{base}.", file=sys.stderr)
+            has = "--git-diff has the word behind it for its base" if taken else f"{named} has the word behind it"
+            note = f"; {has}" if taken or named else ""
+            print(f"Type the question, then Ctrl-D on a line of its own{note}.", file=sys.stderr)
         data = sys.stdin.buffer.read()
     if not data.strip():
         if taken:
             raise swallowed
-        options = ("file", "conversation", "model", "system")
-        named = next((f"--{option}" for option in options if given.prompt is None and getattr(given, option)), None)
         raise InvalidRequest(
             f"There is no question: {'stdin is empty' if named is None else f'{named} takes the word behind it'}.",
             action=f'Put it behind the provider: llm-mcp-hub ask {given.provider} "…"',

@@ -12,15 +12,36 @@ import sys
 EX_IOERR = 74
 
 
+class Unwritable(Exception):
+    """What a command that talks with somebody has to say cannot be written: there is nobody to go on with."""
+
+
 def printed(code: int) -> int:
     """The exit code, once everything that was printed is out."""
     try:
         unread()
     except OSError as error:
-        throw_away()
-        print(f"llm-mcp-hub: what was to be printed cannot be written ({error.strerror})", file=sys.stderr)
-        return code or EX_IOERR
+        failed = unwritable(error)
+        return code or failed
     return code
+
+
+def say(text: str, *, end: str = "\n") -> None:
+    """Print it at once. Raises Unwritable, and BrokenPipeError where nobody reads it any more."""
+    try:
+        print(text, end=end, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise Unwritable from error
+
+
+def unwritable(error: BaseException | None) -> int:
+    """Tell that what was to be printed could not be. Returns the exit code."""
+    throw_away()
+    why = error.strerror if isinstance(error, OSError) else ""
+    print(f"llm-mcp-hub: what was to be printed cannot be written ({why})", file=sys.stderr)
+    return EX_IOERR
 
 
 def unread() -> bool:

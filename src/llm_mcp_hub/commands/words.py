@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,8 +19,17 @@ _NUMBERS: Mapping[Any, str] = {int: "a whole number", float: "a number"}
 
 
 class _Parser(argparse.ArgumentParser):
+    words: Sequence[str] = ()
+    """What was typed behind the command, up to a `--`; set for the command that it is for."""
+    of_strange: Callable[[str], str] = "there is no {}".format
+    """What is told of an option that there is not."""
+
     def error(self, message: str) -> NoReturn:
-        """As argparse's own, with the exit code that sysexits has for it."""
+        """As argparse's own, with the exit code that sysexits has for it. Of an option that is none that is told."""
+        known = _options(self)
+        options = (word.partition("=")[0] for word in self.words if word.startswith("--") and word != "--")
+        if strange := next((one for one in options if not any(name.startswith(one) for name in known)), None):
+            message = self.of_strange(strange)
         self.print_usage(sys.stderr)
         if message.startswith("the following arguments are required"):
             message += f" (what they are: {self.prog} --help)"
@@ -46,7 +55,7 @@ class _Parser(argparse.ArgumentParser):
             raise argparse.ArgumentError(action, f"there is no {word}; {_meant(str(value), action.choices)}")
 
 
-def _parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
+def _parser() -> tuple[argparse.ArgumentParser, Mapping[str, _Parser]]:
     parser = _Parser(
         prog="llm-mcp-hub",
         description="Ask Claude and Gemini with the subscriptions you already have. Without a command: serve MCP over "
@@ -54,7 +63,7 @@ def _parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentPa
     )
     parser.add_argument("--env-file", type=Path, metavar="FILE", help="read settings from FILE (NAME=VALUE lines)")
     parser.add_argument("--version", action="store_true", help="print the version")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
 
     commands.add_parser("stdio", help="serve MCP over stdio, as without a command")
     serve = commands.add_parser("serve", help="serve MCP over streamable HTTP")
@@ -139,6 +148,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if words[:1] == ["help"]:
         words = [*words[1:2], "--help"]
     parser, commands = _parser()
+    if command := next((word for word in words if word in commands), None):
+        own = commands[command]
+        own.words = words[words.index(command) + 1 : words.index("--") if "--" in words else None]
+        own.of_strange = lambda word: _left_over(command, [word], parser, own)
     given, rest = parser.parse_known_args(words)
     optional = {"ask": "prompt", "asks": "id", "conversations": "id", "client": "name"}.get(given.command or "")
     if optional is not None and getattr(given, optional) is None:
@@ -166,6 +179,8 @@ def _left_over(command: str, rest: Sequence[str], parser: argparse.ArgumentParse
             return f'the question is one word for a shell: put it in quotes, as in {PROGRAM} ask claude "…"'
         if rest == ["help"]:
             return f"it takes no further word; its options: {PROGRAM} {command} --help"
+        if command == "install":
+            return f"it takes one client at a time: {PROGRAM} install {rest[0]}"
         port = f"; a port is given as --port {rest[0]}" if command == "serve" and rest[0].isdigit() else ""
         return f"it takes no further word{port}"
     first = options[0]

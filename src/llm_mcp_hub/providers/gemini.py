@@ -37,8 +37,9 @@ from llm_mcp_hub.errors import AuthExpired, AuthRejected, HubError, UpstreamErro
 from llm_mcp_hub.providers.base import Alive, Event, Finished, Traits
 from llm_mcp_hub.providers.gemini_child import argv, lay_out, no_terminal, program, state_unwritable
 from llm_mcp_hub.providers.gemini_process import Process
+from llm_mcp_hub.providers.gemini_project import check_project
 from llm_mcp_hub.providers.gemini_sessions import Session
-from llm_mcp_hub.providers.gemini_turn import NAME, numeric_project, to_be_renewed
+from llm_mcp_hub.providers.gemini_turn import NAME, to_be_renewed
 
 MODEL_PATTERN = re.compile(r"gemini-[a-z0-9][a-z0-9.-]{0,80}")
 BACKOFF_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
@@ -204,8 +205,7 @@ class GeminiProvider:
         if not HERE:
             raise no_terminal()
         login = self._login()
-        if self._project is not None and self._project.isdigit():
-            raise numeric_project()
+        check_project(self._project)
         current = self._current
         if current is not None and (current.ended or current.worn_out or current.mark != login.mark):
             self._retire(current)

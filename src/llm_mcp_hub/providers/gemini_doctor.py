@@ -13,7 +13,8 @@ from typing import Literal
 from llm_mcp_hub.children.environment import child_environment
 from llm_mcp_hub.children.supervision import said
 from llm_mcp_hub.children.terminal import HERE, TERMINAL_ACTION, Terminal, TerminalError
-from llm_mcp_hub.finding import Finding, blocks, foreign, ok, warns
+from llm_mcp_hub.errors import Misconfigured
+from llm_mcp_hub.finding import Finding, blocks, foreign, ok, told, warns
 from llm_mcp_hub.providers.gemini_child import no_terminal
 from llm_mcp_hub.providers.gemini_install import (
     CHOSEN_ACTION,
@@ -26,7 +27,7 @@ from llm_mcp_hub.providers.gemini_install import (
     installed,
     node_of,
 )
-from llm_mcp_hub.providers.gemini_turn import PROJECT_ACTION
+from llm_mcp_hub.providers.gemini_project import check_project
 
 VERSION_S = 15.0
 """`gemini --version` takes 0.7 s."""
@@ -176,8 +177,10 @@ _MOUNT = f"{TERMINAL_ACTION.rstrip('.')}: mount -t devpts devpts /dev/pts"
 
 def _project(project: str | None, around: Mapping[str, str]) -> Finding:
     name = "gemini-project"
-    if project is not None and project.isdigit():
-        return blocks(name, "GEMINI_PROJECT is a number; Google wants the project's id", PROJECT_ACTION)
+    try:
+        check_project(project)
+    except Misconfigured as error:
+        return told(name, error)
     if project is not None:
         return ok(name, f"GEMINI_PROJECT is {project}")
     elsewhere = [variable for variable in PROJECTS if around.get(variable)]

@@ -32,6 +32,8 @@ from llm_mcp_hub.providers.gemini_turn import NAME
 from llm_mcp_hub.providers.login import COLUMNS, TRIES, Exported, Person, whichever
 
 LINK_S = 60.0
+SHORTEST = 20
+"""Characters: of Google's codes, which have some seventy, the half that a terminal or a hand has cut off."""
 EXCHANGE_S = 90.0
 LOOK_S = 0.05
 AGAIN = "Run: llm-mcp-hub login gemini"
@@ -183,8 +185,8 @@ async def _code(person: Person, url: str, note: str) -> str:
             note = "That is a link, not the code that its page shows. The link stays the same."
         elif code.startswith(("ya29.", "1//")):
             note = "That is a token, not a code. The link stays the same."
-        elif not code.isascii() or not code.isprintable() or len(code) < 4:
-            note = "That is no code. The link stays the same."
+        elif not code.isascii() or not code.isprintable() or len(code) < SHORTEST:
+            note = "That is not the whole code. The link stays the same."
         else:
             return code
 

@@ -30,10 +30,10 @@ from llm_mcp_hub.errors import (
 )
 from llm_mcp_hub.providers import acp
 from llm_mcp_hub.providers.base import Limits
+from llm_mcp_hub.providers.gemini_project import PROJECT_ACTION, numeric_project
 
 NAME = "gemini"
 LOGIN_ACTION = "Run `llm-mcp-hub login gemini`."
-PROJECT_ACTION = "Set GEMINI_PROJECT to the id of the Google Cloud project that your Code Assist licence hangs on."
 RENEWED_WITHIN_S = 300.0
 QUOTA_FROM_S = 300.0
 """A 429 that asks for a longer wait than this is a used-up quota, a shorter one is a passing limit."""
@@ -257,13 +257,6 @@ def prompt_error(
         transient=True,
         shows="unreachable" if broken else None,
     )
-
-
-def numeric_project(name: str = "GEMINI_PROJECT") -> Misconfigured:
-    """What is told of a project that is a number; `name`: of the variable that holds it."""
-    what = f"{name} is a number; Google wants the project's id."
-    # As Google refuses it: no ask can be answered under this setting.
-    return Misconfigured(what, action=PROJECT_ACTION, provider=NAME, shows="refused")
 
 
 def _ended(said: str) -> AuthExpired:

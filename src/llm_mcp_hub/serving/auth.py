@@ -216,9 +216,10 @@ def _allowance(before: Allowance | None, changes: Mapping[str, int]) -> Allowanc
 
 
 def revoked(book: Book, name: str, number: int | None) -> Book:
-    """The book without that client, or without one of its tokens (1: the oldest). Without any it goes as a whole.
+    """The book without that client, or without one of its tokens (1: the oldest).
 
-    Raises NotFound.
+    Raises NotFound, and InvalidRequest for the only token by its number: after a rotation the next one has that number,
+    and who runs the same command once more would be shut out.
     """
     client = book.clients.get(name)
     look = "Run: llm-mcp-hub client list"
@@ -226,6 +227,11 @@ def revoked(book: Book, name: str, number: int | None) -> Book:
         raise NotFound(f"There is no client {name!r}.", action=look)
     if number is not None and not 1 <= number <= len(client.tokens):
         raise NotFound(f"The client {name!r} has no token {number}.", action=look)
+    if number is not None and len(client.tokens) == 1:
+        raise InvalidRequest(
+            f"That is the only token of {name!r}: nothing was changed.",
+            action=f"To shut it out for good: llm-mcp-hub client revoke {name}",
+        )
     left = () if number is None else (*client.tokens[: number - 1], *client.tokens[number:])
     others = {other: held for other, held in book.clients.items() if other != name}
     if not left:

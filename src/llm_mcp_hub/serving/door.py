@@ -98,7 +98,7 @@ class Door:
         host = _one(scope, b"host") or ""
         if _name(host) not in LOOPBACK_NAMES:
             if not _listed(host.lower(), self._hosts):
-                return Refusal("host", "This host name is not served here: HUB_ALLOWED_HOSTS has others.\n", 421)
+                return Refusal("host", "This host name is not served here: it is not in HUB_ALLOWED_HOSTS.\n", 421)
             if open_to_all:  # by way of a proxy on this machine
                 return Refusal("address", NEEDS_TOKENS, 403)
         origin = _one(scope, b"origin")

@@ -136,7 +136,7 @@ def build_server(
                 unwanted = validated(CancelArguments, given, None)
                 return cancellation(await hub.cancel(caller.principal, unwanted.ask_id))
             if params.name == "token_status":
-                return await _token_status(hub, caller, validated(of_status, given, None))
+                return await _token_status(hub, caller, context, validated(of_status, given, None))
         except HubError as error:
             return failure(error)
         known = ", ".join(tool.name for tool in tools if may(caller, tool.name))
@@ -293,14 +293,15 @@ async def _result(
     return outcome(record, offset=given.offset or 0, quota=hub.logins.quota(record.provider))
 
 
-async def _token_status(hub: Hub, caller: Caller, arguments: Strict) -> types.CallToolResult:
+async def _token_status(hub: Hub, caller: Caller, context: Context, arguments: Strict) -> types.CallToolResult:
     provider: str | None = getattr(arguments, "provider", None)
     verify = bool(getattr(arguments, "verify", False))
     if verify:  # it spends an ask of each
         for traits in hub.traits:
             if provider in {None, traits.name}:
                 _check(caller, ask_scope(traits.name))
-    known = await hub.token_status(provider, verify=verify)
+    async with _progress(context, "{} · {} s", lambda: "asking" if verify else "looking"):
+        known = await hub.token_status(provider, verify=verify)
     status = {name: one.model_dump(mode="json") for name, one in known.items()}
     lines = [f"{name}: {one.status} ({how(one)}). {one.message} {one.action}".strip() for name, one in known.items()]
     return data(status, "\n".join(lines))
