@@ -205,6 +205,8 @@ class Surroundings:
     folder: Path
     canary: str = field(default_factory=lambda: f"canary{uuid4().hex}")
     """Stands in every poisoned value; on the wire it is a key, a redirect or a payer that came from outside."""
+    planted: dict[Path, str] = field(default_factory=dict[Path, str])
+    """Every planted file with its text."""
     wrapper: tuple[str, ...] = ()
     """A command that starts the hub."""
 
@@ -238,9 +240,11 @@ class Surroundings:
         self.world.changes.update(variables)
 
     def plant(self, file: Path, content: str | Mapping[str, Any], *, mode: int = 0o600) -> Path:
-        """Write a file, as JSON if it is not text; every folder on the way to it is made."""
+        """Write a file, as JSON if it is not text; every folder on the way to it is made. No poison hides another's."""
+        text = content if isinstance(content, str) else json.dumps(content)
+        assert self.planted.setdefault(file, text) == text, f"two poisons want {file}"
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(content if isinstance(content, str) else json.dumps(content))
+        file.write_text(text)
         file.chmod(mode)
         return file
 

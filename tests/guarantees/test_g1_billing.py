@@ -13,7 +13,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -655,14 +655,57 @@ def together(rows: Mapping[str, Mapping[str, str]], most: int = 8) -> list[tuple
     return groups
 
 
+BESIDE_EACH_OTHER = (
+    ("a credential helper in the environment's settings", "another configuration folder for Claude", "AWS profiles"),
+    (
+        "the owner's Claude Code settings",
+        "the owner's Claude Code login and key",
+        "the repository's settings for Claude Code",
+        "managed settings: a company's permissions",
+    ),
+    (
+        "another home for Gemini",
+        "other system settings for Gemini",
+        "another system prompt and experiments for Gemini",
+        "a cloud account's credentials",
+    ),
+    ("the owner's Gemini settings", "the repository's settings for Gemini", "the owner's ~/.gemini/.env: a key"),
+    ("machine-wide settings of the Gemini CLI", "the owner's ~/.gemini/.env: another address"),
+    ("a Google login with more in it", "the owner's ~/.gemini/.env: a header"),
+    ("an account that could pay with credits", "the owner's ~/.gemini/.env: another token"),
+    (
+        "scripts for Node and Bun",
+        "start-up files of shells",
+        "programs of the repository in PATH",
+        "Python modules of the repository",
+    ),
+    (
+        "telemetry of a stranger",
+        "the owner's ~/.env",
+        ".env files in the state folder",
+        "a .env of the repository: keys and addresses",
+        "the repository's memory",
+    ),
+    ("the owner's own proxy, in lower case", "a .env of the repository: the hub's own variables"),
+)
+"""Poisons with files that stand in one round: an ask must go well in the middle of them all. One that was taken would
+be seen by its canary or its trap whatever the others are, and none wants a file or a variable of another's."""
+
+
+def by_round(names: Sequence[str]) -> list[tuple[str, ...]]:
+    """These in rounds, in their order."""
+    groups = {name: group for group in BESIDE_EACH_OTHER for name in group}
+    return list(dict.fromkeys(groups.get(name, (name,)) for name in names))
+
+
 def rounds() -> list[tuple[str, ...]]:
     """Every poison once. What aims at Claude stands together with what aims at Gemini: it saves a third."""
     variables = {**FOR_CLAUDE, **FOR_GEMINI}
     planted = {name: row.at for name, row in POISONS.items() if name not in variables}
-    at_claude = [*together(FOR_CLAUDE), *((name,) for name, at in planted.items() if at == "claude")]
-    at_gemini = [*together(FOR_GEMINI), *((name,) for name, at in planted.items() if at == "gemini")]
+    at_claude = [*together(FOR_CLAUDE), *by_round([name for name, at in planted.items() if at == "claude"])]
+    at_gemini = [*together(FOR_GEMINI), *by_round([name for name, at in planted.items() if at == "gemini"])]
     pairs = [(*one, *other) for one, other in zip_longest(at_claude, at_gemini, fillvalue=())]
-    made = [*pairs, *((name,) for name, at in planted.items() if at is None)]
+    made = [*pairs, *by_round([name for name, at in planted.items() if at is None])]
     assert sorted(name for names in made for name in names) == sorted(POISONS)
     return made
 
@@ -808,7 +851,7 @@ def test_managed_settings_that_come_later_stop_the_next_ask(around: Surroundings
         before = line.call("ask_claude", {"prompt": "hello"})
         around.plant(managed, hostile, mode=0o644)
         during = line.call("ask_claude", {"prompt": "hello"})
-        around.plant(managed, {}, mode=0o644)
+        managed.write_text("{}")
         after = line.call("ask_claude", {"prompt": "hello"})
 
     assert answer_of(before)["text"] == answer_of(after)["text"] == HELLO["claude"]

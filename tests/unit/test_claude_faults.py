@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import stat
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from claude_agent_sdk import ClaudeSDKClient, ProcessError
 
 from llm_mcp_hub.children.supervision import RunFolder
 from llm_mcp_hub.conversation import Ask
@@ -95,3 +97,31 @@ async def test_what_the_cli_has_started_ends_with_it(provider: Make) -> None:
         async for event in events:
             if isinstance(event, Text):
                 break
+
+
+async def test_a_child_that_ends_while_its_asker_leaves_makes_no_line_of_the_log(
+    provider: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its asker has gone in the same moment: what its start raises then is nobody's."""
+    told: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: told.append(context))
+    starts, ends = asyncio.Event(), asyncio.Event()
+
+    async def connect(*_: object) -> None:
+        starts.set()
+        await ends.wait()
+        raise ProcessError("it was killed", exit_code=-9)
+
+    monkeypatch.setattr(ClaudeSDKClient, "connect", connect)
+    made = provider("exit 3")
+    talking = asyncio.create_task(talk(made))
+    await starts.wait()
+    ends.set()
+    talking.cancel()
+    await asyncio.wait([talking])
+    assert talking.cancelled()
+    await made.close()
+    del talking
+    gc.collect()
+
+    assert told == []

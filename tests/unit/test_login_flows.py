@@ -227,14 +227,15 @@ line()
 
 async def test_a_link_that_ends_is_replaced(gemini: Make) -> None:
     """After five minutes the CLI shows another one by itself; the code of the first is worth nothing then."""
-    script = f"link('a')\nlink('b')\nif line() == b'4/0a-whole-code-of-b\\r':\n    write({json.dumps(json.dumps(LOGIN))})\nline()"
+    right = "4/0a-whole-code-of-b"
+    script = f"link('a')\nlink('b')\nif line() == b'{right}\\r':\n    write({json.dumps(json.dumps(LOGIN))})\nline()"
 
     class Slow(Somebody):
         async def code(self, url: str, *, note: str) -> str:
             self.seen.append((url, note))
             if url.endswith("a"):
                 await asyncio.Event().wait()
-            return "4/0a-whole-code-of-b"
+            return right
 
     somebody = Slow()
 

@@ -73,6 +73,12 @@ def _has_ended(connected: Connected) -> bool:
     return connected.child.ended
 
 
+def _seen(task: asyncio.Task[None]) -> None:
+    """Or the loop would log the error of a child that was killed while it started."""
+    if not task.cancelled():
+        task.exception()
+
+
 async def _settings(client: ClaudeSDKClient) -> Mapping[str, Any]:
     """The settings that the CLI says are in force, and where the organisation's stand. Takes about 5 ms."""
     # The CLI answers this request (its own `/config` asks it); the SDK has no public name for it, and is pinned.
@@ -317,6 +323,7 @@ class Pool:
         try:
             # In a task of its own: a cancelled `connect` waits 5 s for its CLI to end by itself. `drop` is quicker.
             connected.connecting = asyncio.get_running_loop().create_task(client.connect())
+            connected.connecting.add_done_callback(_seen)  # of an ask that was cancelled nobody waits for it any more
             with anyio.fail_after(CONNECT_TIMEOUT_S):
                 await self._unless_it_ends(connected, connected.connecting)
             with contextlib.suppress(OSError, ValueError, ProcessLookupError):
