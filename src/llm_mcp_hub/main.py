@@ -266,8 +266,8 @@ def _check_address(settings: Settings, book: Book | None) -> None:
     """Raise Misconfigured where others could reach a hub that cannot tell who they are, and by which name."""
     if settings.loopback_only:
         return
-    try:
-        socket.getaddrinfo(settings.hub_host, None, flags=socket.AI_PASSIVE)
+    try:  # "" are all addresses of this machine
+        socket.getaddrinfo(settings.hub_host or None, 0, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError):  # the latter for a name that can be none
         raise Misconfigured(
             f"HUB_HOST is {settings.hub_host}, which is no address of this machine and no name of one.",
