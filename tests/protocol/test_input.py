@@ -68,6 +68,8 @@ ROWS: dict[str, tuple[dict[str, Any], str]] = {
     "file that is no list": ({**GOOD, "files": "README.md"}, "files"),
     "file outside the roots": ({**GOOD, "files": ["/etc/passwd"]}, "attachments"),
     "diff that is no object": ({**GOOD, "git_diff": "HEAD"}, "git_diff"),
+    "diff that is a yes": ({**GOOD, "git_diff": True}, "Give git_diff as an object: {} for all changes"),
+    "attachment that is a text": ({**GOOD, "attachments": ["x"]}, "Give attachments as an object: with its own names"),
     "attachment without content": ({**GOOD, "attachments": [{"name": "a", "mime_type": "text/plain"}]}, "attachment"),
     "attachment that is no base64": (
         {**GOOD, "attachments": [{"name": "a", "mime_type": "image/png", "data": "***"}]},

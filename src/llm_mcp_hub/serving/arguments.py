@@ -173,6 +173,11 @@ def validated(model: type[A], given: Mapping[str, Any], provider: str | None) ->
             raise InvalidRequest("An argument is unknown.", action=f"Use only: {named}.", provider=provider) from None
         if first["type"] == "string_unicode":
             raise half_a_character(provider) from None
+        if first["type"] == "model_type":  # pydantic would name a class of ours
+            shape = '{} for all changes, or {"base": "main"}' if where == "git_diff" else "with its own names"
+            raise InvalidRequest(
+                f"{where}: it is no object.", action=f"Give {where} as an object: {shape}.", provider=provider
+            ) from None
         action = _ADVICE.get(first["type"], "Correct {}.").format(where)
         raise InvalidRequest(f"{where}: {first['msg']}.", action=action, provider=provider) from None
 
