@@ -98,6 +98,8 @@ def read(kind: type[N], value: bytes | None) -> N | None:
 class Part(Noun):
     """Something that is put before a prompt: a file, a diff, an attachment. Either text or data."""
 
+    model_config = ConfigDict(defer_build=False)  # threads make these, and the first two at once would build it twice
+
     name: str
     """As the caller called it: a path, or an attachment's name."""
     mime_type: str

@@ -47,7 +47,8 @@ def shorten() -> None:
     put_off(*PACKAGES)
     from pydantic import BaseModel
 
-    BaseModel.model_config["defer_build"] = True  # which every model takes over; most are never used
+    # Which every model takes over; most are never used. One that threads make opts out (`conversation.Part`).
+    BaseModel.model_config["defer_build"] = True
 
 
 def put_off(*packages: str) -> None:

@@ -83,10 +83,10 @@ def test_what_is_loaded_already_or_not_there_is_left_alone() -> None:
 
 
 def test_models_are_built_when_they_are_used_and_hold_what_they_held() -> None:
-    """Strict types, unknown fields and what they refer to, whichever is used first."""
+    """Strict types, unknown fields and what they refer to, whichever is used first; but for what threads make."""
     program = (
-        "import mcp_types; from llm_mcp_hub.conversation import Billing\n"
-        "print(mcp_types.Tool.__pydantic_complete__, Billing.__pydantic_complete__)\n"
+        "import mcp_types; from llm_mcp_hub.conversation import Billing, Part\n"
+        "print(mcp_types.Tool.__pydantic_complete__, Billing.__pydantic_complete__, Part.__pydantic_complete__)\n"
         "tool = mcp_types.Tool.model_validate({'name': 'one', 'inputSchema': {'type': 'object'}})\n"
         "print(tool.name, mcp_types.Tool.__pydantic_complete__)\n"
         "from pydantic import ValidationError\n"
@@ -94,4 +94,4 @@ def test_models_are_built_when_they_are_used_and_hold_what_they_held() -> None:
         "except ValidationError as error: print(error.error_count())"
     )
 
-    assert after(program).split() == ["False", "False", "one", "True", "2"]
+    assert after(program).split() == ["False", "False", "True", "one", "True", "2"]
