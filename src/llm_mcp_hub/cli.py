@@ -131,11 +131,11 @@ def _warn(odd: Sequence[str], *, logged: bool) -> None:
         if logged:
             log.warning(sentence)
         else:
-            print(f"llm-mcp-hub: {sentence}", file=sys.stderr)
+            stdout.aside(f"llm-mcp-hub: {sentence}")
 
 
 def _tell(error: HubError) -> int:
-    print(f"llm-mcp-hub: {error.code}: {spoken(error.message)}\n  {spoken(error.action)}", file=sys.stderr)
+    stdout.aside(f"llm-mcp-hub: {error.code}: {spoken(error.message)}\n  {spoken(error.action)}")
     return EXIT_CODES.get(error.code, EX_UNAVAILABLE)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import structlog
 
@@ -52,9 +53,9 @@ class Logins:
         `verify` spends one tiny real ask for each, at most once a minute over all hubs on the store; where that is not
         spent, or shows nothing of the login, the status says so.
         """
-        notes = await asyncio.gather(*(self._verify(name) for name in names)) if verify else [""] * len(names)
+        notes = await asyncio.gather(*(self._verify(name) for name in names)) if verify else [_Note()] * len(names)
         found = await asyncio.gather(*(self._table[name].look() for name in names))
-        return {name: _with(note, status) for name, note, status in zip(names, notes, found, strict=True)}
+        return {name: note.on(status) for name, note, status in zip(names, notes, found, strict=True)}
 
     def quota(self, name: str) -> tuple[QuotaWindow, ...]:
         """What the last ask has shown of the subscription's windows."""
@@ -87,19 +88,28 @@ class Logins:
         if self._alerts is not None:
             await self._alerts.close()
 
-    async def _verify(self, name: str) -> str:
+    async def _verify(self, name: str) -> _Note:
         """Prove it. Returns what the status does not say of that by itself."""
         login = self._table[name]
         await login.look()
         if not login.mark():
-            return ""  # there is nothing to prove
+            return _Note()  # there is nothing to prove
         if not await login.may_verify():
-            return "It was not asked again: less than a minute ago somebody had it proven, or tried to."
+            return _Note("It was not asked again: less than a minute ago somebody had it proven, or tried to.")
         error = await self._prove(name)
         if error is None or error.shows is not None:
-            return ""
-        return f"It could not be proven now ({error.code}): {error.message}"
+            return _Note()
+        return _Note(f"It could not be proven now ({error.code}): {error.message}", error.message)
 
 
-def _with(note: str, status: TokenStatus) -> TokenStatus:
-    return status.model_copy(update={"message": f"{status.message} {note}"}) if note else status
+@dataclass(frozen=True, slots=True)
+class _Note:
+    """What a proof has to say beside the status, and why it failed, which the status may say already."""
+
+    text: str = ""
+    why: str = ""
+
+    def on(self, status: TokenStatus) -> TokenStatus:
+        if not self.text or (self.why and self.why in status.message):
+            return status
+        return status.model_copy(update={"message": f"{status.message} {self.text}"})

@@ -40,7 +40,7 @@ SECRETS = ("CLAUDE_CODE_OAUTH_TOKEN", "REDIS_URL", "HUB_ALERT_WEBHOOK_URL", "HUB
 
 def is_loopback(host: str) -> bool:
     """Whether this name or address is this machine's own, which no other one reaches."""
-    if host == "localhost":
+    if host.lower() == "localhost":
         return True
     try:
         return ipaddress.ip_address(host).is_loopback

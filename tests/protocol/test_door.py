@@ -686,6 +686,7 @@ def test_the_list_shows_no_secret(world: World) -> None:
         ["revoke", "nobody"],
         ["revoke", "anna", "--scope", "status"],
         ["revoke", "anna", "--token", "two"],
+        ["revoke", "anna", "--token", "1", "--token", "2"],
         ["list", "--token", "1"],
     ],
     ids=str,

@@ -474,6 +474,27 @@ def test_a_token_goes_where_it_is_needed_and_is_never_shown(desk: Desk, tmp_path
     assert desk.run("--remove") == 0
     assert not desk.held.get("inputs")
     assert CLIENT_TOKEN not in desk.file.read_text()
+    copies = [
+        desk.file.with_name(name) for name in desk.beside if CLIENT_TOKEN in desk.file.with_name(name).read_text()
+    ]
+    assert bool(copies) is not asks
+    assert all(f"rm {copy}" in desk.told for copy in copies if copy.stat().st_mode & 0o077)
+
+
+def test_a_copy_that_holds_a_token_and_others_can_read_is_told(cursor: Desk, tmp_path: Path) -> None:
+    """Whatever takes the token's place; a copy without one is not spoken of."""
+    token_file = tmp_path / "token"
+    token_file.write_text(CLIENT_TOKEN)
+    cursor.holds('{"SERVERS": {"files": {}}}', 0o644)
+
+    assert cursor.run("--http", URL, "--token-file", str(token_file)) == 0
+    assert f"chmod 600 {cursor.file}" in cursor.told
+    assert "rm " not in cursor.told
+    assert cursor.run() == 0
+    [copy] = [name for name in cursor.beside if CLIENT_TOKEN in cursor.file.with_name(name).read_text()]
+    assert f"The copy holds a token, and other users of this machine can read it: rm {cursor.file.with_name(copy)}" in (
+        cursor.told
+    )
 
 
 def test_a_token_that_json_writes_otherwise_is_not_shown_either(desk: Desk, tmp_path: Path) -> None:

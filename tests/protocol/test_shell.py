@@ -139,6 +139,20 @@ def test_a_reader_that_has_seen_enough_is_no_error(world: World, words: list[str
     assert (ended.returncode, ended.stderr) == (0, b"")
 
 
+@pytest.mark.parametrize("closed", ["2>/dev/full", "2>&-"])
+def test_a_stderr_that_takes_nothing_takes_nothing_from_an_answer_or_a_token(world: World, closed: str) -> None:
+    """What is said beside them is let go; a token that nobody saw would count as one of two."""
+    for words in (["ask", "gemini", "Hello?"], ["client", "add", "me"], ["client", "add", "me"]):
+        ended = subprocess.run(
+            ["sh", "-c", f'"$@" {closed}', "sh", *world.command, *words],
+            env=world.environment,
+            stdout=subprocess.PIPE,
+            timeout=DEADLINE_S,
+            check=False,
+        )
+        assert (ended.returncode, len(ended.stdout.splitlines())) == (0, 1)
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [

@@ -41,6 +41,10 @@ def told(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[str, str]:
         (["asks", "--jsno", "show"], "there is no --jsno; did you mean --json?"),
         (["asks", "--env-file", "f"], "--env-file stands before the command"),
         (["asks", "burn"], "there are: list, show"),
+        (["asks", "-n", "3"], "there is no -n"),
+        (["status", "--version"], "--version stands alone: llm-mcp-hub --version"),
+        (["status", "--verify=yes"], "argument --verify: it takes no value"),
+        (["install", "cursor", "8000"], "it takes no further word"),
         (["setup", "--skip", "login"], "there are: gemini-cli, project"),
         (["ask", "gemni", "hi"], "did you mean gemini?"),
     ],
@@ -64,6 +68,14 @@ def test_words_that_are_left_over_are_told_with_the_usage_of_their_command(
         (["statsu"], "did you mean status?"),
         (["conversation"], "did you mean conversations?"),
         (["-v"], "did you mean --version?"),
+        (["--timeout", "5", "ask", "claude", "hi"], "--timeout stands behind the command: llm-mcp-hub ask --timeout …"),
+        (
+            ["--write-env", "f", "login", "claude"],
+            "--write-env stands behind the command: llm-mcp-hub login --write-env",
+        ),
+        (["--port", "1"], "--port stands behind the command: llm-mcp-hub serve --port …"),
+        (["--json"], "--json stands behind the command: llm-mcp-hub COMMAND --json …"),
+        (["--nonsense"], "there is no --nonsense"),
         (["--hepl"], "did you mean --help?"),
         (["burn"], "there are: stdio, serve, "),
     ],
@@ -77,6 +89,23 @@ def test_a_command_that_is_none_is_told_with_the_nearest(
 
     assert usage.startswith("usage: llm-mcp-hub [")
     assert part in complaint
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["--json", "status"], "--json stands behind the command: llm-mcp-hub status --json …"),
+        (["--yes", "setup"], "--yes stands behind the command: llm-mcp-hub setup --yes …"),
+        (["--skip", "ask", "setup"], "--skip stands behind the command: llm-mcp-hub setup --skip …"),
+        (["--print", "install", "cursor"], "--print stands behind the command: llm-mcp-hub install --print …"),
+    ],
+    ids=" ".join,
+)
+def test_an_option_before_its_command_is_not_called_one_that_there_is_not(
+    words: list[str], part: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is there; it only stands elsewhere."""
+    assert part in told(capsys, *words)[1]
 
 
 @pytest.mark.parametrize(("words", "part"), [(["help"], "COMMAND"), (["help", "setup"], ", ".join(STEPS))])

@@ -121,5 +121,5 @@ async def _ask(settings: Settings, given: argparse.Namespace) -> int:
     )
     if answer.conversation_id is not None:
         about += f"; go on with --conversation {answer.conversation_id}"
-    print(about, *answer.warnings, sep="\n", file=sys.stderr)
+    stdout.aside(about, *answer.warnings)
     return 0

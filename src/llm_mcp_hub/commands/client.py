@@ -10,7 +10,6 @@ import json
 import os
 import secrets
 import shlex
-import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +18,7 @@ import structlog
 
 from llm_mcp_hub import main as composition
 from llm_mcp_hub import state_folder
-from llm_mcp_hub.commands.stdout import shown
+from llm_mcp_hub.commands.stdout import aside, shown
 from llm_mcp_hub.errors import InvalidRequest, Misconfigured
 from llm_mcp_hub.serving.auth import Allowance, Book, Clients, all_scopes
 from llm_mcp_hub.settings import Settings
@@ -48,7 +47,12 @@ def run(settings: Settings, given: argparse.Namespace) -> int:
     if given.action == "add":
         return _add(clients, given.name, given.scope or [], limits)
     if given.action == "revoke":
-        return _revoke(clients, given.name, given.token)
+        numbers: list[int] = given.token or []
+        if len(numbers) > 1:  # and after the first the others have new numbers
+            raise InvalidRequest(
+                "revoke takes one --token at a time.", action="Look after each: llm-mcp-hub client list"
+            )
+        return _revoke(clients, given.name, numbers[0] if numbers else None)
     book = clients.list()
     if not given.json and not book.clients:
         shut = settings.hub_clients_file is not None or clients.file.exists()
@@ -96,6 +100,12 @@ def _add(clients: Clients, name: str, scopes: list[str], limits: Mapping[str, in
     every = all_scopes(composition.PROVIDERS)
     token, change = clients.add(name, scopes, datetime.now(UTC), every=every, limits=limits)
     client = change.book.clients[name]
+    if why := shown(token):
+        which = f" --token {len(client.tokens)}" if len(client.tokens) > 1 else ""
+        raise InvalidRequest(
+            f"The new token of {name} cannot be written to stdout ({why}), so nobody knows it.",
+            action=f"Run: llm-mcp-hub client revoke {name}{which}; then add it again.",
+        )
     _say(
         f"{name} has a new token, for: {', '.join(client.scopes)}.",
         f"Its limits: {_limits(client.limits)}." if client.limits is not None else "",
@@ -103,12 +113,6 @@ def _add(clients: Clients, name: str, scopes: list[str], limits: Mapping[str, in
         f"Its other token goes on until you run: llm-mcp-hub client revoke {name} --token 1" if change.rotated else "",
         "It is shown this once. The client sends it as: Authorization: Bearer TOKEN",
     )
-    if why := shown(token):
-        which = f" --token {len(client.tokens)}" if len(client.tokens) > 1 else ""
-        raise InvalidRequest(
-            f"The new token of {name} cannot be written to stdout ({why}), so nobody knows it.",
-            action=f"Run: llm-mcp-hub client revoke {name}{which}; then add it again.",
-        )
     return 0
 
 
@@ -127,7 +131,7 @@ def _revoke(clients: Clients, name: str, number: int | None) -> int:
 
 
 def _say(*lines: str) -> None:
-    print(*(line for line in lines if line), sep="\n", file=sys.stderr)
+    aside(*(line for line in lines if line))
 
 
 def _limits(limits: Allowance | None) -> str:

@@ -21,6 +21,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from llm_mcp_hub.children.environment import surroundings
 from llm_mcp_hub.commands import client_file, json_edit
+from llm_mcp_hub.commands.client_file import Edited
 from llm_mcp_hub.commands.mcp_clients import (
     CLIENTS,
     SERVER,
@@ -32,6 +33,7 @@ from llm_mcp_hub.commands.mcp_clients import (
     command_of,
 )
 from llm_mcp_hub.errors import CliMissing, InvalidRequest, Misconfigured
+from llm_mcp_hub.serving.auth import MARK
 from llm_mcp_hub.settings import is_loopback
 
 HIDDEN = "<the client's token>"
@@ -111,12 +113,14 @@ def install(
             notes = (*notes, f"Put the token in place of {HIDDEN}.")
         return Installed(client, file, False, None, text, (*notes, about.then), printed=True)
     replaced: list[bool] = []
+    held: list[bool] = []
 
     def change(before: str) -> str:
         servers: Any = json_edit.read(before).get(about.outer)
         if not about.comments and not json_edit.is_strict(before):
             raise json_edit.Unreadable(f"it has comments or trailing commas, which {about.title} cannot read")
         replaced[:] = [isinstance(servers, dict) and SERVER in servers]
+        held[:] = [_holds_token(before)]
         after = json_edit.put(before, [about.outer, SERVER], entry.server)
         if entry.question is not None:
             after = json_edit.drop(after, "inputs", lambda held: _is_ours(held) and held != entry.question)
@@ -128,13 +132,23 @@ def install(
     if edited.changed and replaced[0]:
         notes = (f"Another entry {SERVER} was there. It has been replaced; the copy has it.", *notes)
     if entry.token_in_file and edited.others_read:
-        both = f"{file} {edited.backup}" if edited.backup is not None else str(file)
-        notes = (*notes, f"The file holds the token, and other users of this machine can read it: chmod 600 {both}")
+        notes = (*notes, f"The file holds the token, and other users of this machine can read it: chmod 600 {file}")
     elif entry.token_in_file:
         notes = (*notes, "The file holds the token as plain text, for you alone.")
     if edited.changed:
-        notes = (*notes, about.then)
+        notes = (*notes, *_of_copy(edited, held[0]), about.then)
     return Installed(client, file, edited.changed, edited.backup, text, notes)
+
+
+def _holds_token(text: str) -> bool:
+    return MARK in text
+
+
+def _of_copy(edited: Edited, held_token: bool) -> tuple[str, ...]:
+    """What is told of a copy of the file as it was that holds a token, and has the mode of the file."""
+    if edited.backup is None or not edited.others_read or not held_token:
+        return ()
+    return (f"The copy holds a token, and other users of this machine can read it: rm {edited.backup}",)
 
 
 def remove(client: str) -> Installed:
@@ -142,7 +156,10 @@ def remove(client: str) -> Installed:
     about = _known(client)
     file = _file_of(about, here())
 
+    held: list[bool] = []
+
     def change(before: str) -> str:
+        held[:] = [_holds_token(before)]
         after = json_edit.remove(before, [about.outer, SERVER])
         return json_edit.drop(after, "inputs", _is_ours) if about.asks_for_token else after
 
@@ -150,9 +167,7 @@ def remove(client: str) -> Installed:
         return Installed(client, file, False, None, "", ())
     edited = _edited(about, file, change, f"take {SERVER} out of it yourself")
     notes = (f"{about.title} knows it until it is started again.",) if edited.changed else ()
-    if edited.backup is not None and edited.others_read:
-        notes = (*notes, f"The copy has what was taken out, and others can read it: rm {edited.backup}")
-    return Installed(client, file, edited.changed, edited.backup, "", notes)
+    return Installed(client, file, edited.changed, edited.backup, "", (*notes, *_of_copy(edited, any(held))))
 
 
 def run(given: argparse.Namespace) -> int:

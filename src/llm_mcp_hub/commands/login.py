@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_mcp_hub.commands import env_file
-from llm_mcp_hub.commands.stdout import say
+from llm_mcp_hub.commands.stdout import aside, say
 from llm_mcp_hub.commands.words import QUIT
 from llm_mcp_hub.conversation import Ask
 from llm_mcp_hub.credentials.saved import Saved
@@ -173,8 +173,7 @@ async def _tried(provider: Provider, name: str) -> HubError | None:
 
 
 def _say(text: str) -> None:
-    with contextlib.suppress(OSError):  # whoever listened may have hung up
-        print(text, file=sys.stderr, flush=True)
+    aside(text)  # whoever listened may have hung up
 
 
 class AtTheTerminal:

@@ -36,11 +36,19 @@ def say(text: str, *, end: str = "\n") -> None:
         raise Unwritable from error
 
 
+def aside(*lines: str) -> None:
+    """Say it on stderr, on which nothing hangs: where it cannot be written it is let go."""
+    try:
+        print(*lines, sep="\n", file=sys.stderr, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
 def unwritable(error: BaseException | None) -> int:
     """Tell that what was to be printed could not be. Returns the exit code."""
     throw_away()
     why = error.strerror if isinstance(error, OSError) else ""
-    print(f"llm-mcp-hub: what was to be printed cannot be written ({why})", file=sys.stderr)
+    aside(f"llm-mcp-hub: what was to be printed cannot be written ({why})")
     return EX_IOERR
 
 

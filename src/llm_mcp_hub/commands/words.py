@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any, NoReturn
 EX_USAGE = 64
 STEPS = ("gemini-cli", "project", "login-claude", "login-gemini", "clients", "ask", "doctor")
 """Of `setup`, in their order."""
+INSTALLS = ("claude-desktop", "claude-code", "cursor", "vscode", "gemini-cli")
+"""Clients whose configuration `install` writes."""
 QUIT = ("q", "quit", "exit", "ㅂ")
 """What ends a question; the last is what the key of q types on a Korean keyboard."""
 PROGRAM = "llm-mcp-hub"
@@ -20,16 +23,17 @@ _NUMBERS: Mapping[Any, str] = {int: "a whole number", float: "a number"}
 
 class _Parser(argparse.ArgumentParser):
     words: Sequence[str] = ()
-    """What was typed behind the command, up to a `--`; set for the command that it is for."""
+    """What was typed for it, up to a `--`."""
     of_strange: Callable[[str], str] = "there is no {}".format
     """What is told of an option that there is not."""
 
     def error(self, message: str) -> NoReturn:
         """As argparse's own, with the exit code that sysexits has for it. Of an option that is none that is told."""
         known = _options(self)
-        options = (word.partition("=")[0] for word in self.words if word.startswith("--") and word != "--")
-        if strange := next((one for one in options if not any(name.startswith(one) for name in known)), None):
-            message = self.of_strange(strange)
+        strange = (one for one in _named(self.words) if not any(name.startswith(one) for name in known))
+        if first := next(strange, None):
+            message = self.of_strange(first)
+        message = re.sub(r"ignored explicit argument .*", "it takes no value", message)
         self.print_usage(sys.stderr)
         if message.startswith("the following arguments are required"):
             message += f" (what they are: {self.prog} --help)"
@@ -55,7 +59,7 @@ class _Parser(argparse.ArgumentParser):
             raise argparse.ArgumentError(action, f"there is no {word}; {_meant(str(value), action.choices)}")
 
 
-def _parser() -> tuple[argparse.ArgumentParser, Mapping[str, _Parser]]:
+def _parser() -> tuple[_Parser, Mapping[str, _Parser]]:
     parser = _Parser(
         prog="llm-mcp-hub",
         description="Ask Claude and Gemini with the subscriptions you already have. Without a command: serve MCP over "
@@ -121,9 +125,7 @@ def _parser() -> tuple[argparse.ArgumentParser, Mapping[str, _Parser]]:
     login.add_argument("--timeout", type=float, default=600, metavar="SECONDS", help="how long you have (600)")
 
     install = commands.add_parser("install", help="put the hub into an MCP client's configuration")
-    install.add_argument(
-        "name", metavar="CLIENT", type=str.lower, help="claude-desktop, claude-code, cursor, vscode or gemini-cli"
-    )
+    install.add_argument("name", metavar="CLIENT", type=str.lower, help=f"{', '.join(INSTALLS[:-1])} or {INSTALLS[-1]}")
     install.add_argument("--print", action="store_true", help="print what would be written, and write nothing")
     install.add_argument("--http", metavar="URL", help="a hub over HTTP, instead of one that the client starts")
     install.add_argument("--token-file", metavar="FILE", help="with --http: the client's token; - for stdin")
@@ -137,7 +139,9 @@ def _parser() -> tuple[argparse.ArgumentParser, Mapping[str, _Parser]]:
     )
     for limit, what in [("requests-per-minute", "requests"), ("asks-per-minute", "asks"), ("at-once", "open requests")]:
         client.add_argument(f"--{limit}", type=int, metavar="N", help=f"add: how many {what} it may have")
-    client.add_argument("--token", type=int, metavar="N", help="revoke: this token alone, by its number in the list")
+    client.add_argument(
+        "--token", type=int, action="append", metavar="N", help="revoke: this token alone, by its number in the list"
+    )
     client.add_argument("--json", action="store_true", help="list: print it as JSON")
     return parser, commands.choices
 
@@ -148,10 +152,18 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if words[:1] == ["help"]:
         words = [*words[1:2], "--help"]
     parser, commands = _parser()
-    if command := next((word for word in words if word in commands), None):
+    typed = words[: words.index("--")] if "--" in words else words
+    command = next((word for word in typed if word in commands), "")
+    at = typed.index(command) if command else len(typed)
+    parser.words = typed[:at]
+    parser.of_strange = lambda word: _behind(word, command, commands) or _left_over("", [word], parser, parser)
+    if command:
         own = commands[command]
-        own.words = words[words.index(command) + 1 : words.index("--") if "--" in words else None]
-        own.of_strange = lambda word: _left_over(command, [word], parser, own)
+        own.words = [*(one for one in _named(typed[:at]) if one not in _options(parser)), *typed[at + 1 :]]
+        own.of_strange = lambda word: (
+            (_behind(word, command, commands) if word in _named(typed[:at]) else "")
+            or _left_over(command, [word], parser, own)
+        )
     given, rest = parser.parse_known_args(words)
     optional = {"ask": "prompt", "asks": "id", "conversations": "id", "client": "name"}.get(given.command or "")
     if optional is not None and getattr(given, optional) is None:
@@ -170,6 +182,20 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return given
 
 
+def _behind(word: str, command: str, commands: Mapping[str, argparse.ArgumentParser]) -> str:
+    """What is told of an option that stands before the command that has it; nothing where none has."""
+    having = [name for name, parser in commands.items() if word in _options(parser)]
+    if not having:
+        return ""
+    which = command if command in having else having[0] if len(having) == 1 else "COMMAND"
+    return f"{word} stands behind the command: {PROGRAM} {which} {word} …"
+
+
+def _named(words: Iterable[str]) -> list[str]:
+    """The options among these."""
+    return [one.partition("=")[0] for one in words if one.startswith("-") and one.strip("-") and not one[1:].isdigit()]
+
+
 def _left_over(command: str, rest: Sequence[str], parser: argparse.ArgumentParser, own: argparse.ArgumentParser) -> str:
     """What is told of words that nobody takes. Those that are no options may be a prompt or a secret: they are not
     repeated."""
@@ -179,12 +205,16 @@ def _left_over(command: str, rest: Sequence[str], parser: argparse.ArgumentParse
             return f'the question is one word for a shell: put it in quotes, as in {PROGRAM} ask claude "…"'
         if rest == ["help"]:
             return f"it takes no further word; its options: {PROGRAM} {command} --help"
-        if command == "install":
+        if command == "install" and rest[0].lower() in INSTALLS:
             return f"it takes one client at a time: {PROGRAM} install {rest[0]}"
         port = f"; a port is given as --port {rest[0]}" if command == "serve" and rest[0].isdigit() else ""
         return f"it takes no further word{port}"
     first = options[0]
-    if first in _options(parser):
+    if command and first == "--version":
+        return f"{first} stands alone: {PROGRAM} {first}"
+    if command and first in _options(own):
+        return f"{first} stands behind the command: {PROGRAM} {command} {first} …"
+    if command and first in _options(parser):
         return f"{first} stands before the command: {PROGRAM} {first} … {command}"
     if command == "health" and first in {"--host", "--port"}:
         return f"there is no {first}; health looks at HUB_HOST and HUB_PORT"

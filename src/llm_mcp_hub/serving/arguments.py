@@ -165,16 +165,17 @@ def validated(model: type[A], given: Mapping[str, Any], provider: str | None) ->
         faults = error.errors(include_input=False, include_url=False, include_context=False)
         named = ", ".join(model.model_fields)
         first = faults[0]
-        where = str(first["loc"][0]) if first["loc"] else "arguments"
+        where = _path(first["loc"])
+        names = ", ".join(_WITHIN[first["loc"][0]].model_fields) if first["loc"] and first["loc"][0] in _WITHIN else ""
         if first["type"] == "extra_forbidden":
             # The name is the caller's text: a client that mixes names and values up could have put a prompt there.
             if len(first["loc"]) > 1:
-                named = "its own names"
+                named = f"{names} in {first['loc'][0]}"
             raise InvalidRequest("An argument is unknown.", action=f"Use only: {named}.", provider=provider) from None
         if first["type"] == "string_unicode":
             raise half_a_character(provider) from None
         if first["type"] == "model_type":  # pydantic would name a class of ours
-            shape = '{} for all changes, or {"base": "main"}' if where == "git_diff" else "with its own names"
+            shape = '{} for all changes, or {"base": "main"}' if where == "git_diff" else f"with {names}"
             raise InvalidRequest(
                 f"{where}: it is no object.", action=f"Give {where} as an object: {shape}.", provider=provider
             ) from None
@@ -182,6 +183,14 @@ def validated(model: type[A], given: Mapping[str, Any], provider: str | None) ->
         raise InvalidRequest(f"{where}: {first['msg']}.", action=action, provider=provider) from None
 
 
+def _path(loc: tuple[int | str, ...]) -> str:
+    """Where a fault is: `attachments[0].text`. The names are ours; one that is unknown is no fault of this form."""
+    parts = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc)
+    return parts.lstrip(".") or "arguments"
+
+
+_WITHIN: Mapping[int | str, type[BaseModel]] = {"git_diff": GitDiffArgument, "attachments": AttachmentArgument}
+"""Arguments that are objects, or lists of them."""
 _ADVICE = {
     "missing": "Give {}.",
     "string_type": "Give {} as a text.",
