@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import subprocess
+from collections import Counter
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -41,6 +42,17 @@ def cells(row: Row) -> list[Any]:
         "; ".join(outages) or "as they are",
         "yes" if row.survived else "NO",
     ]
+
+
+def table(rows: Sequence[Row]) -> list[list[Any]]:
+    """A line for each fault and what came of it; of several rounds how often that was."""
+    return collapsed([cells(row) for row in rows])
+
+
+def collapsed(lines: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    """Equal lines as one, in the order in which each came first."""
+    counts = Counter(map(tuple, lines))
+    return [[*rest, last if count == 1 else f"{last}, {count} times"] for (*rest, last), count in counts.items()]
 
 
 def line(row: Row) -> str:
@@ -99,7 +111,7 @@ def written(rows: Sequence[Row], file: Path, *, rounds: int, seconds: float) -> 
             "seconds": round(seconds),
         },
         "columns": COLUMNS,
-        "rows": [cells(row) for row in rows],
+        "rows": table(rows),
         "summary": {**counted(rows), "text": summary(rows)},
     }
     file.parent.mkdir(parents=True, exist_ok=True)

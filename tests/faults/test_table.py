@@ -10,7 +10,7 @@ import pytest
 
 from llm_mcp_hub.credentials.status import USABLE, State
 from tests.faults.faults import FAULTS, STAGES, by_hub
-from tests.faults.report import summary
+from tests.faults.report import collapsed, summary
 from tests.faults.table import ANSWERED, GROUPS, WORDS, Row
 from tests.guarantees.drill import PROVIDERS
 
@@ -58,3 +58,10 @@ def test_a_fault_is_survived_only_if_every_look_finds_nothing(what: str) -> None
     assert SURVIVED.survived
     assert not FAILED[what].survived
     assert summary([SURVIVED, FAILED[what]]).startswith("survived 1/2, ")
+
+
+def test_rounds_that_came_out_alike_are_one_line_and_others_stand_beside_it() -> None:
+    """Ten rounds are no ten tables; what came out otherwise once is seen."""
+    lines = [["one", "answered", "yes"], ["two", "timeout", "yes"], ["one", "answered", "yes"], ["one", "lost", "NO"]]
+
+    assert collapsed(lines) == [["one", "answered", "yes, 2 times"], ["two", "timeout", "yes"], ["one", "lost", "NO"]]
