@@ -51,20 +51,6 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByHub |
     return ByHub(config, log) if config.option.dist == "load" else None
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """In a whole run tests of a unit, half of whose time is waiting, stand between those that start programs.
-
-    At the end, where they stand by their names, two cores have nothing to do for a minute.
-    """
-    if not hasattr(config, "workerinput"):
-        return
-    kinds: tuple[list[pytest.Item], list[pytest.Item]] = ([], [])
-    for item in items:
-        kinds[item.nodeid.startswith("tests/unit/")].append(item)
-    placed = [(number / len(kind), item) for kind in kinds for number, item in enumerate(kind)]
-    items[:] = [item for _, item in sorted(placed, key=lambda one: one[0])]
-
-
 @pytest.fixture(scope="session", autouse=True)
 def no_signal_is_ignored() -> None:
     """A shell's `&` has what it starts ignore Ctrl-C, `nohup` a hang-up; hubs would inherit that from the suite."""
