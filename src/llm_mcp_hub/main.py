@@ -280,7 +280,7 @@ def _check_address(settings: Settings, book: Book | None) -> None:
         missing.append(("HUB_ALLOWED_HOSTS", "set HUB_ALLOWED_HOSTS to the name that clients call the hub by"))
     if missing:
         raise Misconfigured(
-            f"HUB_HOST is {settings.hub_host}, which other machines can reach, without "
+            f"HUB_HOST is {settings.hub_host or 'empty'}, which other machines can reach, without "
             f"{_and(what for what, _ in missing)}: the hub would lend the owner's subscriptions to the network.",
             action=f"To serve others {_and(step for _, step in missing)}; else set HUB_HOST=127.0.0.1.",
         )

@@ -313,6 +313,27 @@ def test_a_question_is_found_wherever_it_stands(
     assert (stdin.question(given), given.git_diff) == (question, base)
 
 
+def test_a_file_that_is_not_there_is_told_before_a_question_is_typed(world: World) -> None:
+    """Else what somebody has typed is lost. The word that was meant for the question is the likeliest file."""
+    ours, theirs = os.openpty()
+    try:
+        ended = subprocess.run(
+            [*world.command, "ask", "claude", "--file", "hi"],
+            env=world.environment,
+            stdin=theirs,
+            capture_output=True,
+            timeout=DEADLINE_S,
+            check=False,
+        )
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+    assert ended.returncode == 64
+    assert b"--file names a file that is not there" in ended.stderr
+    assert b"Type the question" not in ended.stderr
+
+
 def test_without_a_stdin_there_is_no_question(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

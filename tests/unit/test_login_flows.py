@@ -132,6 +132,13 @@ async def failed(flow: LoginFlow, somebody: Somebody) -> HubError:
 # Claude -------------------------------------------------------------------------------------------------------------
 
 
+async def test_a_code_in_quotes_is_typed_without_them(claude: Make) -> None:
+    """As a shell would have it."""
+    script = f"link()\nif line().startswith(b'a-whole#code'):\n    os.write(1, b'{TOKEN}\\r\\n')\nline()"
+
+    assert await made(claude(script), Somebody("'a-whole#code'")) == TOKEN
+
+
 async def test_a_token_is_taken_whole_however_it_is_written(claude: Make) -> None:
     """In pieces, and with colours around it."""
     half = len(TOKEN) // 2
@@ -289,6 +296,15 @@ async def test_what_is_no_code_of_googles_uses_up_no_try(gemini: Make, typed: st
     assert json.loads(await made(gemini(script), somebody)) == LOGIN
     assert somebody.seen[0][0] == somebody.seen[1][0]
     assert (f"That is {what}, not" if what else "That is not the whole code") in somebody.seen[1][1]
+
+
+@pytest.mark.parametrize("typed", ["'{}'", '"{}"', "code={}", "code={}&scope=a"])
+async def test_googles_code_is_taken_out_of_what_stands_around_it(gemini: Make, typed: str) -> None:
+    """Quotes of a shell, and the name that it has in a link."""
+    right = "4/0a-whole-code-of-google"
+    script = f"link()\nif line() == b'{right}\\r':\n    write({json.dumps(json.dumps(LOGIN))})\nline()"
+
+    assert json.loads(await made(gemini(script), Somebody(typed.format(right)))) == LOGIN
 
 
 async def test_a_program_that_cannot_start_is_told_as_such(gemini: Make) -> None:

@@ -13,6 +13,8 @@ import os
 import select
 import stat
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llm_mcp_hub.errors import InvalidRequest
@@ -55,6 +57,7 @@ def question(given: argparse.Namespace) -> str:
     data = b""
     if sys.stdin is not None:
         if sys.stdin.isatty():
+            _look_for(given.file or ())
             has = "--git-diff has the word behind it for its base" if taken else f"{named} has the word behind it"
             note = f"; {has}" if taken or named else ""
             print(f"Type the question, then Ctrl-D on a line of its own{note}.", file=sys.stderr)
@@ -94,6 +97,15 @@ def _piped(*, quiet: bool) -> bytes:
             )
         return b""
     return _all()
+
+
+def _look_for(files: Sequence[str]) -> None:
+    """Before somebody types a question, which would be lost. Raises InvalidRequest for a file that is not there."""
+    if any(file != "-" and not Path(file).exists() for file in files):
+        raise InvalidRequest(
+            "--file names a file that is not there.",
+            action="Check the path; a relative one starts in the folder you are in.",
+        )
 
 
 def _all() -> bytes:

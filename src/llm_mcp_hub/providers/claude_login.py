@@ -213,7 +213,7 @@ class ClaudeLogin:
 async def _code(person: Person, url: str, note: str) -> str:
     """A code that has the form of one; nothing else is typed into the program, least of all a key."""
     while True:
-        code = await person.code(url, note=note)
+        code = (await person.code(url, note=note)).strip("\"'")
         if "sk-ant-api" in code:
             note = "That is an API key, not a code. API keys bill by use; the hub takes none. The link stays the same."
         elif code.startswith("sk-ant-"):

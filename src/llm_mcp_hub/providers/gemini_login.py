@@ -178,7 +178,7 @@ async def _converse(terminal: Terminal, home: Path, person: Person, tries: _Trie
 async def _code(person: Person, url: str, note: str) -> str:
     """A code that has the form of one; nothing else is typed into the program, least of all a key."""
     while True:
-        code = await person.code(url, note=note)
+        code = (await person.code(url, note=note)).strip("\"'").removeprefix("code=").partition("&")[0]
         if _KEY.match(code):
             note = "That is a key, not a code. API keys bill by use; the hub takes none. The link stays the same."
         elif code.startswith(("http://", "https://")):
