@@ -53,7 +53,7 @@ class Logins:
         `verify` spends one tiny real ask for each, at most once a minute over all hubs on the store; where that is not
         spent, or shows nothing of the login, the status says so.
         """
-        notes = await asyncio.gather(*(self._verify(name) for name in names)) if verify else [_Note()] * len(names)
+        notes = await asyncio.gather(*(self._verify(name) for name in names)) if verify else [Note()] * len(names)
         found = await asyncio.gather(*(self._table[name].look() for name in names))
         return {name: note.on(status) for name, note, status in zip(names, notes, found, strict=True)}
 
@@ -88,22 +88,22 @@ class Logins:
         if self._alerts is not None:
             await self._alerts.close()
 
-    async def _verify(self, name: str) -> _Note:
+    async def _verify(self, name: str) -> Note:
         """Prove it. Returns what the status does not say of that by itself."""
         login = self._table[name]
         await login.look()
         if not login.mark():
-            return _Note()  # there is nothing to prove
+            return Note()  # there is nothing to prove
         if not await login.may_verify():
-            return _Note("It was not asked again: less than a minute ago somebody had it proven, or tried to.")
+            return Note("It was not asked again: less than a minute ago somebody had it proven, or tried to.")
         error = await self._prove(name)
         if error is None or error.shows is not None:
-            return _Note()
-        return _Note(f"It could not be proven now ({error.code}): {error.message}", error.message)
+            return Note()
+        return Note(f"It could not be proven now ({error.code}): {error.message}", error.message)
 
 
 @dataclass(frozen=True, slots=True)
-class _Note:
+class Note:
     """What a proof has to say beside the status, and why it failed, which the status may say already."""
 
     text: str = ""

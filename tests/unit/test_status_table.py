@@ -10,6 +10,7 @@ import pytest
 from llm_mcp_hub.commands.status import table
 from llm_mcp_hub.conversation import QuotaWindow
 from llm_mcp_hub.credentials.status import Evidence, State, TokenStatus
+from llm_mcp_hub.logins import Note
 
 NOW = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)
 
@@ -96,3 +97,12 @@ def test_the_next_step_can_be_copied() -> None:
         assert word in plain.split()
     assert "used: five hour 50%" in plain
     assert coloured.replace("\x1b[31;1m", "").replace("\x1b[0m", "") == plain
+
+
+def test_why_a_proof_failed_is_not_told_twice() -> None:
+    """Where the status says it already; else it is told behind what the status says."""
+    broke = Note("It could not be proven now (upstream_error): It broke.", "It broke.")
+
+    assert broke.on(status(message="Nobody could be asked: It broke.")).message == "Nobody could be asked: It broke."
+    assert broke.on(status(message="All is well.")).message == f"All is well. {broke.text}"
+    assert Note().on(status(message="All is well.")).message == "All is well."

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from llm_mcp_hub.commands.words import STEPS, parse
+from llm_mcp_hub.commands.mcp_clients import CLIENTS
+from llm_mcp_hub.commands.words import INSTALLS, STEPS, parse
 
 QUESTION = "Who feeds the otter?"
 
@@ -47,6 +48,7 @@ def told(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[str, str]:
         (["install", "cursor", "8000"], "it takes no further word"),
         (["setup", "--skip", "login"], "there are: gemini-cli, project"),
         (["ask", "gemni", "hi"], "did you mean gemini?"),
+        (["ask", "gemni", f"-{QUESTION}"], "did you mean gemini?"),
     ],
     ids=" ".join,
 )
@@ -89,6 +91,11 @@ def test_a_command_that_is_none_is_told_with_the_nearest(
 
     assert usage.startswith("usage: llm-mcp-hub [")
     assert part in complaint
+
+
+def test_the_clients_that_are_named_are_those_there_are() -> None:
+    """The words load nothing of the commands."""
+    assert tuple(CLIENTS) == INSTALLS
 
 
 @pytest.mark.parametrize(

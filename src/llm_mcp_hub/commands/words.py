@@ -192,8 +192,9 @@ def _behind(word: str, command: str, commands: Mapping[str, argparse.ArgumentPar
 
 
 def _named(words: Iterable[str]) -> list[str]:
-    """The options among these."""
-    return [one.partition("=")[0] for one in words if one.startswith("-") and one.strip("-") and not one[1:].isdigit()]
+    """The options among these; what has a blank in it may be the question."""
+    names = (word.partition("=")[0] for word in words if word.startswith("-") and word.strip("-"))
+    return [name for name in names if len(name.split()) == 1 and not name[1:].isdigit()]
 
 
 def _left_over(command: str, rest: Sequence[str], parser: argparse.ArgumentParser, own: argparse.ArgumentParser) -> str:
