@@ -14,6 +14,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, closing, contextmanager
@@ -121,7 +122,7 @@ class World:
     def children(self) -> list[psutil.Process]:
         """Every process that lives in this world's state folder: the hub's children, or what it left."""
         found: list[psutil.Process] = []
-        for process in psutil.process_iter():
+        for process in psutil.process_iter(["cmdline"]):
             try:
                 around = process.environ()
                 zombie = process.status() == psutil.STATUS_ZOMBIE
@@ -133,9 +134,10 @@ class World:
 
     def wait_until_no_child(self, timeout: float = 30.0) -> None:
         """Block until no child is left. Raises AssertionError."""
-        _gone, alive = psutil.wait_procs(self.children(), timeout=timeout)
-        left = alive or self.children()
-        assert not left, f"left behind: {[p.cmdline() for p in left]}"
+        deadline = time.monotonic() + timeout
+        while left := self.children():  # one that was between fork and exec at the first look is seen at the next
+            assert time.monotonic() < deadline, f"left behind: {[p.info for p in left]}"
+            psutil.wait_procs(left, timeout=max(0.0, deadline - time.monotonic()))
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -254,6 +255,35 @@ def test_a_doctor_that_is_ended_leaves_no_child(
 
     assert process.wait(DEADLINE_S) == code
     healthy.wait_until_no_child()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there does the kernel end a child with its parent")
+def test_a_doctor_that_is_killed_while_it_starts_a_program_leaves_none(healthy: World, tmp_path: Path) -> None:
+    """G5: before the kernel has been told to end the program with us."""
+    up, goes_on, ran = (tmp_path / name for name in ("up", "goes-on", "ran"))
+    os.mkfifo(up)
+    slow = healthy.home / "bin" / "setpriv"
+    waits = f'echo >"{up}"; until [ -e "{goes_on}" ]; do sleep 0.02; done'
+    script(slow, f'case "$*" in */gemini*) {waits} ;; esac\nexec "{shutil.which("setpriv")}" "$@"')
+    healthy.changes |= {
+        "PATH": f"{slow.parent}:{os.environ['PATH']}",
+        "HUB_GEMINI_COMMAND": script(healthy.home / "bin" / "gemini", f'echo >"{ran}"\nexec sleep 600'),
+    }
+    process = subprocess.Popen(
+        [*healthy.command, "doctor"],
+        env=healthy.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    with up.open("r+b", buffering=0) as one_starts:
+        one_starts.read(1)
+        process.kill()
+        process.wait(DEADLINE_S)
+        goes_on.touch()
+
+    healthy.wait_until_no_child()
+    assert not ran.exists()
 
 
 # -- the owner's environment -------------------------------------------------------------------------------------------

@@ -32,6 +32,9 @@ from llm_mcp_hub.children.locks import OPENED, held, lock
 EXHAUSTED = frozenset({errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """No more processes, descriptors or memory: the program that is not started then has no part in it."""
 _LONGEST = 64 * 1024
+_UNLESS_ORPHANED = '[ "$PPID" = "$1" ] || exit 1; shift; exec "$@"'
+"""The kernel tells of a parent's death only those that have asked by then: who died before leaves an orphan, which has
+another parent."""
 
 
 def _remove(folder: Path) -> None:
@@ -232,8 +235,9 @@ async def _alone(
     setpriv = shutil.which("setpriv", path=environment.get("PATH")) if sys.platform == "linux" else None
     if setpriv is not None and not os.access(command[0], os.X_OK):
         raise FileNotFoundError(command[0])  # else setpriv would be what was started, and its complaint goes nowhere
+    bound = [setpriv, "--pdeathsig", "KILL", "--", "/bin/sh", "-c", _UNLESS_ORPHANED, "sh", str(os.getpid())]
     child = await asyncio.create_subprocess_exec(
-        *([setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []),
+        *(bound if setpriv else []),
         *command,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
