@@ -245,8 +245,8 @@ def build_server(
 
     `detached` lets the calls of a replica outlive their connections.
     """
-    from llm_mcp_hub.serving.tools import build_server as build
-    from llm_mcp_hub.serving.tools import by_request, the_owner
+    from llm_mcp_hub.serving.server import build_server as build
+    from llm_mcp_hub.serving.server import by_request, the_owner
 
     who = the_owner if updates is None else by_request
     admit = None if limits is None else limits.ask

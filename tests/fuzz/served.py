@@ -21,7 +21,7 @@ from llm_mcp_hub.providers.base import Event
 from llm_mcp_hub.serving.auth import Clients, digest
 from llm_mcp_hub.serving.http import build_app
 from llm_mcp_hub.serving.resources import Updates
-from llm_mcp_hub.serving.tools import build_server, by_request
+from llm_mcp_hub.serving.server import build_server, by_request
 from llm_mcp_hub.store.sqlite import SqliteStore
 from tests.fuzz.callers import BODIES, CALL, GREETING
 from tests.fuzz.engine import CANARY, TAKEN, Target, safe

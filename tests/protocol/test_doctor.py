@@ -257,7 +257,6 @@ def test_a_doctor_that_is_ended_leaves_no_child(
     healthy.wait_until_no_child()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only there does the kernel end a child with its parent")
 def test_a_doctor_that_is_killed_while_it_starts_a_program_leaves_none(healthy: World, tmp_path: Path) -> None:
     """G5: before the kernel has been told to end the program with us."""
     up, goes_on, ran = (tmp_path / name for name in ("up", "goes-on", "ran"))

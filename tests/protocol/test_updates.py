@@ -22,7 +22,7 @@ from mcp.shared.exceptions import MCPError
 from mcp.shared.message import SessionMessage
 
 from llm_mcp_hub.serving.resources import TOKENS, Updates
-from llm_mcp_hub.serving.tools import build_server
+from llm_mcp_hub.serving.server import build_server
 from tests.harness import DEADLINE_S, EVERY_WAY, ROOT, Era, HttpHub, Transport
 from tests.protocol.watched import hub_of, server_of
 from tests.unit.scripted import ScriptedReader

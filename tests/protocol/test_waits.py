@@ -26,7 +26,7 @@ from llm_mcp_hub.serving.auth import Clients
 from llm_mcp_hub.serving.detached import Detached
 from llm_mcp_hub.serving.http import build_app
 from llm_mcp_hub.serving.resources import Updates
-from llm_mcp_hub.serving.tools import build_server, by_request
+from llm_mcp_hub.serving.server import build_server, by_request
 from llm_mcp_hub.store.sqlite import SqliteStore
 from tests.harness import Era, answer_of, error_of
 from tests.unit.scripted import ScriptedProvider, login

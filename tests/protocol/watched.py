@@ -20,7 +20,7 @@ from llm_mcp_hub.observe.metrics import Metrics
 from llm_mcp_hub.providers.base import Event
 from llm_mcp_hub.serving.front import divide
 from llm_mcp_hub.serving.resources import Updates
-from llm_mcp_hub.serving.tools import build_server
+from llm_mcp_hub.serving.server import build_server
 from llm_mcp_hub.store.sqlite import SqliteStore
 from tests.unit.scripted import ScriptedProvider, ScriptedReader, done, login
 

@@ -22,7 +22,7 @@ def after(program: str, begin: str = BEGIN) -> str:
 def test_what_serves_is_there_without_the_sdks_client_and_its_own_server_classes() -> None:
     """They, httpx and rich are half of what the packages would load."""
     loaded = after(
-        "import llm_mcp_hub.main, llm_mcp_hub.serving.tools, llm_mcp_hub.serving.stdio, llm_mcp_hub.serving.http\n"
+        "import llm_mcp_hub.main, llm_mcp_hub.serving.server, llm_mcp_hub.serving.stdio, llm_mcp_hub.serving.http\n"
         "print(*sys.modules)"
     ).split()
 

@@ -235,9 +235,9 @@ async def _alone(
     setpriv = shutil.which("setpriv", path=environment.get("PATH")) if sys.platform == "linux" else None
     if setpriv is not None and not os.access(command[0], os.X_OK):
         raise FileNotFoundError(command[0])  # else setpriv would be what was started, and its complaint goes nowhere
-    bound = [setpriv, "--pdeathsig", "KILL", "--", "/bin/sh", "-c", _UNLESS_ORPHANED, "sh", str(os.getpid())]
+    bound = ["--pdeathsig", "KILL", "--", "/bin/sh", "-c", _UNLESS_ORPHANED, "sh", str(os.getpid())]
     child = await asyncio.create_subprocess_exec(
-        *(bound if setpriv else []),
+        *([setpriv, *bound] if setpriv else []),
         *command,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,

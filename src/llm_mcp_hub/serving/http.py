@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol
 
 import structlog
@@ -22,7 +22,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llm_mcp_hub.credentials.status import TokenStatus
@@ -136,82 +136,28 @@ def build_app(
         drain_s: how long running asks may go on when the app is to end.
         keys: what sessions of the older era are sealed with, where this hub is one of several replicas.
     """
-    held: list[Hub] = []
-    calls: list[Detached] = []
     underway = Underway()
     drain = Drain(drain_s, underway, updates.close)
-    servers: list[Server[Any]] = []
     meter = Meter(gauge.answered)
     refusals = Refusals(gauge.turned_away)
     limits = limits or Limits(Rates())
     limits.refused = refusals
-
-    async def live(_request: Request) -> Response:
-        return health.alive()
-
-    async def ready(_request: Request) -> Response:
-        return await health.ready(held[0], draining=drain.begun)
-
-    async def tokens(request: Request) -> Response:
-        known = await held[0].token_status()
-        # A provider that nobody has set up is no outage.
-        down = [status for status in known.values() if not status.usable and status.status != "missing"]
-        strict = request.query_params.get("strict") in {"1", "true", "yes"}
-        code = 503 if strict and (down or not any(status.usable for status in known.values())) else 200
-        return JSONResponse({name: status.model_dump(mode="json") for name, status in known.items()}, code)
-
-    async def metrics(request: Request) -> Response:
-        hub = held[0]
-        text, content_type = gauge.scrape(
-            await hub.token_status(),
-            request.headers.get("accept", ""),
-            state=HubState(hub.loads(), await hub.reaches_store(health.STORE_S), drain.begun),
-            traffic=Traffic(_open_sessions(servers[0]), meter.requests, meter.streams),
-        )
-        return Response(text, headers={"content-type": content_type})
+    life = _Life(hub_maker, server_maker, drain, sealed=bool(keys))
+    plain = _Plain(life, gauge, meter, drain, refusals).routes
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
-        hub = hub_maker()
-        calls[:] = [Detached(hub)] if keys else []
-        server = server_maker(hub, calls[0] if keys else None)
-        held[:], servers[:] = [hub], [server]
-        inner = server.streamable_http_app(
-            max_request_body_size=BODY_BYTES,
-            max_sessions=MAX_SESSIONS,
-            stateless_http=bool(keys),
-            # The door stands before every route; the SDK's own would only repeat it.
-            transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
-        )
-        app.router.routes[:] = [*plain, *inner.router.routes]
-        works = (hub.warm(), hub.logins.watch(), underway.watch(clients))
-        beside = [drain.of(hub), *(asyncio.get_running_loop().create_task(work) for work in works)]
         try:
-            # Whichever server runs us stops us by a signal, and tells us when it has waited for all connections.
-            with overheard(drain.signalled):
-                async with inner.router.lifespan_context(inner):
-                    yield
-                    await drain.over()
+            async with life.lived(lambda: underway.watch(clients)) as routes:
+                app.router.routes[:] = [*plain, *routes]
+                yield
         finally:
-            for task in beside:
-                task.cancel()
-            await asyncio.gather(*beside, return_exceptions=True)
-            for detached in calls:
-                await detached.close()
-            await hub.close()
             await limits.rates.close()
             log.info("hub ended")
 
-    def call_off(session: Session, call: int | str) -> None:
-        calls[0].call_off(session, call)
-
-    of_replicas = [Middleware(Sessions, seal=Seal(keys), called_off=call_off, body_bytes=BODY_BYTES)] if keys else []
-    plain = [
-        Route(PROBED, live, methods=["GET"]),
-        Route("/health/ready", ready, methods=["GET"]),
-        Route("/health/tokens", _needs(STATUS, tokens, refusals), methods=["GET"]),
-        Route("/metrics", _needs(STATUS, metrics, refusals), methods=["GET"]),
-    ]
+    of_replicas = (
+        [Middleware(Sessions, seal=Seal(keys), called_off=life.call_off, body_bytes=BODY_BYTES)] if keys else []
+    )
     app = Starlette(
         routes=list(plain),
         middleware=[
@@ -231,6 +177,113 @@ def build_app(
     return app
 
 
+class _Life:
+    """The hub of an app and its MCP server, from the app's start to its end."""
+
+    def __init__(
+        self,
+        hub_maker: Callable[[], Hub],
+        server_maker: Callable[[Hub, Detached | None], Server[Any]],
+        drain: Drain,
+        *,
+        sealed: bool,
+    ) -> None:
+        """`sealed`: one of several replicas, whose calls outlive their connections. The rest is as for `build_app`."""
+        self._hub_maker = hub_maker
+        self._server_maker = server_maker
+        self._drain = drain
+        self._sealed = sealed
+        self._hub: Hub | None = None
+        self._server: Server[Any] | None = None
+        self._detached: Detached | None = None
+
+    @property
+    def hub(self) -> Hub:
+        """There is one as long as requests come."""
+        assert self._hub is not None
+        return self._hub
+
+    @property
+    def open_sessions(self) -> int:
+        """How many sessions of the older era are open: the SDK has no public word for it."""
+        assert self._server is not None
+        return len(getattr(self._server.session_manager, "_server_instances", ()))
+
+    def call_off(self, session: Session, call: int | str) -> None:
+        """A client of a replica has cancelled a call."""
+        assert self._detached is not None
+        self._detached.call_off(session, call)
+
+    @contextlib.asynccontextmanager
+    async def lived(self, *works: Callable[[], Coroutine[Any, Any, None]]) -> AsyncGenerator[list[BaseRoute]]:
+        """The routes of MCP, while its hub lives and `works` go on beside it."""
+        hub = self._hub = self._hub_maker()
+        self._detached = Detached(hub) if self._sealed else None
+        self._server = self._server_maker(hub, self._detached)
+        inner = self._server.streamable_http_app(
+            max_request_body_size=BODY_BYTES,
+            max_sessions=MAX_SESSIONS,
+            stateless_http=self._sealed,
+            # The door stands before every route; the SDK's own would only repeat it.
+            transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
+        )
+        create_task = asyncio.get_running_loop().create_task
+        beside = [self._drain.of(hub), *(create_task(work()) for work in (hub.warm, hub.logins.watch, *works))]
+        try:
+            # Whichever server runs us stops us by a signal, and tells us when it has waited for all connections.
+            with overheard(self._drain.signalled):
+                async with inner.router.lifespan_context(inner):
+                    yield inner.router.routes
+                    await self._drain.over()
+        finally:
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
+            if self._detached is not None:
+                await self._detached.close()
+            await hub.close()
+
+
+class _Plain:
+    """The routes beside MCP: is it alive, how are the logins, what is measured."""
+
+    def __init__(self, life: _Life, gauge: Gauge, meter: Meter, drain: Drain, refusals: Refusals) -> None:
+        self._life = life
+        self._gauge = gauge
+        self._meter = meter
+        self._drain = drain
+        self.routes = [
+            Route(PROBED, self._live, methods=["GET"]),
+            Route("/health/ready", self._ready, methods=["GET"]),
+            Route("/health/tokens", _needs(STATUS, self._tokens, refusals), methods=["GET"]),
+            Route("/metrics", _needs(STATUS, self._metrics, refusals), methods=["GET"]),
+        ]
+
+    async def _live(self, _request: Request) -> Response:
+        return health.alive()
+
+    async def _ready(self, _request: Request) -> Response:
+        return await health.ready(self._life.hub, draining=self._drain.begun)
+
+    async def _tokens(self, request: Request) -> Response:
+        known = await self._life.hub.token_status()
+        # A provider that nobody has set up is no outage.
+        down = [status for status in known.values() if not status.usable and status.status != "missing"]
+        strict = request.query_params.get("strict") in {"1", "true", "yes"}
+        code = 503 if strict and (down or not any(status.usable for status in known.values())) else 200
+        return JSONResponse({name: status.model_dump(mode="json") for name, status in known.items()}, code)
+
+    async def _metrics(self, request: Request) -> Response:
+        hub = self._life.hub
+        text, content_type = self._gauge.scrape(
+            await hub.token_status(),
+            request.headers.get("accept", ""),
+            state=HubState(hub.loads(), await hub.reaches_store(health.STORE_S), self._drain.begun),
+            traffic=Traffic(self._life.open_sessions, self._meter.requests, self._meter.streams),
+        )
+        return Response(text, headers={"content-type": content_type})
+
+
 Answering = Callable[[Request], Awaitable[Response]]
 
 
@@ -246,11 +299,6 @@ def _needs(right: str, route: Answering, refusals: Refusals) -> Answering:
         return answer
 
     return guarded
-
-
-def _open_sessions(server: Server[Any]) -> int:
-    """How many sessions of the older era are open: the SDK has no public word for it."""
-    return len(getattr(server.session_manager, "_server_instances", ()))
 
 
 class _Server(uvicorn.Server):

@@ -1,4 +1,4 @@
-"""The MCP surface: tools in, shaped results out. Knows the hub and the protocol's types, no provider by name.
+"""The hub's tools: who may see and call which, their arguments in, shaped results out. Knows no provider by name.
 
 The tools are derived from the provider table: a provider named `x` gives `ask_x`. Arguments are checked by our own
 strict models, which is why this stands on the SDK's low-level `Server`.
@@ -16,14 +16,11 @@ from typing import Any
 import mcp_types as types
 import structlog
 from mcp.server.context import ServerRequestContext
-from mcp.server.lowlevel import Server
-from mcp.shared.exceptions import MCPError
 
 from llm_mcp_hub.errors import HubError, InvalidRequest, PermissionDenied
 from llm_mcp_hub.hub import Hub
 from llm_mcp_hub.material import Attachment, GitDiff, attachment
 from llm_mcp_hub.providers.base import Traits
-from llm_mcp_hub.serving import prompts, resources
 from llm_mcp_hub.serving.arguments import (
     AskArguments,
     CancelArguments,
@@ -33,8 +30,7 @@ from llm_mcp_hub.serving.arguments import (
     status_arguments,
     validated,
 )
-from llm_mcp_hub.serving.auth import CALLER, STATUS, Caller, ask_scope
-from llm_mcp_hub.serving.calls import Observed
+from llm_mcp_hub.serving.auth import STATUS, Caller, ask_scope
 from llm_mcp_hub.serving.detached import Detached, session_of
 from llm_mcp_hub.serving.shapes import cancellation, data, failure, how, listing, outcome, success, ticket
 from llm_mcp_hub.serving.underway import was_sent_away
@@ -48,156 +44,87 @@ WAITS: Mapping[str, float | None] = {"claude-code": None, "gemini-cli": 540.0}
 WAIT_S = 50.0
 """Every other: clients that give up after 60 s are common."""
 
-INSTRUCTIONS = (
-    "Puts questions to other large language models with the subscriptions that the owner already pays for. "
-    "They answer in text only: they see nothing but what is sent to them, have no tools and read no files. "
-    "An answer that takes long comes as a ticket: fetch it with ask_result. Nothing that was asked is lost: "
-    "ask_result without an ask_id lists the last asks."
-)
 
 Context = ServerRequestContext[Any, Any]
 
 
-def the_owner(_context: Context) -> Caller:
-    """Whose call it is where a hub has one user: over stdio."""
-    return Caller()
+class Tools:
+    """The tools of a hub, for whoever calls them."""
 
+    def __init__(
+        self,
+        hub: Hub,
+        *,
+        wait_s: float | None,
+        who: Callable[[Context], Caller],
+        admit: Callable[[Caller], Awaitable[None]] | None,
+        detached: Detached | None,
+    ) -> None:
+        """The arguments are those of `server.build_server`."""
+        self._hub = hub
+        self._wait_s = wait_s
+        self._who = who
+        self._admit = admit
+        self._detached = detached
+        self._tools = _tools(hub)
+        self._asks = {f"ask_{traits.name}": traits for traits in hub.traits}
+        self._needed = {"token_status": STATUS} | {name: ask_scope(traits.name) for name, traits in self._asks.items()}
+        self._of_status = status_arguments(tuple(traits.name for traits in hub.traits))
 
-def by_request(context: Context) -> Caller:
-    """Whose call it is over HTTP, by the very request that brought it: a session of the older era has many."""
-    request: Any = context.request
-    caller: Caller = request.scope[CALLER]
-    return caller
+    @property
+    def names(self) -> list[str]:
+        return [tool.name for tool in self._tools]
 
+    async def listed(self, context: Context, _params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
+        """Those that the caller may call."""
+        return types.ListToolsResult(tools=self._open_to(self._who(context)))
 
-def build_server(
-    hub: Hub,
-    version: str,
-    *,
-    wait_s: float | None = None,
-    updates: resources.Updates | None = None,
-    who: Callable[[Context], Caller] = the_owner,
-    admit: Callable[[Caller], Awaitable[None]] | None = None,
-    detached: Detached | None = None,
-) -> Server[Any]:
-    """The MCP server of a hub, for any transport.
-
-    Args:
-        hub: what answers.
-        version: the hub's own.
-        wait_s: how long calls wait, whichever client makes them.
-        updates: who watches the logins, for whoever has to end it.
-        who: tells whose call it is.
-        admit: counts an ask of a caller; raises Busy where it is one too many.
-        detached: lets calls outlive their connections, where the SDK keeps no sessions; then it cannot tell a client of
-            the older era of a change either.
-    """
-    updates = updates or resources.Updates()
-    hub.logins.watchers.append(updates.look)
-    tools = _tools(hub)
-    asks = {f"ask_{traits.name}": traits for traits in hub.traits}
-    needed = {"token_status": STATUS, **{name: ask_scope(traits.name) for name, traits in asks.items()}}
-    of_status = status_arguments(tuple(traits.name for traits in hub.traits))
-
-    def waits(context: Context, given: float | None) -> float | None:
-        return next((seconds for seconds in (given, wait_s) if seconds is not None), _stands(context))
-
-    def may(caller: Caller, tool: str) -> bool:
-        return tool not in needed or caller.may(needed[tool])
-
-    async def list_tools(context: Context, _params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
-        caller = who(context)
-        return types.ListToolsResult(tools=[tool for tool in tools if may(caller, tool.name)])
-
-    async def call_tool(context: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
-        caller = who(context)
+    async def call(self, context: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
+        """A call's result; what goes wrong is one too, with its code."""
+        caller = self._who(context)
         named = {} if caller.client is None else {"client": caller.client}
         with structlog.contextvars.bound_contextvars(**named):
-            return await called(context, caller, params)
+            try:
+                return await self._called(context, caller, params.name, params.arguments or {})
+            except HubError as error:
+                return failure(error)
 
-    async def called(context: Context, caller: Caller, params: types.CallToolRequestParams) -> types.CallToolResult:
-        given = params.arguments or {}
-        try:
-            if params.name in needed:
-                _check(caller, needed[params.name])
-            if params.name in asks:
-                traits = asks[params.name]
-                arguments = validated(AskArguments, given, traits.name)
-                if admit is not None:
-                    await admit(caller)
-                left = waits(context, arguments.wait_s)
-                call = _ask(hub, context, traits, arguments, detached, caller=caller, wait_s=left)
-                return await (call if detached is None else detached.run(context, call))
-            if params.name == "ask_result":
-                wanted = validated(ResultArguments, given, None)
-                left = waits(context, wanted.wait_s)
-                return await _result(hub, context, wanted, principal=caller.principal, wait_s=left)
-            if params.name == "ask_cancel":
-                unwanted = validated(CancelArguments, given, None)
-                return cancellation(await hub.cancel(caller.principal, unwanted.ask_id))
-            if params.name == "token_status":
-                return await _token_status(hub, caller, context, validated(of_status, given, None))
-        except HubError as error:
-            return failure(error)
-        known = ", ".join(tool.name for tool in tools if may(caller, tool.name))
-        return failure(InvalidRequest("There is no tool of that name.", action=f"Use one of: {known}."))
+    async def _called(self, context: Context, caller: Caller, name: str, given: dict[str, Any]) -> types.CallToolResult:
+        if name in self._needed:
+            check(caller, self._needed[name])
+        if name in self._asks:
+            return await self._ask(context, caller, self._asks[name], given)
+        if name == "ask_result":
+            wanted = validated(ResultArguments, given, None)
+            left = self._waits(context, wanted.wait_s)
+            return await _result(self._hub, context, wanted, principal=caller.principal, wait_s=left)
+        if name == "ask_cancel":
+            unwanted = validated(CancelArguments, given, None)
+            return cancellation(await self._hub.cancel(caller.principal, unwanted.ask_id))
+        if name == "token_status":
+            return await _token_status(self._hub, caller, context, validated(self._of_status, given, None))
+        known = ", ".join(tool.name for tool in self._open_to(caller))
+        raise InvalidRequest("There is no tool of that name.", action=f"Use one of: {known}.")
 
-    async def list_prompts(context: Context, _params: types.PaginatedRequestParams | None) -> types.ListPromptsResult:
-        return types.ListPromptsResult(prompts=prompts.listed(_askable(hub, who(context))))
+    async def _ask(
+        self, context: Context, caller: Caller, traits: Traits, given: dict[str, Any]
+    ) -> types.CallToolResult:
+        arguments = validated(AskArguments, given, traits.name)
+        if self._admit is not None:
+            await self._admit(caller)
+        left = self._waits(context, arguments.wait_s)
+        call = _ask(self._hub, context, traits, arguments, self._detached, caller=caller, wait_s=left)
+        return await (call if self._detached is None else self._detached.run(context, call))
 
-    async def get_prompt(context: Context, params: types.GetPromptRequestParams) -> types.GetPromptResult:
-        return prompts.filled(params.name, params.arguments or {}, _askable(hub, who(context)))
+    def _open_to(self, caller: Caller) -> list[types.Tool]:
+        return [tool for tool in self._tools if tool.name not in self._needed or caller.may(self._needed[tool.name])]
 
-    async def list_resources(
-        context: Context, _params: types.PaginatedRequestParams | None
-    ) -> types.ListResourcesResult:
-        return types.ListResourcesResult(resources=await resources.listed(hub, who(context).principal))
-
-    async def list_templates(
-        _context: Context, _params: types.PaginatedRequestParams | None
-    ) -> types.ListResourceTemplatesResult:
-        return types.ListResourceTemplatesResult(resource_templates=resources.templates())
-
-    async def read_resource(context: Context, params: types.ReadResourceRequestParams) -> types.ReadResourceResult:
-        caller = who(context)
-        if params.uri == resources.TOKENS:
-            _check_status(caller)
-        return await resources.read(hub, caller.principal, params.uri)
-
-    async def subscribe(context: Context, params: types.SubscribeRequestParams) -> types.EmptyResult:
-        _check_status(who(context))
-        return await updates.subscribe(context, params)
-
-    async def listen(
-        context: Context, params: types.SubscriptionsListenRequestParams
-    ) -> types.SubscriptionsListenResult:
-        if not who(context).may(STATUS):  # acknowledged is what will be told of: nothing
-            nothing = params.notifications.model_copy(update={"resource_subscriptions": None})
-            params = params.model_copy(update={"notifications": nothing})
-        return await updates.listen(context, params)
-
-    server: Server[Any] = Server(
-        "llm-mcp-hub",
-        version=version,
-        title=f"LLM hub: {' and '.join(traits.title for traits in hub.traits)} by subscription",
-        instructions=INSTRUCTIONS,
-        on_list_tools=list_tools,
-        on_call_tool=call_tool,
-        on_list_prompts=list_prompts,
-        on_get_prompt=get_prompt,
-        on_list_resources=list_resources,
-        on_list_resource_templates=list_templates,
-        on_read_resource=read_resource,
-        on_subscribe_resource=subscribe if detached is None else None,
-        on_unsubscribe_resource=updates.unsubscribe if detached is None else None,
-        on_subscriptions_listen=listen,
-    )
-    resources.advertise(server)
-    server.middleware.append(Observed([tool.name for tool in tools]))
-    return server
+    def _waits(self, context: Context, given: float | None) -> float | None:
+        return next((seconds for seconds in (given, self._wait_s) if seconds is not None), _stands(context))
 
 
-def _check(caller: Caller, scope: str) -> None:
+def check(caller: Caller, scope: str) -> None:
+    """Raise PermissionDenied for a caller without this scope."""
     if not caller.may(scope):
         raise PermissionDenied(
             f"This client's token does not have the scope {scope}.",
@@ -205,17 +132,9 @@ def _check(caller: Caller, scope: str) -> None:
         )
 
 
-def _askable(hub: Hub, caller: Caller) -> tuple[Traits, ...]:
+def askable(hub: Hub, caller: Caller) -> tuple[Traits, ...]:
     """The providers that this caller may ask."""
     return tuple(traits for traits in hub.traits if caller.may(ask_scope(traits.name)))
-
-
-def _check_status(caller: Caller) -> None:
-    try:
-        _check(caller, STATUS)
-    except PermissionDenied as error:
-        text = f"{error.code}: {error.message} {error.action}"
-        raise MCPError(code=types.INVALID_REQUEST, message=text) from None
 
 
 def _stands(context: Context) -> float | None:
@@ -248,7 +167,7 @@ async def _ask(
         effort=given.effort,
         timeout_s=given.timeout_s,
     )
-    ask = replace(ask, may_ask=frozenset(each.name for each in _askable(hub, caller)))
+    ask = replace(ask, may_ask=frozenset(each.name for each in askable(hub, caller)))
     ask = await hub.with_material(ask, files=given.files or (), git_diff=_diff(given), attachments=_sent(given, traits))
     running = await hub.begin(ask)
 
@@ -299,7 +218,7 @@ async def _token_status(hub: Hub, caller: Caller, context: Context, arguments: S
     if verify:  # it spends an ask of each
         for traits in hub.traits:
             if provider in {None, traits.name}:
-                _check(caller, ask_scope(traits.name))
+                check(caller, ask_scope(traits.name))
     async with _progress(context, "{} · {} s", lambda: "asking" if verify else "looking"):
         known = await hub.token_status(provider, verify=verify)
     status = {name: one.model_dump(mode="json") for name, one in known.items()}
