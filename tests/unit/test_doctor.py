@@ -254,6 +254,7 @@ def test_node_is_judged_by_what_it_says(path: Path | None, text: str, runs: bool
         ("my-project", {"GOOGLE_CLOUD_PROJECT": "other"}, "ok", "my-project"),
         ("123456", {}, "blocks", "is a number"),
         ("My Project!", {}, "blocks", "is no project's id"),
+        ("-my-project", {}, "blocks", "is no project's id"),
         ("example.com:my-project-1", {}, "ok", "GEMINI_PROJECT is example.com:my-project-1"),
         (None, {"GOOGLE_CLOUD_PROJECT": "plum-canary"}, "warning", "GOOGLE_CLOUD_PROJECT is not handed on"),
     ],

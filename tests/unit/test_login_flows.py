@@ -132,11 +132,12 @@ async def failed(flow: LoginFlow, somebody: Somebody) -> HubError:
 # Claude -------------------------------------------------------------------------------------------------------------
 
 
-async def test_a_code_in_quotes_is_typed_without_them(claude: Make) -> None:
-    """As a shell would have it."""
-    script = f"link()\nif line().startswith(b'a-whole#code'):\n    os.write(1, b'{TOKEN}\\r\\n')\nline()"
+@pytest.mark.parametrize("typed", ["'a-whole#code'", "a-whole#codea-whole#code"])
+async def test_a_code_is_typed_without_quotes_and_once(claude: Make, typed: str) -> None:
+    """As a shell would have it; pasted again because nothing was to be seen of it."""
+    script = f"link()\nif line() == b'a-whole#code\\r':\n    os.write(1, b'{TOKEN}\\r\\n')\nline()"
 
-    assert await made(claude(script), Somebody("'a-whole#code'")) == TOKEN
+    assert await made(claude(script), Somebody(typed)) == TOKEN
 
 
 async def test_a_token_is_taken_whole_however_it_is_written(claude: Make) -> None:

@@ -85,6 +85,18 @@ def test_evidence_has_an_age(seen: str, shown: str) -> None:
     assert f"proven ({shown})" in table({"one": status(evidence=proven)}, NOW)
 
 
+def test_a_terminal_of_eighty_columns_holds_every_line() -> None:
+    """What has no place beside the date stands below it."""
+    proven = Evidence(level="proven", source="ask", observed_at="2026-11-27T11:45:00Z")
+    known = {"one": status(expires_at="2027-09-22T11:03:00Z", days_remaining=299, evidence=proven)}
+
+    narrow = table(known, NOW, columns=80).splitlines()
+
+    assert max(map(len, narrow)) <= 80
+    assert "      known: proven (15 min ago)" in narrow
+    assert "proven (15 min ago)" in table(known, NOW, columns=100).splitlines()[1]
+
+
 def test_the_next_step_can_be_copied() -> None:
     """It is not cut inside a word, and stands at the end; colours do not change what is there."""
     action = "Run: gcloud services enable cloudaicompanion.googleapis.com --project a-long-project-name"

@@ -19,6 +19,9 @@ NARROW, WIDE = 60, 110
 """Columns: how the text is wrapped, whatever the terminal's width."""
 UNTIL = 38
 """Columns of the longest date in English, at least: in UTC a year away it has one more."""
+KNOWN = "HOW IT IS KNOWN"
+KNOWN_AT = 31
+"""Columns before the last one, besides those of the dates."""
 _SIGNS = {"valid": ("ok", "32"), "warning": ("soon", "33"), "unknown": ("?", "33"), "missing": ("none", "2")}
 _DOWN = ("DOWN", "31;1")
 
@@ -51,14 +54,16 @@ def table(known: Mapping[str, TokenStatus], now: datetime, *, columns: int = WID
     """The table: a line for each login, and below it what is known, what is used, and the next step."""
     width = max(NARROW, min(columns, WIDE))
     until = max([UNTIL, *(len(_until(status)) for status in known.values())])
-    lines = [f"{'':5} {'LOGIN':8} {'STATUS':14} {'UNTIL':{until}} HOW IT IS KNOWN"]
+    beside = width >= until + KNOWN_AT + max([len(KNOWN), *(len(_how(status, now)) for status in known.values())])
+    lines = [f"{'':5} {'LOGIN':8} {'STATUS':14} {'UNTIL':{until}} {KNOWN if beside else ''}".rstrip()]
     for name, status in known.items():
         sign, colour = _SIGNS.get(status.status, _DOWN)
         mark = f"{sign:5}"
         if coloured:
             mark = f"\x1b[{colour}m{mark}\x1b[0m"
-        lines.append(f"{mark} {name:8} {status.status:14} {_until(status):{until}} {_how(status, now)}".rstrip())
-        told = [status.message]
+        how = _how(status, now)
+        lines.append(f"{mark} {name:8} {status.status:14} {_until(status):{until}} {how if beside else ''}".rstrip())
+        told = [status.message] if beside or status.evidence is None else [f"known: {how}", status.message]
         if status.quota:
             told.append("used: " + ", ".join(_used(window.window, window.used_fraction) for window in status.quota))
         if status.action:

@@ -33,7 +33,7 @@ from llm_mcp_hub.providers.base import Provider
 from llm_mcp_hub.providers.claude_child import bundled_cli
 from llm_mcp_hub.providers.claude_guard import MANAGED_FOLDERS, check_managed_settings
 from llm_mcp_hub.providers.claude_turn import NAME
-from llm_mcp_hub.providers.login import COLUMNS, TRIES, Exported, Person, whichever
+from llm_mcp_hub.providers.login import COLUMNS, TRIES, Exported, Person, pasted, whichever
 
 LINK_S = 60.0
 EXCHANGE_S = 90.0
@@ -213,7 +213,7 @@ class ClaudeLogin:
 async def _code(person: Person, url: str, note: str) -> str:
     """A code that has the form of one; nothing else is typed into the program, least of all a key."""
     while True:
-        code = (await person.code(url, note=note)).strip("\"'")
+        code = pasted(await person.code(url, note=note))
         if "sk-ant-api" in code:
             note = "That is an API key, not a code. API keys bill by use; the hub takes none. The link stays the same."
         elif code.startswith("sk-ant-"):

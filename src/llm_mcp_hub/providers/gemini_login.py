@@ -29,7 +29,7 @@ from llm_mcp_hub.providers.base import Provider
 from llm_mcp_hub.providers.gemini_child import argv, lay_out, no_terminal, program, state_unwritable
 from llm_mcp_hub.providers.gemini_home import died_at_start, login_file, stderr_file
 from llm_mcp_hub.providers.gemini_turn import NAME
-from llm_mcp_hub.providers.login import COLUMNS, TRIES, Exported, Person, whichever
+from llm_mcp_hub.providers.login import COLUMNS, TRIES, Exported, Person, pasted, whichever
 
 LINK_S = 60.0
 SHORTEST = 20
@@ -178,7 +178,7 @@ async def _converse(terminal: Terminal, home: Path, person: Person, tries: _Trie
 async def _code(person: Person, url: str, note: str) -> str:
     """A code that has the form of one; nothing else is typed into the program, least of all a key."""
     while True:
-        code = (await person.code(url, note=note)).strip("\"'").removeprefix("code=").partition("&")[0]
+        code = pasted(await person.code(url, note=note)).removeprefix("code=").partition("&")[0]
         if _KEY.match(code):
             note = "That is a key, not a code. API keys bill by use; the hub takes none. The link stays the same."
         elif code.startswith(("http://", "https://")):

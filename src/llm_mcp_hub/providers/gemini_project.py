@@ -8,7 +8,7 @@ from llm_mcp_hub.errors import Misconfigured
 
 PROJECT_ACTION = "Set GEMINI_PROJECT to the id of the Google Cloud project that your Code Assist licence hangs on."
 
-_ID = re.compile(r"[a-z0-9.:-]+")
+_ID = re.compile(r"[a-z0-9](?:[a-z0-9.:-]*[a-z0-9])?")
 """Characters of an id; a company's may begin with its domain (`example.com:my-project`)."""
 
 

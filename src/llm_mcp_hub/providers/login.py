@@ -23,6 +23,13 @@ COLUMNS = 2000
 T = TypeVar("T")
 
 
+def pasted(code: str) -> str:
+    """The code out of the quotes that a shell would want, and once where it was pasted twice."""
+    code = code.strip("\"'")
+    half = len(code) // 2
+    return code[:half] if code[:half] == code[half:] else code
+
+
 class Person(Protocol):
     """Who opens a link in a browser, anywhere, and brings back the code that it ends in."""
 
