@@ -62,6 +62,19 @@ COPY --from=python /opt/llm-mcp-hub /opt/llm-mcp-hub
 RUN ln -s /opt/gemini-cli/node_modules/.bin/gemini /usr/local/bin/gemini \
     && ln -s /opt/llm-mcp-hub/bin/llm-mcp-hub /usr/local/bin/llm-mcp-hub
 
+# The CLI's first run, by each user that the image is made for: what Node.js compiles stays beside it, for nobody to write.
+RUN compiled=/opt/gemini-cli/node_modules/.cache/compiled \
+    && install -d -m 0777 "$compiled" /tmp/first \
+    && for uid in 10001 1000; do \
+        env -i PATH="$PATH" HOME=/tmp/first GEMINI_CLI_NO_RELAUNCH=1 NODE_OPTIONS=--max-old-space-size=1024 \
+            NODE_COMPILE_CACHE="$compiled" \
+            setpriv --reuid "$uid" --regid "$uid" --clear-groups gemini --version || exit 1; \
+        rm -rf /tmp/first/.gemini; \
+    done \
+    && rm -rf /tmp/first \
+    && chown -R root:root "$compiled" \
+    && chmod -R go-w,a+rX "$compiled"
+
 # No secret here: they come at the start, by -e, --env-file or a mounted file (NAME_FILE).
 ENV HOME=/srv/hub \
     LANG=C.UTF-8 \

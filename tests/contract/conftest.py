@@ -23,7 +23,7 @@ from llm_mcp_hub.errors import AuthMissing
 from llm_mcp_hub.providers.base import Event, Finished, Provider, Text
 from llm_mcp_hub.providers.claude import ClaudeProvider
 from llm_mcp_hub.providers.gemini import GeminiProvider, Login
-from tests.harness import GEMINI
+from tests.harness import GEMINI, MACHINES_PATH
 from tests.upstreams import anthropic, google
 from tests.upstreams.loopback import Received
 
@@ -180,7 +180,7 @@ class GeminiRig:
         around = {name: value for name, value in self.upstream.environment.items() if name != "CODE_ASSIST_ENDPOINT"}
         self.provider: Provider = GeminiProvider(
             run=self.run,
-            around={"PATH": os.environ["PATH"], **around},
+            around={"PATH": MACHINES_PATH, **around},
             login=self._login,
             default_model="gemini-2.5-pro",
             command=str(GEMINI),

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import pexpect
 import pytest
 
+from llm_mcp_hub.providers.gemini_compiled import FOLDER
 from tests.harness import DEADLINE_S, World, run_command
 from tests.protocol.test_login import Desk, make_desk
 
@@ -137,6 +138,9 @@ def test_a_newcomer_who_is_interrupted_at_every_step_goes_on_where_it_was(world:
     assert (code, "to go on, run: llm-mcp-hub setup" in said) == (130, True)
     assert len([path for path in own.iterdir() if path.name != ".lock"]) == 1
     assert not (world.home / ".config").exists()
+    told = subprocess.run([*own.glob("*/node"), "--version"], capture_output=True, text=True, check=True).stdout
+    compiles = tuple(map(int, told.strip().removeprefix("v").split(".")[:2])) >= (22, 1)
+    assert compiles == bool(list(own.glob(f"*/{FOLDER.as_posix()}/*/*")))
 
     # 3 · Killed at Claude's link.
     with terminal(world) as child:

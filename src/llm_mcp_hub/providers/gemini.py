@@ -259,7 +259,9 @@ class GeminiProvider:
         process = Process(self._run, home, login.mark, self.traits.default_model, renews=renews)
         self._processes.add(process)
         try:
-            await process.start(self._argv(home), self._environment(home, login), home / "empty")
+            cli = program(self._command, self._around, self._own)
+            words = argv(home, cli, self.traits.default_model)
+            await process.start(words, self._environment(home, cli, login), home / "empty")
         except UpstreamError as error:
             self._failures += 1
             self._failed_with = error.message
@@ -275,11 +277,9 @@ class GeminiProvider:
         self._current = process
         return process
 
-    def _argv(self, home: Path) -> list[str]:
-        return argv(home, program(self._command, self._around, self._own), self.traits.default_model)
-
-    def _environment(self, home: Path, login: Login) -> dict[str, str]:
-        return lay_out(home, around=self._around, login=login.content, project=self._project, upstream=self._upstream)
+    def _environment(self, home: Path, cli: Path, login: Login) -> dict[str, str]:
+        content, project = login.content, self._project
+        return lay_out(home, cli, around=self._around, login=content, project=project, upstream=self._upstream)
 
     def _retire(self, process: Process) -> None:
         """No new asks for this process; it is closed when its last ask has ended."""

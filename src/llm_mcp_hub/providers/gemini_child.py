@@ -10,6 +10,7 @@ from typing import Any
 from llm_mcp_hub.children.environment import child_environment
 from llm_mcp_hub.children.terminal import TERMINAL_ACTION, TerminalError
 from llm_mcp_hub.errors import CliMissing, Misconfigured
+from llm_mcp_hub.providers.gemini_compiled import NODE_OPTIONS, kept_by
 from llm_mcp_hub.providers.gemini_home import debug_file, login_file
 from llm_mcp_hub.providers.gemini_install import CHOSEN_ACTION, DEFAULT, INSTALL_ACTION, find
 from llm_mcp_hub.providers.gemini_turn import NAME
@@ -79,12 +80,13 @@ def argv(home: Path, cli: Path, model: str) -> list[str]:
 
 
 def lay_out(
-    home: Path, *, around: Mapping[str, str], login: bytes | None, project: str | None, upstream: str | None
+    home: Path, cli: Path, *, around: Mapping[str, str], login: bytes | None, project: str | None, upstream: str | None
 ) -> dict[str, str]:
     """Lay out a child's private home, and give its environment. Its working folder is `home / "empty"`.
 
     Args:
         home: the child's own folder, made and empty.
+        cli: what is started there.
         around: the hub's environment.
         login: content of the login file, or None for a child that is to make one.
         project: id of the Google Cloud project that a licence hangs on.
@@ -129,7 +131,8 @@ def lay_out(
             "GEMINI_CLI_SYSTEM_DEFAULTS_PATH": str(home / "system-defaults.json"),
             "GEMINI_SYSTEM_MD": str(home / "system.md"),
             "GEMINI_DEBUG_LOG_FILE": str(debug_file(home)),
-            "NODE_OPTIONS": "--max-old-space-size=1024",
+            "NODE_OPTIONS": NODE_OPTIONS,
+            **kept_by(cli),
             **({"GOOGLE_CLOUD_PROJECT": project} if project else {}),
             **({"CODE_ASSIST_ENDPOINT": upstream} if upstream else {}),
         },

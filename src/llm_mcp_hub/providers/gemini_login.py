@@ -123,7 +123,9 @@ class GeminiLogin:
         raise _gives_up(refused=False)
 
     def _start(self, cli: Path, home: Path) -> Terminal:
-        environment = lay_out(home, around=self._around, login=None, project=self._project, upstream=self._upstream)
+        environment = lay_out(
+            home, cli, around=self._around, login=None, project=self._project, upstream=self._upstream
+        )
         try:
             terminal = Terminal.spawn(
                 argv(home, cli, self._model),
