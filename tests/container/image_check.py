@@ -27,6 +27,7 @@ import pytest
 from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters
 
+from llm_mcp_hub.providers.gemini_compiled import FOLDER, NODE_OPTIONS
 from tests.container.build import Image, run
 from tests.container.engine import Engine, Running, read_env_file
 from tests.container.figures import IMAGE, note
@@ -186,6 +187,9 @@ async def serves(
         await ask_both(client)
     doctor = container.execute("llm-mcp-hub", "doctor", "--json", env=env)
     healthy = container.execute(*engine.image.config["Healthcheck"]["Test"][1:], env=env)
+    cache = {"NODE_OPTIONS": NODE_OPTIONS, "NODE_COMPILE_CACHE": f"/opt/gemini-cli/{FOLDER.as_posix()}"}
+    about = {**env, **cache, "HOME": "/tmp", "GEMINI_CLI_NO_RELAUNCH": "1", "NODE_DEBUG_NATIVE": "COMPILE_CACHE"}
+    starts = container.execute("gemini", "--version", env=about)
     hub = max(container.first.children(), key=lambda process: process.memory_info().rss)
     hub.send_signal(signal.SIGSTOP)
     ill = container.execute(*engine.image.config["Healthcheck"]["Test"][1:], env=env)
@@ -204,6 +208,7 @@ async def serves(
 
     assert (stranger.status_code, "llm-mcp-hub" in stranger.headers["www-authenticate"]) == (401, True)
     assert [found for found in json.loads(doctor.stdout)["findings"] if found["state"] == "blocks"] == []
+    assert "gemini-cli/bundle/gemini.js because cache was the same" in starts.stdout + starts.stderr
     assert (healthy.returncode, ill.returncode, again.returncode) == (0, 1, 0), ill.stdout + ill.stderr
     assert "no hub answers" in ill.stderr
     assert "request refused" not in container.log

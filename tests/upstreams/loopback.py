@@ -141,7 +141,10 @@ class LoopbackServer:
         # A middleware and no route: routes do not match `CONNECT host:443` and `OPTIONS *`, which must be seen too.
         @web.middleware
         async def every_request(request: web.Request, handler: object) -> web.StreamResponse:
-            return await self._answer(request)
+            try:
+                return await self._answer(request)
+            except ConnectionResetError as error:  # who has hung up is not answered, and that is no error to print
+                raise asyncio.CancelledError from error
 
         app = web.Application(client_max_size=64 << 20, middlewares=[every_request])
         # handler_cancellation: a caller that hangs up cancels the handler, which is what we record.
