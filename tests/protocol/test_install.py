@@ -550,7 +550,8 @@ def test_a_hub_of_this_machine_needs_no_token(cursor: Desk, given: str, written:
     [
         (["--http", URL], "lets nobody in without a client token"),
         (["--http", "hub.example:8000"], "no http:// or https:// address"),
-        (["--http", "http://me:secret@127.0.0.1/mcp"], "without a user name"),
+        (["--http", "http://me:secret@127.0.0.1/mcp"], "has a user name in it"),
+        (["--http", "127.0.0.1:8000"], "is no http:// or https:// address"),
         (["--http", "http://127.0.0.1:99999/mcp"], "no http:// or https:// address"),
         (["--http", "http://127.0.0.1/a b"], "no http:// or https:// address"),
         (["--http", "http://[::1/mcp"], "no http:// or https:// address"),

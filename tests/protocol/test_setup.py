@@ -245,6 +245,19 @@ def test_a_step_that_fails_stops_no_other_one(world: World) -> None:
     assert not (world.home / ".config").exists()
 
 
+def test_without_its_cli_no_login_of_gemini_is_begun(world: World, desks: dict[str, Desk]) -> None:
+    """It would fail, and name this very command as its mend."""
+    Path(world.changes["PATH"], "npm").unlink()
+    with terminal(world, "--skip", "project", "--skip", "login-claude") as child:
+        child.expect_exact("Install Gemini CLI")
+        child.sendline("y")
+        child.expect_exact("cli_missing: The Gemini CLI is not installed: npm")
+        child.expect_exact("left out: it needs the Gemini CLI; later: llm-mcp-hub login gemini")
+        child.expect_exact("configuration of cursor?")
+        child.sendline("q")
+        ended(child)
+
+
 def test_a_step_that_does_not_exist_is_refused(world: World) -> None:
     """A typing mistake must not spend what was to be left out."""
     done = run_command(world, "setup", "--yes", "--skip", "asks")

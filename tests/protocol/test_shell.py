@@ -158,11 +158,10 @@ def test_a_stderr_that_takes_nothing_takes_nothing_from_an_answer_or_a_token(wor
     [
         (["client", "list"], 74, "what was to be printed cannot be written (No space left on device)"),
         (["setup", "--yes"], 74, "what was to be printed cannot be written (No space left on device)"),
-        (["client", "add", "me"], 64, "cannot be written to stdout (No space left on device), so nobody knows it"),
     ],
 )
 def test_what_cannot_be_written_is_told(world: World, words: list[str], code: int, said: str) -> None:
-    """A full disk; of a token that is shown this once also how it is taken back."""
+    """A full disk."""
     with Path("/dev/full").open("wb") as full:
         ended = subprocess.run(
             [*world.command, *words],
@@ -176,9 +175,28 @@ def test_what_cannot_be_written_is_told(world: World, words: list[str], code: in
     told = ended.stderr.decode()
     assert ended.returncode == code
     assert said in told
-    assert ("Run: llm-mcp-hub client revoke me; then add it again." in told) is (code == 64)
     assert "Traceback" not in told
     assert "exc_type" not in told
+
+
+@pytest.mark.parametrize(("where", "code"), [(">/dev/full", 74), (">&-", 74), ("| head -c 0", 0)])
+def test_a_token_that_nobody_can_read_is_not_made(world: World, where: str, code: int) -> None:
+    """It would end the oldest of two, which works."""
+    for _ in range(2):
+        assert run_command(world, "client", "add", "me").returncode == 0
+    before = (world.state / "clients.json").read_bytes()
+    ended = subprocess.run(
+        ["sh", "-c", f'"$@" {where}', "sh", *world.command, "client", "add", "me"],
+        env=world.environment,
+        stderr=subprocess.PIPE,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+
+    assert ended.returncode == code
+    if code:
+        assert "The new token of me cannot be printed: nothing was changed.\n" in ended.stderr.decode()
+        assert (world.state / "clients.json").read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -493,9 +511,12 @@ def test_asks_are_listed_shown_cancelled_and_deleted(world: World) -> None:
         assert f"No {command} are kept." in empty.stderr.decode()
 
 
-@pytest.mark.parametrize("width", [60, 100])
-def test_a_line_of_a_list_is_no_longer_than_a_terminal_is_wide(world: World, width: int) -> None:
-    """Hangul takes two columns a letter; what reads a pipe gets the title whole."""
+@pytest.mark.parametrize(("width", "number", "cut"), [(60, 2, True), (100, 2, False), (120, 1, True)])
+def test_a_line_of_a_list_is_no_longer_than_a_terminal_is_wide(
+    world: World, width: int, number: int, cut: bool
+) -> None:
+    """Hangul takes two columns a letter; where there is no room beside what is known the title stands below; what reads
+    a pipe gets it whole."""
     title = "무엇이 답인가 " * 5
     run_command(world, "ask", "gemini", title)
     program, *words = world.command
@@ -509,13 +530,15 @@ def test_a_line_of_a_list_is_no_longer_than_a_terminal_is_wide(world: World, wid
     )
     try:
         child.expect(pexpect.EOF)
-        line = str(child.before).rstrip("\r\n")
+        lines = str(child.before).strip("\r\n").splitlines()
     finally:
         child.close()
 
     assert child.exitstatus == 0
-    assert line.endswith("…")
-    assert width - 2 <= sum(2 if "가" <= character <= "힣" else 1 for character in line) <= width
+    assert (len(lines), lines[-1].endswith("…")) == (number, cut)
+    assert "무엇이 답인가 무엇이" in lines[-1]
+    columns = sum(2 if "가" <= character <= "힣" else 1 for character in lines[-1])
+    assert (width - 2 if cut else 0) <= columns <= width
     assert title.strip() in run_command(world, "conversations").stdout.decode()
 
 

@@ -270,6 +270,14 @@ async def test_a_login_that_is_just_being_written_is_waited_for(gemini: Make) ->
     assert await made(gemini(script), Somebody("4/0a-whole-code-of-google")) == whole
 
 
+@pytest.mark.parametrize("typed", ["4%2F0a-whole-code-of-google", "code=4%2F0a-whole-code-of-google&scope=email"])
+async def test_a_code_out_of_an_address_is_typed_as_google_means_it(gemini: Make, typed: str) -> None:
+    """Where a browser shows the page's address, its code is escaped."""
+    script = f"link()\nif line() == b'4/0a-whole-code-of-google\\r':\n    write({json.dumps(LOGIN)!r})\nline()"
+
+    assert json.loads(await made(gemini(script), Somebody(typed))) == LOGIN
+
+
 async def test_a_login_that_cannot_be_renewed_is_not_taken(gemini: Make) -> None:
     """It would end within the hour, without a word."""
     script = f"link()\nline()\nwrite({json.dumps({**LOGIN, 'refresh_token': ''})!r})\nline()"

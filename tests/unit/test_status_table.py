@@ -95,6 +95,9 @@ def test_a_terminal_of_eighty_columns_holds_every_line() -> None:
     assert max(map(len, narrow)) <= 80
     assert "      known: proven (15 min ago)" in narrow
     assert "proven (15 min ago)" in table(known, NOW, columns=100).splitlines()[1]
+    narrower = table(known, NOW, columns=60).splitlines()
+    assert max(map(len, narrower)) <= 60
+    assert narrower[2].startswith("      until: Wed")
 
 
 def test_the_next_step_can_be_copied() -> None:

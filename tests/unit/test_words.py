@@ -37,7 +37,10 @@ def told(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[str, str]:
         (["health", "--port", "8377"], "there is no --port; health looks at HUB_HOST and HUB_PORT"),
         (["install"], "llm-mcp-hub install --help"),
         (["install", "--list"], "there is no --list"),
-        (["install", "cursor", "vscode"], "it takes one client at a time: llm-mcp-hub install vscode"),
+        (
+            ["install", "cursor", "vscode"],
+            "one client at a time, and nothing was done; the other one by: llm-mcp-hub install vscode",
+        ),
         (["asks", "--limit", "3"], "there is no --limit"),
         (["asks", "--jsno", "show"], "there is no --jsno; did you mean --json?"),
         (["asks", "--env-file", "f"], "--env-file stands before the command"),

@@ -16,6 +16,8 @@ from llm_mcp_hub.settings import Settings
 from llm_mcp_hub.transcripts import markdown
 
 LISTED = 50
+OF_TITLE = 24
+"""Columns without which a title says nothing."""
 NARROWEST = 50
 """Columns for a line, so that an id is whole; with fewer it is left to the terminal."""
 
@@ -93,10 +95,19 @@ async def _talks(settings: Settings, given: argparse.Namespace) -> int:
 
 
 def _line(about: str, title: str) -> str:
-    """One line of a list: at a terminal no longer than that is wide, else whole."""
+    """One line of a list: at a terminal no longer than that is wide, else whole. A narrow one has the title below."""
     line = about + title
     width = shutil.get_terminal_size((0, 0)).columns if sys.stdout and sys.stdout.isatty() else 0
     if width < NARROWEST or sum(map(_columns, line)) <= width:
+        return line
+    if width - len(about) < OF_TITLE:
+        return f"{about.rstrip()}\n{_cut(f'    {title}', width)}"
+    return _cut(line, width)
+
+
+def _cut(line: str, width: int) -> str:
+    """What fits into so many columns."""
+    if sum(map(_columns, line)) <= width:
         return line
     taken, used = "", 1  # for the ellipsis
     for character in line:

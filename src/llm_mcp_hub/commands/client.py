@@ -18,7 +18,7 @@ import structlog
 
 from llm_mcp_hub import main as composition
 from llm_mcp_hub import state_folder
-from llm_mcp_hub.commands.stdout import aside, shown
+from llm_mcp_hub.commands.stdout import Unwritable, aside, say
 from llm_mcp_hub.errors import InvalidRequest, Misconfigured
 from llm_mcp_hub.serving.auth import Allowance, Book, Clients, all_scopes
 from llm_mcp_hub.settings import Settings
@@ -98,14 +98,12 @@ def _keep(file: Path, token: str) -> None:
 
 def _add(clients: Clients, name: str, scopes: list[str], limits: Mapping[str, int]) -> int:
     every = all_scopes(composition.PROVIDERS)
-    token, change = clients.add(name, scopes, datetime.now(UTC), every=every, limits=limits)
+    try:
+        _token, change = clients.add(name, scopes, datetime.now(UTC), every=every, limits=limits, keep=say)
+    except (Unwritable, BrokenPipeError):
+        aside(f"The new token of {name} cannot be printed: nothing was changed.")
+        raise
     client = change.book.clients[name]
-    if why := shown(token):
-        which = f" --token {len(client.tokens)}" if len(client.tokens) > 1 else ""
-        raise InvalidRequest(
-            f"The new token of {name} cannot be written to stdout ({why}), so nobody knows it.",
-            action=f"Run: llm-mcp-hub client revoke {name}{which}; then add it again.",
-        )
     _say(
         f"{name} has a new token, for: {', '.join(client.scopes)}.",
         f"Its limits: {_limits(client.limits)}." if client.limits is not None else "",

@@ -52,10 +52,12 @@ def edit(file: Path, change: Callable[[str], str], *, lock: str | None = None) -
 
     Raises Unusable, and what `change` raises; the file is then as it was.
     """
+    absent = False
     try:
         meant = file.resolve()
         about = _about(meant)
-        if about is None and not meant.parent.is_dir():
+        absent = about is None
+        if absent and not meant.parent.is_dir():
             if file.is_symlink():
                 raise Unusable(f"it is a link to {meant}, whose folder is not there")
             meant.parent.mkdir(mode=0o700, parents=True)
@@ -82,7 +84,8 @@ def edit(file: Path, change: Callable[[str], str], *, lock: str | None = None) -
     except UnicodeError:
         raise Unusable("it cannot hold the path of this installation") from None
     except OSError as error:
-        raise Unusable(f"it cannot be read and replaced ({error.strerror})") from error
+        what = "made" if absent else "read and replaced"
+        raise Unusable(f"it cannot be {what} ({error.strerror})") from error
     raise Unusable("another program keeps writing it")
 
 

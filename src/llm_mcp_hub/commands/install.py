@@ -291,10 +291,15 @@ def _address(url: str) -> SplitResult:
         port = address.port
     except ValueError:
         address, port = urlsplit(""), None
-    plain = re.fullmatch(r"[\x21-\x7e]+", url) and not (address.username or address.password or "@" in address.netloc)
+    if address.username or address.password or "@" in address.netloc:
+        raise InvalidRequest(
+            "The address behind --http has a user name in it, which no client sends.",
+            action="Give it as http://127.0.0.1:8000/mcp; a client's token by --token-file",
+        )
+    plain = re.fullmatch(r"[\x21-\x7e]+", url)
     if address.scheme not in {"http", "https"} or not address.hostname or not plain or address.fragment or port == 0:
         raise InvalidRequest(
-            "--http is no http:// or https:// address without a user name.",
+            "What stands behind --http is no http:// or https:// address.",
             action="Give it as http://127.0.0.1:8000/mcp",
         )
     return address if address.path not in {"", "/"} else address._replace(path="/mcp")

@@ -32,6 +32,7 @@ AGAIN = "llm-mcp-hub setup"
 YES = ("y", "yes", "ㅛ", "네", "예")
 """The third is what the key of y types on a Korean keyboard; that of n below."""
 NO = ("n", "no", "ㅜ", "아니오", "아니요")
+CLI = "Gemini CLI"
 TITLES = {"claude": "Claude", "gemini": "Gemini"}
 
 
@@ -87,7 +88,7 @@ class _Setup:
 
     def run(self, names: Sequence[str]) -> int:
         steps: dict[str, tuple[str, Callable[[], None]]] = {
-            "gemini-cli": ("Gemini CLI", self._cli),
+            "gemini-cli": (CLI, self._cli),
             "project": ("Google Cloud project", self._project),
             "login-claude": ("Claude's login", lambda: self._login("claude")),
             "login-gemini": ("Gemini's login", lambda: self._login("gemini")),
@@ -218,6 +219,8 @@ class _Setup:
             say(f"    there already: {status.message}" + (f"\n    → {status.action}" if status.action else ""))
             return
         say(f"    {status.message}")
+        if provider == "gemini" and any(title == CLI for title, _ in self._told.failed):
+            raise _LeftOut(f"it needs the {CLI}", command)
         if not self._person:
             raise _LeftOut("a login needs a person at a terminal", command)
         self._agrees(f"Log in to {TITLES[provider]} now? It takes a browser, on this machine or any other.", command)

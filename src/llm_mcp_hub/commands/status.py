@@ -55,15 +55,19 @@ def table(known: Mapping[str, TokenStatus], now: datetime, *, columns: int = WID
     width = max(NARROW, min(columns, WIDE))
     until = max([UNTIL, *(len(_until(status)) for status in known.values())])
     beside = width >= until + KNOWN_AT + max([len(KNOWN), *(len(_how(status, now)) for status in known.values())])
-    lines = [f"{'':5} {'LOGIN':8} {'STATUS':14} {'UNTIL':{until}} {KNOWN if beside else ''}".rstrip()]
+    dated = width >= until + KNOWN_AT - 1
+    heads = ("UNTIL" if dated else "", KNOWN if beside else "")
+    lines = [f"{'':5} {'LOGIN':8} {'STATUS':14} {heads[0]:{until}} {heads[1]}".rstrip()]
     for name, status in known.items():
         sign, colour = _SIGNS.get(status.status, _DOWN)
         mark = f"{sign:5}"
         if coloured:
             mark = f"\x1b[{colour}m{mark}\x1b[0m"
         how = _how(status, now)
-        lines.append(f"{mark} {name:8} {status.status:14} {_until(status):{until}} {how if beside else ''}".rstrip())
-        told = [status.message] if beside or status.evidence is None else [f"known: {how}", status.message]
+        ends = _until(status) if dated else ""
+        lines.append(f"{mark} {name:8} {status.status:14} {ends:{until}} {how if beside else ''}".rstrip())
+        told = [] if dated else [f"until: {_until(status)}"]
+        told += [status.message] if beside or status.evidence is None else [f"known: {how}", status.message]
         if status.quota:
             told.append("used: " + ", ".join(_used(window.window, window.used_fraction) for window in status.quota))
         if status.action:

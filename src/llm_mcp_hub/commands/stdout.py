@@ -5,7 +5,6 @@ Python itself looks at its end only: it complains in a form of its own then, and
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 
@@ -66,15 +65,3 @@ def unread() -> bool:
 def throw_away() -> None:
     """What is still buffered would fail at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-
-
-def shown(line: str) -> str:
-    """Print what can be printed this once. Returns why it could not be, nothing where it was."""
-    if sys.stdout is None:
-        return os.strerror(errno.EBADF)
-    try:
-        print(line, flush=True)
-    except OSError as error:
-        throw_away()
-        return error.strerror or type(error).__name__
-    return ""

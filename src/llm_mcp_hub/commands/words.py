@@ -207,7 +207,7 @@ def _left_over(command: str, rest: Sequence[str], parser: argparse.ArgumentParse
         if rest == ["help"]:
             return f"it takes no further word; its options: {PROGRAM} {command} --help"
         if command == "install" and rest[0].lower() in INSTALLS:
-            return f"it takes one client at a time: {PROGRAM} install {rest[0]}"
+            return f"it takes one client at a time, and nothing was done; the other one by: {PROGRAM} install {rest[0]}"
         port = f"; a port is given as --port {rest[0]}" if command == "serve" and rest[0].isdigit() else ""
         return f"it takes no further word{port}"
     first = options[0]

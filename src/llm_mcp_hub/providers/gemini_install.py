@@ -93,7 +93,7 @@ _FAULTS: tuple[tuple[str, str, str], ...] = (
     (
         r"E403",
         "the package registry, or the proxy before it, has refused",
-        "Look which they are: npm config get registry, HTTPS_PROXY; ask who runs them",
+        "Ask who runs them; which they are, npm config get registry and HTTPS_PROXY tell",
     ),
     (
         r"E401|ENEEDAUTH",

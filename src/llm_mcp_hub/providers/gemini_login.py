@@ -20,6 +20,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar, cast
+from urllib.parse import unquote
 
 from llm_mcp_hub.children.dialogue import Dialogue
 from llm_mcp_hub.children.supervision import RunFolder
@@ -180,7 +181,7 @@ async def _converse(terminal: Terminal, home: Path, person: Person, tries: _Trie
 async def _code(person: Person, url: str, note: str) -> str:
     """A code that has the form of one; nothing else is typed into the program, least of all a key."""
     while True:
-        code = pasted(await person.code(url, note=note)).removeprefix("code=").partition("&")[0]
+        code = unquote(pasted(await person.code(url, note=note)).removeprefix("code=").partition("&")[0])
         if _KEY.match(code):
             note = "That is a key, not a code. API keys bill by use; the hub takes none. The link stays the same."
         elif code.startswith(("http://", "https://")):

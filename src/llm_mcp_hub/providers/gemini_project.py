@@ -17,7 +17,9 @@ def check_project(project: str | None, name: str = "GEMINI_PROJECT") -> None:
     if project is not None and project.isdigit():
         raise numeric_project(name)
     if project is not None and not _ID.fullmatch(project):
-        raise _no_id(f"{name} is no project's id: those have small letters, digits and hyphens, as in my-project-1234.")
+        raise _no_id(
+            f"{name} is no project's id: small letters, digits and hyphens between them, as in my-project-1234."
+        )
 
 
 def numeric_project(name: str = "GEMINI_PROJECT") -> Misconfigured:

@@ -171,7 +171,13 @@ def validated(model: type[A], given: Mapping[str, Any], provider: str | None) ->
             # The name is the caller's text: a client that mixes names and values up could have put a prompt there.
             if len(first["loc"]) > 1:
                 named = f"{names} in {first['loc'][0]}"
-            raise InvalidRequest("An argument is unknown.", action=f"Use only: {named}.", provider=provider) from None
+            from difflib import get_close_matches  # at the one place where it is wanted: a hub starts without it
+
+            near = get_close_matches(where.rpartition(".")[2], named.partition(" in ")[0].split(", "), 1)
+            meant = f" Did you mean {near[0]}?" if near else ""
+            raise InvalidRequest(
+                f"An argument is unknown.{meant}", action=f"Use only: {named}.", provider=provider
+            ) from None
         if first["type"] == "string_unicode":
             raise half_a_character(provider) from None
         if first["type"] == "model_type":  # pydantic would name a class of ours
@@ -197,6 +203,8 @@ _ADVICE = {
     "float_type": "Give {} as a number.",
     "int_type": "Give {} as a whole number.",
     "list_type": "Give {} as a list.",
+    "bool_type": "Give {} as true or false.",
+    "bool_parsing": "Give {} as true or false.",
     "string_too_short": "Give {} with text in it.",
     "string_too_long": "Shorten {}.",
     "too_long": "Give fewer {}.",

@@ -244,6 +244,10 @@ def revoked(book: Book, name: str, number: int | None) -> Book:
 _Mark = tuple[int, ...]
 
 
+def _nobody(_token: str) -> None:
+    """Whoever called for the token has it from the result."""
+
+
 class Clients:
     """The clients' file. It is looked at whenever somebody comes, and read again when it is another one."""
 
@@ -286,14 +290,17 @@ class Clients:
         *,
         every: Sequence[str],
         limits: Mapping[str, int] | None = None,
+        keep: Callable[[str], None] = _nobody,
     ) -> tuple[str, Added]:
         """A new token for that client: the token itself, which is nowhere else, and what became of the book.
 
+        `keep` is given the token before it counts, and before an older one ends: where it raises, nothing has changed.
         Raises InvalidRequest and Misconfigured.
         """
         token = new_token()
         with self._alone():
             change = added(self.list(), name, scopes, token, now, every=every, limits=limits)
+            keep(token)
             self._write(change.book)
         return token, change
 
