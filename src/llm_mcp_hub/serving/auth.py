@@ -244,10 +244,6 @@ def revoked(book: Book, name: str, number: int | None) -> Book:
 _Mark = tuple[int, ...]
 
 
-def _nobody(_token: str) -> None:
-    """Whoever called for the token has it from the result."""
-
-
 class Clients:
     """The clients' file. It is looked at whenever somebody comes, and read again when it is another one."""
 
@@ -290,7 +286,7 @@ class Clients:
         *,
         every: Sequence[str],
         limits: Mapping[str, int] | None = None,
-        keep: Callable[[str], None] = _nobody,
+        keep: Callable[[str], None] | None = None,
     ) -> tuple[str, Added]:
         """A new token for that client: the token itself, which is nowhere else, and what became of the book.
 
@@ -300,7 +296,8 @@ class Clients:
         token = new_token()
         with self._alone():
             change = added(self.list(), name, scopes, token, now, every=every, limits=limits)
-            keep(token)
+            if keep is not None:
+                keep(token)
             self._write(change.book)
         return token, change
 
