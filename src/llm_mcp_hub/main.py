@@ -270,7 +270,7 @@ def _check_address(settings: Settings, book: Book | None) -> None:
         socket.getaddrinfo(settings.hub_host or None, 0, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError):  # the latter for a name that can be none
         raise Misconfigured(
-            f"HUB_HOST is {settings.hub_host}, which is no address of this machine and no name of one.",
+            f"HUB_HOST (--host) is {settings.hub_host}, which is no address of this machine and no name of one.",
             action="For this machine alone set HUB_HOST=127.0.0.1, to serve others 0.0.0.0 or an address of it.",
         ) from None
     missing: list[tuple[str, str]] = []
@@ -280,7 +280,7 @@ def _check_address(settings: Settings, book: Book | None) -> None:
         missing.append(("HUB_ALLOWED_HOSTS", "set HUB_ALLOWED_HOSTS to the name that clients call the hub by"))
     if missing:
         raise Misconfigured(
-            f"HUB_HOST is {settings.hub_host or 'empty'}, which other machines can reach, without "
+            f"HUB_HOST (--host) is {settings.hub_host or 'empty'}, which other machines can reach, without "
             f"{_and(what for what, _ in missing)}: the hub would lend the owner's subscriptions to the network.",
             action=f"To serve others {_and(step for _, step in missing)}; else set HUB_HOST=127.0.0.1.",
         )

@@ -894,6 +894,7 @@ TOLD: Mapping[Provider, set[str]] = {
         "GOOGLE_GEMINI_BASE_URL",
         "GOOGLE_GENAI_USE_VERTEXAI",
         "GOOGLE_VERTEX_BASE_URL",
+        "NODE_COMPILE_CACHE",
         "NODE_OPTIONS",
         "NO_BROWSER",
         "NO_COLOR",

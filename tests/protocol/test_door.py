@@ -544,7 +544,7 @@ def test_an_address_that_others_reach_needs_tokens_and_names(
     said = ended.stderr.decode()
     assert ended.returncode == 78
     assert len(said.splitlines()) == 2
-    assert said.startswith("llm-mcp-hub: misconfigured: HUB_HOST is ")
+    assert said.startswith("llm-mcp-hub: misconfigured: HUB_HOST (--host) is ")
     assert ("a client token" in said, "client add" in said) == (not tokens, not tokens)
     assert ("HUB_ALLOWED_HOSTS" in said) is not hosts
 

@@ -218,7 +218,9 @@ def test_an_address_that_others_could_reach_is_refused(
     said = ended.stderr.decode().splitlines()
     assert ended.returncode == 78
     assert len(said) == 2
-    assert said[0].startswith("llm-mcp-hub: misconfigured: HUB_HOST is 0.0.0.0, which other machines can reach")
+    assert said[0].startswith(
+        "llm-mcp-hub: misconfigured: HUB_HOST (--host) is 0.0.0.0, which other machines can reach"
+    )
     assert "HUB_HOST=127.0.0.1" in said[1]
 
 
@@ -229,7 +231,7 @@ def test_a_host_that_is_none_is_told_as_that(world: World, host: str) -> None:
 
     said = ended.stderr.decode().splitlines()
     assert (ended.returncode, len(said)) == (78, 2)
-    assert said[0].startswith(f"llm-mcp-hub: misconfigured: HUB_HOST is {host}, which is no address")
+    assert said[0].startswith(f"llm-mcp-hub: misconfigured: HUB_HOST (--host) is {host}, which is no address")
     assert "token" not in ended.stderr.decode()
 
 

@@ -582,6 +582,16 @@ def test_plain_http_to_another_machine_is_told(cursor: Desk, tmp_path: Path) -> 
     assert "whoever is on the way can read the token" in cursor.told
 
 
+@pytest.mark.parametrize(("token", "told"), [(CLIENT_TOKEN, False), ("what-was-in-the-clipboard", True)])
+def test_a_token_of_another_form_is_told(cursor: Desk, tmp_path: Path, token: str, told: bool) -> None:
+    """A wrong paste, or one of a proxy before the hub: it is written, and not shown."""
+    (tmp_path / "token").write_text(token)
+
+    assert cursor.run("--http", URL, "--token-file", str(tmp_path / "token")) == 0
+    assert ("no token that a hub has made (those begin with llmhub_)" in cursor.told) is told
+    assert token not in cursor.told
+
+
 def test_a_bridge_without_npx_is_not_written(home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
     """It would fail in a program that shows no reason."""
     desktop = Desk("claude-desktop", home, capsys)

@@ -549,8 +549,10 @@ def test_conversations_can_be_had_as_json(world: World) -> None:
     second = run_command(world, "ask", "claude", "two", "--conversation", conversation)
     listed = json.loads(run_command(world, "conversations", "--json").stdout)
     shown = json.loads(run_command(world, "conversations", "show", conversation, "--json").stdout)
+    late = run_command(world, "asks", "cancel", first["ask_id"])
 
     assert second.returncode == 0
+    assert (late.returncode, late.stderr) == (0, b"It had ended already.\n")
     assert [(head["conversation_id"], head["turns"], head["title"]) for head in listed] == [(conversation, 2, "one")]
     assert "exchanges" not in listed[0]
     said = [(turn["provider"], turn["prompt"], turn["answer"]) for turn in shown["exchanges"]]

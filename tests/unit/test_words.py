@@ -36,7 +36,7 @@ def told(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[str, str]:
         (["serve", "8377"], "a port is given as --port 8377"),
         (["health", "--port", "8377"], "there is no --port; health looks at HUB_HOST and HUB_PORT"),
         (["install"], "llm-mcp-hub install --help"),
-        (["install", "--list"], "there is no --list"),
+        (["install", "--list"], "there is no --list; its options: llm-mcp-hub install --help"),
         (
             ["install", "cursor", "vscode"],
             "one client at a time, and nothing was done; the other one by: llm-mcp-hub install vscode",
@@ -45,7 +45,7 @@ def told(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[str, str]:
         (["asks", "--jsno", "show"], "there is no --jsno; did you mean --json?"),
         (["asks", "--env-file", "f"], "--env-file stands before the command"),
         (["asks", "burn"], "there are: list, show"),
-        (["asks", "-n", "3"], "there is no -n"),
+        (["asks", "-n", "3"], "there is no -n; its options: llm-mcp-hub asks --help"),
         (["status", "--version"], "--version stands alone: llm-mcp-hub --version"),
         (["status", "--verify=yes"], "argument --verify: it takes no value"),
         (["install", "cursor", "8000"], "it takes no further word"),

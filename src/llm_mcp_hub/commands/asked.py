@@ -10,6 +10,7 @@ import sys
 import unicodedata
 
 from llm_mcp_hub import main as composition
+from llm_mcp_hub.commands.stdout import aside
 from llm_mcp_hub.conversation import OWNER
 from llm_mcp_hub.errors import InvalidRequest, NotFound
 from llm_mcp_hub.settings import Settings
@@ -42,6 +43,8 @@ async def _asks(settings: Settings, given: argparse.Namespace) -> int:
             records = await hub.recent(OWNER, LISTED)
         elif given.action == "cancel":
             records = [await hub.cancel(OWNER, given.id)]
+            if records[0].status in {"completed", "failed"}:
+                aside("It had ended already.")
         else:
             records = [await hub.result(OWNER, given.id)]
     if given.json:

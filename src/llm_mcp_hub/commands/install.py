@@ -277,6 +277,8 @@ def _remote(
     notes: tuple[str, ...] = ()
     if url.scheme == "http" and not local:
         notes = ("http:// to another machine: whoever is on the way can read the token. Put TLS before the hub.",)
+    if token and token != HIDDEN and not token.startswith(MARK):
+        notes = (*notes, f"It is no token that a hub has made (those begin with {MARK}): is it a proxy's?")
     if token is None and entry.question is None:
         notes = (*notes, "Without a token: if that hub has clients (llm-mcp-hub client list), add --token-file FILE.")
     if entry.question is not None:

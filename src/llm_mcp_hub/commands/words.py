@@ -222,8 +222,9 @@ def _left_over(command: str, rest: Sequence[str], parser: argparse.ArgumentParse
     near = _nearest(first, _options(own))
     if near:
         return f"there is no {first}; did you mean {near}?"
-    dash = "; before a question that begins with a dash put --" if command == "ask" else ""
-    return f"there is no {first}{dash}"
+    if command == "ask":
+        return f"there is no {first}; before a question that begins with a dash put --"
+    return f"there is no {first}; its options: {PROGRAM} {command} --help" if command else f"there is no {first}"
 
 
 def _options(parser: argparse.ArgumentParser) -> list[str]:
