@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.fuzz.claude_says import END, TURN
 from tests.fuzz.forms import TOKEN, written_down
-from tests.fuzz.served import OLDER
+from tests.fuzz.served import HEADERS, OLDER, REQUESTS
 from tests.fuzz.stored import COOLED, ERROR, KNOWN, READING, RECORD
 from tests.fuzz.texts import SECRET_URLS
 
@@ -60,5 +60,8 @@ FOUND: Mapping[str, Sequence[Any]] = {
         ("lasted", written_down({"seconds": float("inf"), "exact": True})),
     ],
     "git's lists and names": [(b"\xe9\0", b"\0", "HEAD"), (b":100644\0a\0", b"", "HEAD")],
-    "HTTP": [("GET /metrics", {**OLDER, "accept": "application/openmetrics-text;version=."}, b"", b"")],
+    "HTTP": [
+        ("GET /metrics", {**OLDER, "accept": "application/openmetrics-text;version=."}, b"", b""),
+        ("POST /mcp", {**HEADERS, "mcp-mÜhod": "x"}, REQUESTS[1][2], b""),  # which Starlette lists and does not find
+    ],
 }

@@ -66,6 +66,9 @@ class Door:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
+        # A name that is no ASCII names nothing (RFC 9110, 5.1). Servers refuse it; past one that does not, Starlette
+        # would list it and not find it.
+        scope["headers"] = [header for header in scope["headers"] if header[0].isascii()]
         found = self._look(scope)
         if isinstance(found, Response):
             # A probe is refused like everybody; a log and a count that told of each would hide those that matter.
