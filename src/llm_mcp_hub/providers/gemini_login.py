@@ -205,7 +205,7 @@ def _read(home: Path) -> str | None:
     try:
         content = login_file(home).read_text("utf-8")
         held = json.loads(content)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return content if isinstance(held, dict) and cast("dict[str, Any]", held).get("access_token") else None
 

@@ -107,7 +107,7 @@ def _spoken(seconds: float) -> str:
 def quoted(message: str) -> str:
     """Google's own sentence, fit for one line of ours. For some errors the CLI hands the whole JSON body on."""
     said = message.split("\n\n💡", maxsplit=1)[0]
-    with contextlib.suppress(ValueError, KeyError, TypeError):
+    with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
         said = str(json.loads(said)["error"]["message"])
     return _CONTROL.sub(" ", said).strip()[:400]
 
