@@ -19,7 +19,7 @@ FOUND: Mapping[str, Sequence[Any]] = {
         ({"sessionId": "\udcff"}, "text"),  # half of a character, which no later request could carry
         ({"agentInfo": {"version": "9" * 5_000 + ".1"}}, ""),  # a number that `int` refuses
     ],
-    "gemini refusals": [(-32603, "[" * 3_000, "", False)],
+    "gemini refusals": [(-32603, "[" * 3_000, "", True)],
     "clients' JSON": ['{"a": 1' + "/*1e4" * 30_000],
     "gemini renewal": [b"[" * 3_000],
     "gemini debug log": ["[" * 100_000],  # as the last line of a session's file
