@@ -84,6 +84,12 @@ def script(path: Path, text: str) -> str:
     return str(path)
 
 
+def begun(world: World) -> subprocess.Popen[bytes]:
+    """A doctor that will not be heard out."""
+    quiet = subprocess.DEVNULL
+    return subprocess.Popen([*world.command, "doctor"], env=world.environment, stdin=quiet, stdout=quiet, stderr=quiet)
+
+
 # -- all is well -------------------------------------------------------------------------------------------------------
 
 
@@ -243,13 +249,7 @@ def test_a_doctor_that_is_ended_leaves_no_child(
     up = tmp_path / "up"
     os.mkfifo(up)
     healthy.changes["HUB_GEMINI_COMMAND"] = script(healthy.home / "bin" / "gemini", f'echo >"{up}"\nexec sleep 600')
-    process = subprocess.Popen(
-        [*healthy.command, "doctor"],
-        env=healthy.environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    process = begun(healthy)
     assert up.read_text() == "\n"  # it runs
     process.send_signal(number)
 
@@ -268,13 +268,7 @@ def test_a_doctor_that_is_killed_while_it_starts_a_program_leaves_none(healthy: 
         "PATH": f"{slow.parent}:{os.environ['PATH']}",
         "HUB_GEMINI_COMMAND": script(healthy.home / "bin" / "gemini", f'echo >"{ran}"\nexec sleep 600'),
     }
-    process = subprocess.Popen(
-        [*healthy.command, "doctor"],
-        env=healthy.environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    process = begun(healthy)
     with up.open("r+b", buffering=0) as one_starts:
         one_starts.read(1)
         process.kill()

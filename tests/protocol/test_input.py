@@ -64,6 +64,7 @@ ROWS: dict[str, tuple[dict[str, Any], str]] = {
     "timeout without measure": ({**GOOD, "timeout_s": 1e300}, "timeout_s"),
     "unknown argument": ({**GOOD, "temperature": 1}, "prompt, model, system, conversation_id, files"),
     "unknown argument named like the prompt": ({**GOOD, PROMPT: 1}, "prompt, model, system, conversation_id, files"),
+    "unknown argument that is almost one": ({**GOOD, "modle": "x"}, "Did you mean model?"),
     "unknown argument within an argument": ({**GOOD, "git_diff": {"head": "x"}}, "Use only: base, paths in git_diff"),
     "attachment without a name": ({**GOOD, "attachments": [{"text": "x"}]}, "Give attachments[0].name"),
     "file that is no list": ({**GOOD, "files": "README.md"}, "files"),

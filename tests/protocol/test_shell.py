@@ -179,8 +179,8 @@ def test_what_cannot_be_written_is_told(world: World, words: list[str], code: in
     assert "exc_type" not in told
 
 
-@pytest.mark.parametrize(("where", "code"), [(">/dev/full", 74), (">&-", 74), ("| head -c 0", 0)])
-def test_a_token_that_nobody_can_read_is_not_made(world: World, where: str, code: int) -> None:
+@pytest.mark.parametrize("where", [">/dev/full", ">&-"])
+def test_a_token_that_nobody_can_read_is_not_made(world: World, where: str) -> None:
     """It would end the oldest of two, which works."""
     for _ in range(2):
         assert run_command(world, "client", "add", "me").returncode == 0
@@ -193,10 +193,9 @@ def test_a_token_that_nobody_can_read_is_not_made(world: World, where: str, code
         check=False,
     )
 
-    assert ended.returncode == code
-    if code:
-        assert "The new token of me cannot be printed: nothing was changed.\n" in ended.stderr.decode()
-        assert (world.state / "clients.json").read_bytes() == before
+    assert ended.returncode == 74
+    assert "The new token of me cannot be printed: nothing was changed.\n" in ended.stderr.decode()
+    assert (world.state / "clients.json").read_bytes() == before
 
 
 @pytest.mark.parametrize(

@@ -173,7 +173,7 @@ def validated(model: type[A], given: Mapping[str, Any], provider: str | None) ->
                 named = f"{names} in {first['loc'][0]}"
             from difflib import get_close_matches  # at the one place where it is wanted: a hub starts without it
 
-            near = get_close_matches(where.rpartition(".")[2], named.partition(" in ")[0].split(", "), 1)
+            near = get_close_matches(where.rpartition(".")[2][:LONGEST_NAME], named.partition(" in ")[0].split(", "), 1)
             meant = f" Did you mean {near[0]}?" if near else ""
             raise InvalidRequest(
                 f"An argument is unknown.{meant}", action=f"Use only: {named}.", provider=provider
@@ -195,6 +195,8 @@ def _path(loc: tuple[int | str, ...]) -> str:
     return parts.lstrip(".") or "arguments"
 
 
+LONGEST_NAME = 64
+"""Characters of an unknown name that are compared with ours; one that is a whole prompt would take the loop's time."""
 _WITHIN: Mapping[int | str, type[BaseModel]] = {"git_diff": GitDiffArgument, "attachments": AttachmentArgument}
 """Arguments that are objects, or lists of them."""
 _ADVICE = {
