@@ -121,12 +121,12 @@ blows: install
 	HUB_DRILL_ROUNDS=2 $(BIN)/python -m $(PYTEST) -m drill -rP --timeout 1200 tests/guarantees
 
 drill-full: install
-	$(BIN)/python -m tests.faults --rounds 10 --write benchmarks/results/drill.json
+	$(BIN)/python -m tests.faults --rounds 10 --keep
 	HUB_DRILL_ROUNDS=20 $(BIN)/python -m $(PYTEST) -m drill -rP --timeout 7200 tests/guarantees
 
 # The list of faults, once: what whoever asked was told, the next ask, what was left, what leaked. Prints `survived n/N`.
 faults: install
-	$(BIN)/python -m tests.faults --write benchmarks/results/drill.json
+	$(BIN)/python -m tests.faults
 
 # Whatever reads what others write, and 100,000 inputs, right ones a little changed and drawn ones. SEED=... has them again.
 fuzz: install

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib
-import json
 import sys
 import tempfile
 import time
@@ -19,12 +18,12 @@ import traceback
 from pathlib import Path
 
 from benchmarks.bench import Bench, measured
-from benchmarks.machine import pinned, ran_on, versions
+from benchmarks.machine import installed, pinned, ran_on
 from benchmarks.page import TITLES, page
 from benchmarks.peers import Peer, install
 from benchmarks.result import Part, Run
+from benchmarks.written import LATEST, keep
 
-LATEST = Path(__file__).parent / "results" / "latest.json"
 PARTS = tuple(TITLES)
 
 
@@ -51,7 +50,7 @@ async def run(parts: list[str], *, quick: bool, peers: bool, peers_in: Path | No
             done.append(part)
             print(f"{key}: {time.perf_counter() - since:.0f} s", file=sys.stderr, flush=True)
     on |= {"quick": quick, "seconds": round(time.perf_counter() - began, 1)}
-    return Run(on, pinned(), versions(), done)
+    return Run(on, pinned(), {**pinned(), **installed()}, done)
 
 
 def main() -> int:
@@ -68,10 +67,12 @@ def main() -> int:
     parts = given.parts or list(PARTS)
     said = asyncio.run(run(parts, quick=given.quick, peers=not given.no_peers, peers_in=given.peers_in))
     failed = [part.key for part in said.parts if part.failed]
-    whole = not given.quick and not given.parts and not given.no_peers and not failed
+    astray = {name: found for name, found in said.versions.items() if said.pinned.get(name, found) != found}
+    if astray:
+        print(f"Installed is not what the tree pins: {astray}; run: make install", file=sys.stderr)
+    whole = not (given.quick or given.parts or given.no_peers or failed or astray)
     if target := given.json or (LATEST if whole else None):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(json.dumps(said.as_json(), indent=1, ensure_ascii=False) + "\n", "utf-8")
+        keep(said, target)
     print(page(said, {}))
     if target is None:
         print("(Not kept: only a full run of all parts is.)", file=sys.stderr)

@@ -46,9 +46,8 @@ class Bench:
 
     def tell_absent(self, table: Table, provider: str) -> None:
         """A row for each bridge that is not there."""
-        of = {"claude": "claude", "gemini": "gemini"}[provider]
         for name, why in self.absent.items():
-            if of in name:
+            if provider in name:
                 table.add(name, f"`{name}`", note=f"not installed: {why}")
 
 

@@ -1,4 +1,4 @@
-"""What a run ran on, and of which versions: no host name and no path, and what makes a run stale."""
+"""What a run ran on, and of which versions, and what makes a run stale. Tells no host name and no path."""
 
 from __future__ import annotations
 
@@ -10,16 +10,20 @@ import subprocess
 import sys
 import tomllib
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers import VERSIONS
 from llm_mcp_hub.providers.claude_child import bundled_cli
 from tests.harness import ROOT
 
+PYTHON = ("llm-mcp-hub", "claude-agent-sdk", "mcp")
+"""Packages of Python that every run measures."""
+GEMINI = "@google/gemini-cli"
+
 
 def ran_on() -> dict[str, Any]:
-    """The machine and the tree, as they are now."""
+    """The machine and the tree, as they are now: asked when a run begins."""
     with Path("/proc/cpuinfo").open() as file:
         names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
     page, pages = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_PHYS_PAGES")
@@ -48,21 +52,28 @@ def commit() -> str:
 
 def pinned() -> dict[str, str]:
     """What the tree pins of all that is measured: a run of other versions is stale."""
+    from benchmarks.peers import VERSIONS  # the drills and the soak have no peers
+
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     python = (ROOT / "requirements" / "runtime.txt").read_text("utf-8")
     lock = json.loads((ROOT / "gemini-cli" / "package-lock.json").read_text("utf-8"))["packages"]
-    found = {"llm-mcp-hub": str(project["version"])}
-    for name in ("claude-agent-sdk", "mcp"):
-        version = re.search(rf"^{name}==(\S+)", python, re.MULTILINE)
-        assert version is not None, name
-        found[name] = version[1]
-    found["@google/gemini-cli"] = lock["node_modules/@google/gemini-cli"]["version"]
+    found = {PYTHON[0]: str(project["version"])}
+    for name in PYTHON[1:]:
+        locked = re.search(rf"^{name}==(\S+)", python, re.MULTILINE)
+        assert locked is not None, name
+        found[name] = locked[1]
+    found[GEMINI] = lock[f"node_modules/{GEMINI}"]["version"]
     return {**found, **VERSIONS}
 
 
-def versions() -> dict[str, str]:
-    """What is measured, in words of its own."""
-    return {"Claude Code": _said([str(bundled_cli()), "--version"]).split()[0], **pinned()}
+def installed() -> dict[str, str]:
+    """What is measured, as it is there: what is pinned may not have been installed yet."""
+    cli = ROOT / "gemini-cli" / "node_modules" / GEMINI / "package.json"
+    return {
+        "Claude Code": _said([str(bundled_cli()), "--version"]).split()[0],
+        **{name: version(name) for name in PYTHON},
+        GEMINI: json.loads(cli.read_text("utf-8"))["version"],
+    }
 
 
 def _said(command: list[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
-from benchmarks.result import Part, Run, grid, markdown, shown
+from benchmarks.result import Part, Run, cell, grid, markdown, shown
 from benchmarks.verdicts import budgets, quotes
 
 PICTURE = "../benchmarks/results/asks.svg"
@@ -87,21 +87,16 @@ def _part(part: Part) -> str:
 
 def _other(held: Mapping[str, Any]) -> str:
     """A drill's result; what it has nested is told flat."""
-    rows = [[_value(value) for value in row] for row in held["rows"]]
+    rows = [[cell(value) for value in row] for row in held["rows"]]
     summary, on = held.get("summary", ""), _flat(held.get("ran_on", {}))
     if isinstance(summary, Mapping):
         summary = cast("Mapping[str, Any]", summary).get("text") or _flat(summary)
     return f"## {held['title']}\n\n{summary}\n\n{grid(held['columns'], rows)}\n\n{on}\n"
 
 
-def _value(value: Any) -> str:
-    return "–" if value is None else f"{value:,}" if isinstance(value, int | float) else str(value)
-
-
 def _flat(held: Any) -> str:
+    """What was noted of a run, as it is typed: a seed has no commas."""
     if isinstance(held, Mapping):
         named = cast("Mapping[str, Any]", held).items()
-        return ", ".join(
-            _flat(value) if isinstance(value, Mapping) else f"{name} {_value(value)}" for name, value in named
-        )
-    return _value(held)
+        return ", ".join(_flat(value) if isinstance(value, Mapping) else f"{name} {value}" for name, value in named)
+    return str(held)

@@ -1,4 +1,5 @@
-"""What a run says: rows of one shape, in tables, in a run. Pure; knows neither what is measured nor on what.
+"""What a run says: rows of one shape, in tables, in a run. Knows neither what is measured nor on what; of the world it
+asks the clock alone, between two rows.
 
 A table has one unit. Of each row it keeps how often it was measured, p50, p99 where there are enough values, the most
 and the least; a row without values says why in its note.
@@ -129,7 +130,7 @@ def _short(value: float) -> float:
     return float(f"{value:.4g}")
 
 
-# -- as Markdown -------------------------------------------------------------------------------------------------------
+# -- as text -------------------------------------------------------------------------------------------------------
 
 
 def shown(value: float | None, unit: str = "") -> str:
@@ -151,6 +152,24 @@ def times(ratio: float) -> str:
         else f"{ratio:.2f}"
         if ratio >= 0.1
         else f"{ratio:.1g}"
+    )
+
+
+def cell(value: object) -> str:
+    """What stands in a table: figures grouped by thousands, a dash for nothing."""
+    return "–" if value is None else f"{value:,}" if isinstance(value, int | float) else str(value)
+
+
+def plain(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table for a terminal: the first column to the left, the others to the right."""
+    texts = [[cell(value) for value in row] for row in (columns, *rows)]
+    widths = [max(len(row[at]) for row in texts) for at in range(len(columns))]
+    return "\n".join(
+        "  ".join(
+            value.rjust(width) if at else value.ljust(width)
+            for at, (value, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in texts
     )
 
 

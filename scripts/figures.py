@@ -8,12 +8,10 @@ numbers are changed. What the drills, the soak and the fuzz write beside the run
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -23,24 +21,12 @@ from benchmarks.page import page  # noqa: E402
 from benchmarks.picture import picture  # noqa: E402
 from benchmarks.result import Run  # noqa: E402
 from benchmarks.verdicts import quotes  # noqa: E402
+from benchmarks.written import RESULTS, latest, records  # noqa: E402
 from scripts.translated import SOURCE, TRANSLATION, brought_over, stale  # noqa: E402
 
-RESULTS = ROOT / "benchmarks" / "results"
-OTHERS = ("drill", "soak", "soak_redis", "fuzz")
 HEADINGS = {SOURCE: "## How fast", TRANSLATION: "## 얼마나 빠른가"}
 ROW = re.compile(r"^\|(?P<what>.*)\|(?P<says>[^|]*)\|$", re.MULTILINE)
 NUMBER = re.compile(r"`[^`]*`|(?P<number>\d[\d.,]*\d|\d)")
-
-
-def latest() -> Run:
-    """The last full run."""
-    return Run.from_json(json.loads((RESULTS / "latest.json").read_text("utf-8")))
-
-
-def others() -> dict[str, Any]:
-    """What was written down beside it."""
-    files = [RESULTS / f"{name}.json" for name in OTHERS]
-    return {file.stem: json.loads(file.read_text("utf-8")) for file in files if file.is_file()}
 
 
 def requoted(text: str, heading: str, run: Run) -> str:
@@ -71,7 +57,7 @@ def documents() -> dict[Path, str]:
     english, korean = SOURCE.read_text("utf-8"), TRANSLATION.read_text("utf-8")
     current = not stale(english, korean)
     wanted = {
-        ROOT / "docs" / "figures.md": page(run, others()),
+        ROOT / "docs" / "figures.md": page(run, records()),
         RESULTS / "asks.svg": picture(run),
         SOURCE: requoted(english, HEADINGS[SOURCE], run),
         TRANSLATION: requoted(korean, HEADINGS[TRANSLATION], run),

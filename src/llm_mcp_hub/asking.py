@@ -44,7 +44,7 @@ OVERTAKEN = "another turn came in between: this one is not in the conversation"
 _OURS = re.compile(r"conv_[A-Za-z0-9_-]{24}")
 """How the hub itself names a conversation; before it has looked for one, what an ask names may be any words."""
 
-log = structlog.stdlib.get_logger("llm_mcp_hub.hub")
+log = structlog.stdlib.get_logger("llm_mcp_hub.asking")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Deadlines:
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """What an ask needs on its way. `told` makes an error what its caller gets."""
+    """What an ask needs on its way."""
 
     places: Mapping[str, Places]
     floor: Floor
@@ -80,7 +80,8 @@ class Asking:
     transcripts: Transcripts
     cooldowns: CoolDowns
     deadlines: Deadlines
-    told: Callable[[HubError, Ask, str], HubError]
+    usable: Callable[[str], Sequence[str]]
+    """Names of providers whose logins can be used, but for the one that is given."""
     shown: Callable[[], None] = lambda: None
     """Called when an ask has shown something of a login."""
     observers: Sequence[Observer] = ()
@@ -92,6 +93,10 @@ class Asking:
         for observer in self.observers:
             observer.refused(ask.provider, error.code)
         return error
+
+    def told(self, error: HubError, ask: Ask, ask_id: str | None) -> HubError:
+        """The error as the ask's caller gets it."""
+        return told(error, ask, ask_id, self.usable(ask.provider))
 
     @contextlib.contextmanager
     def refusing(self, ask: Ask) -> Generator[None]:

@@ -1,5 +1,5 @@
-"""What an ask must be before anything is done for it. Pure: values in, an `Ask` or an InvalidRequest out, which never
-quotes what was given."""
+"""What an ask must be before anything is done for it. No I/O: values in, an `Ask` with an id of chance or an
+InvalidRequest out, which never quotes what was given."""
 
 from __future__ import annotations
 

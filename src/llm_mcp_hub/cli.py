@@ -116,13 +116,18 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _check_home() -> None:
-    """Raises Misconfigured for a user of whom the system knows no home folder: most paths begin there."""
+    """Raises Misconfigured where no home folder is known, or one below wherever this was started: most paths begin
+    there."""
     try:
-        Path.home()
+        home = Path.home()
     except RuntimeError as error:
         raise Misconfigured(
             "This user has no home folder.", action="Set HOME to a folder that this user can write."
         ) from error
+    if not home.is_absolute():
+        raise Misconfigured(
+            "HOME is not an absolute path.", action="Set HOME to this user's home folder, as in HOME=/home/NAME."
+        )
 
 
 def _warn(odd: Sequence[str], *, logged: bool) -> None:

@@ -17,7 +17,7 @@ from typing import Self
 
 import anyio
 
-from llm_mcp_hub.asking import Asking, Deadlines, Entry, closing, stopped, told
+from llm_mcp_hub.asking import Asking, Deadlines, Entry, closing, stopped
 from llm_mcp_hub.begun import Begun
 from llm_mcp_hub.checks import check_size, checked
 from llm_mcp_hub.conversation import OWNER, Answer, Ask
@@ -28,7 +28,8 @@ from llm_mcp_hub.dead import Dead
 from llm_mcp_hub.errors import Busy, HubError, NotFound, StoreUnavailable
 from llm_mcp_hub.journal import Journal, Record, opened
 from llm_mcp_hub.logins import Logins
-from llm_mcp_hub.material import Attachment, GitDiff, Material
+from llm_mcp_hub.material.diff import GitDiff
+from llm_mcp_hub.material.gathering import Attachment, Material
 from llm_mcp_hub.observer import Load, Observer
 from llm_mcp_hub.places import Places
 from llm_mcp_hub.providers.base import Traits
@@ -102,7 +103,7 @@ class Hub:
             self.transcripts,
             self._cooldowns,
             deadlines,
-            self._told,
+            self._usable_names,
             self.logins.shown,
             tuple(observers),
         )
@@ -189,7 +190,7 @@ class Hub:
                     await self.stop(accepting.result())
             raise
         except HubError as error:
-            raise self._told(self._asking.refused(ask, error), ask, None) from error
+            raise self._asking.told(self._asking.refused(ask, error), ask, None) from error
 
     async def ask(self, ask: Ask, watch: Watch | None = None) -> Answer:
         """Put one question and wait for the whole answer. Raises HubError; cancelling it makes the provider quiet."""
@@ -303,7 +304,7 @@ class Hub:
     @property
     def usable(self) -> tuple[str, ...]:
         """Providers whose logins can be used, by what this hub knows: nobody is asked."""
-        return tuple(entry.provider.traits.name for entry in self._usable())
+        return self._usable_names()
 
     def take_no_more(self, until: float) -> None:
         """Refuse every new ask from now on: the hub ends at about `until` (`time.monotonic()`). What runs goes on."""
@@ -394,5 +395,5 @@ class Hub:
     def _usable(self, but: str | None = None) -> Iterable[Entry]:
         return (entry for name, entry in self._table.items() if name != but and entry.login.status().usable)
 
-    def _told(self, error: HubError, ask: Ask, ask_id: str | None) -> HubError:
-        return told(error, ask, ask_id, [entry.provider.traits.name for entry in self._usable(but=ask.provider)])
+    def _usable_names(self, but: str | None = None) -> tuple[str, ...]:
+        return tuple(entry.provider.traits.name for entry in self._usable(but))

@@ -157,7 +157,7 @@ class Journal:
         """Forget an ask. Returns whether there was one."""
         return await self._store.delete(key(ASK, who=principal, ask_id=ask_id)) > 0
 
-    async def bury(self) -> None:
+    async def close_lost(self) -> None:
         """Close the asks of dead hubs."""
         holders: list[str] = []
         records: list[Record] = []

@@ -29,7 +29,7 @@ from llm_mcp_hub.credentials.monitor import Monitor, now
 from llm_mcp_hub.credentials.saved import SavedLogins
 from llm_mcp_hub.errors import Misconfigured
 from llm_mcp_hub.hub import Deadlines, Entry, Hub
-from llm_mcp_hub.material import Material, default_roots
+from llm_mcp_hub.material.gathering import Material, default_roots
 from llm_mcp_hub.observe import logs
 from llm_mcp_hub.observer import Observer
 from llm_mcp_hub.providers import gemini_install

@@ -23,7 +23,7 @@ from llm_mcp_hub.store.base import Held, Store
 
 BEAT_S = 1.0
 RENEW_S = LEASE_S / 5
-BURY_S = 60.0
+CLOSE_LOST_S = 60.0
 WRITE_CHARS_S = 1_000_000
 """What is written down of one ask's text in a second at most: all of it is written anew each time."""
 UNSAVED = 100
@@ -189,19 +189,19 @@ class Floor:
 
     async def _beat(self) -> None:
         steps = (self._renew, self._cancel_the_unwanted, self._write_down, self._save_late, self._bury)
-        burying: asyncio.Task[None] | None = None
-        bury_at = time.monotonic()
+        closing: asyncio.Task[None] | None = None
+        closing_at = time.monotonic()
         try:
             while self._asks or self._unsaved:
                 await asyncio.sleep(BEAT_S)
                 for step in steps:
                     await self._tried(step)
-                if time.monotonic() >= bury_at and (burying is None or burying.done()):
-                    burying = asyncio.get_running_loop().create_task(self._tried(self._journal.bury))
-                    bury_at = time.monotonic() + BURY_S
+                if time.monotonic() >= closing_at and (closing is None or closing.done()):
+                    closing = asyncio.get_running_loop().create_task(self._tried(self._journal.close_lost))
+                    closing_at = time.monotonic() + CLOSE_LOST_S
         finally:
-            if burying is not None:
-                burying.cancel()
+            if closing is not None:
+                closing.cancel()
 
     async def _tried(self, step: Callable[[], Awaitable[None]]) -> None:
         try:

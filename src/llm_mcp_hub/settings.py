@@ -162,6 +162,12 @@ def _upper(value: Any) -> Any:
 
 
 LoopbackUrl = Annotated[str, AfterValidator(_loopback_url)]
+def _long_enough(value: SecretStr | None) -> SecretStr | None:
+    if value is not None and len(value.get_secret_value()) < 16:
+        raise ValueError("must have 16 characters or more")
+    return value
+
+
 UserPath = Annotated[Path, AfterValidator(_absolute)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
@@ -202,7 +208,7 @@ class Settings(BaseModel):
     hub_drain_s: Annotated[float, Field(ge=0, le=3600)] = 25
     hub_alert_days: Annotated[float, Field(ge=0, le=365)] = 3
     hub_alert_webhook_url: Annotated[SecretStr | None, AfterValidator(_webhook)] = None
-    hub_alert_webhook_secret: Annotated[SecretStr | None, Field(min_length=16)] = None
+    hub_alert_webhook_secret: Annotated[SecretStr | None, AfterValidator(_long_enough)] = None
     hub_allow_overage: bool = False
     hub_gemini_command: str = "gemini"
     hub_claude_upstream: LoopbackUrl | None = None

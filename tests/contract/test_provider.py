@@ -272,7 +272,7 @@ async def test_asks_leave_no_process_behind_them(rig: Rig) -> None:
     assert ahead == 1
 
 
-def test_a_provider_knows_its_models_from_others(rig: Rig) -> None:
+async def test_a_provider_knows_its_models_from_others(rig: Rig) -> None:
     """What is no name of its own is refused before a CLI is started, options and half names included."""
     traits = rig.provider.traits
 

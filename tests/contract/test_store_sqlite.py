@@ -504,3 +504,14 @@ async def test_the_store_is_there_again_by_itself(shelf: SqliteShelf) -> None:
 
     await until_written(store, "key", b"value")
     assert await store.get("key") == [b"value"]
+
+
+async def test_a_holder_that_no_hub_has_written_is_passed_over(shelf: SqliteShelf) -> None:
+    """A name that cannot be read is nobody's: it must not take the others along."""
+    store = shelf.open()
+    await store.take("lease", "one", limit=9, ttl_s=LONG_S)
+    with closing(sqlite3.connect(shelf.folder / "hub.sqlite3")) as db, db:
+        db.execute("UPDATE leases SET holder = ?", (b"\xff\xfe",))
+    await store.take("lease", "other", limit=9, ttl_s=LONG_S)
+
+    assert await store.holders("lease") == ["other"]

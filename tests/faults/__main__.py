@@ -15,11 +15,11 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.machine import installed, ran_on
 from tests.faults.faults import FAULTS, STAGES, by_hub
-from tests.faults.report import line, summary, written
+from tests.faults.report import line, recorded, summary
 from tests.faults.stage import Stage, make_stage
 from tests.faults.table import GROUPS, Fault, Row
-from tests.harness import ROOT
 
 
 def struck(stage: Stage, fault: Fault) -> Row:
@@ -101,9 +101,7 @@ def main() -> int:
     parser.add_argument("--group", choices=GROUPS, action="append", help="only this group; may be repeated")
     parser.add_argument("--stage", choices=STAGES, action="append", help="only those that strike this hub")
     parser.add_argument("--only", metavar="WORDS", help="only faults whose name holds this")
-    parser.add_argument(
-        "--write", type=Path, metavar="FILE", help="write the rows as JSON, as benchmarks/results has it"
-    )
+    parser.add_argument("--keep", action="store_true", help="as the record that docs/figures.md is made of")
     parser.add_argument("--verbose", action="store_true", help="show the hub's log of what was not survived")
     given = parser.parse_args()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -115,11 +113,12 @@ def main() -> int:
         and (given.stage is None or fault.stage in given.stage)
         and (given.only is None or given.only in fault.name)
     ]
-    began = time.monotonic()
+    on, began = ran_on(), time.monotonic()
     rows = drill(faults, given.rounds, at_once=given.at_once, verbose=given.verbose)
     print(summary(rows))
-    if given.write is not None:
-        written(rows, ROOT / given.write, rounds=given.rounds, seconds=time.monotonic() - began)
+    if given.keep:
+        on |= {"rounds": given.rounds, "seconds": round(time.monotonic() - began), "versions": installed()}
+        recorded(rows, on)
     return 0 if rows and all(row.survived for row in rows) else 1
 
 

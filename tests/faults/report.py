@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
-import platform
-import subprocess
 from collections import Counter
-from collections.abc import Sequence
-from importlib.metadata import version
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from benchmarks.written import record
 from tests.faults.table import Row
-from tests.harness import ROOT
 
 COLUMNS = ("fault", "group", "by", "expected", "got", "next ask", "orphans", "leaks", "outages told", "survived")
 
@@ -85,34 +79,13 @@ def summary(rows: Sequence[Row]) -> str:
     )
 
 
-def written(rows: Sequence[Row], file: Path, *, rounds: int, seconds: float) -> None:
-    """The same as JSON; nothing of the machine's name or paths."""
-    pinned = json.loads((ROOT / "gemini-cli" / "package.json").read_text("utf-8"))["dependencies"]["@google/gemini-cli"]
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+def recorded(rows: Sequence[Row], ran_on: Mapping[str, Any]) -> None:
+    """Put it down as the record of a whole drill, which the page of figures shows."""
+    record(
+        "drill",
+        "Faults survived",
+        COLUMNS,
+        table(rows),
+        ran_on=ran_on,
+        summary={**counted(rows), "text": summary(rows)},
     )
-    found = {
-        "title": "Faults survived",
-        "ran_on": {
-            "versions": {
-                "llm-mcp-hub": version("llm-mcp-hub"),
-                "claude-agent-sdk": version("claude-agent-sdk"),
-                "gemini-cli": pinned,
-                "mcp": version("mcp"),
-                "python": platform.python_version(),
-            },
-            "machine": {
-                "system": f"{platform.system()} {platform.machine()}",
-                "cores": os.cpu_count(),
-                "load": round(os.getloadavg()[1], 1),
-            },
-            "commit": commit.stdout.strip(),
-            "rounds": rounds,
-            "seconds": round(seconds),
-        },
-        "columns": COLUMNS,
-        "rows": table(rows),
-        "summary": {**counted(rows), "text": summary(rows)},
-    }
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", "utf-8")

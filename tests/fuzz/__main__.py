@@ -17,7 +17,9 @@ import time
 
 import structlog
 
-from benchmarks.written import ran_on, table, write
+from benchmarks.machine import installed, ran_on
+from benchmarks.result import plain
+from benchmarks.written import record
 from tests.fuzz import served
 from tests.fuzz.all_targets import targets
 from tests.fuzz.engine import Tally, run
@@ -34,6 +36,7 @@ def main(inputs: int, seed: int, only: str) -> int:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     chosen = [target for target in targets() if only in target.name]
     whole = sum(target.weight for target in chosen)
+    on = ran_on()
     print(f"seed {seed}")
     began, before = time.monotonic(), _peak_mb()
     tallies: list[Tally] = []
@@ -45,7 +48,7 @@ def main(inputs: int, seed: int, only: str) -> int:
         served.close()
     rows = [_row(tally) for tally in tallies]
     thrown, unhandled = sum(tally.inputs for tally in tallies), sum(tally.unhandled for tally in tallies)
-    print(f"\n{table(COLUMNS, rows)}")
+    print(f"\n{plain(COLUMNS, rows)}")
     for tally in tallies:
         for told in tally.told:
             print(f"\n{tally.target}: {told}")
@@ -62,8 +65,8 @@ def main(inputs: int, seed: int, only: str) -> int:
             "most_memory_added_mb": round(grown),
             "codes": {tally.target: dict(tally.outcomes.most_common()) for tally in tallies},
         }
-        about = ran_on(seconds=seconds, seed=seed)
-        write("fuzz", "Inputs that are taken or refused with a code", COLUMNS, rows, about=about, summary=summary)
+        on |= {"seconds": round(seconds, 1), "seed": seed, "versions": installed()}
+        record("fuzz", "Inputs that are taken or refused with a code", COLUMNS, rows, ran_on=on, summary=summary)
     return 1 if unhandled else 0
 
 

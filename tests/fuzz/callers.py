@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from llm_mcp_hub.checks import checked
 from llm_mcp_hub.errors import InvalidRequest
-from llm_mcp_hub.material import GitDiff, attachment, diff, repository, rules
+from llm_mcp_hub.material import diff, repository, rules
+from llm_mcp_hub.material.diff import GitDiff
+from llm_mcp_hub.material.gathering import attachment
 from llm_mcp_hub.material.rules import Unreadable
 from llm_mcp_hub.serving import sealed
 from llm_mcp_hub.serving.arguments import (

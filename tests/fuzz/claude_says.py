@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from pathlib import Path
 from typing import Any, cast
 
@@ -83,7 +84,7 @@ TURNS: list[list[Any]] = [[*TURN, END], [TURN[0], END], [END], *([*TURN[:3], fai
 
 def _turn(messages: Any) -> str:
     """As the provider does it: the SDK parses, and what it refuses is one of the errors that the provider knows."""
-    turn = Turn(an_ask())
+    turn = Turn(an_ask(), time.time)
     try:
         for raw in cast("list[Any]", messages) if isinstance(messages, list) else [messages]:
             try:

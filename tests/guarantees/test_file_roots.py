@@ -30,7 +30,8 @@ import pytest
 
 from llm_mcp_hub.conversation import Part
 from llm_mcp_hub.errors import InvalidRequest
-from llm_mcp_hub.material import Attachment, GitDiff, Material, attachment
+from llm_mcp_hub.material.diff import GitDiff
+from llm_mcp_hub.material.gathering import Attachment, Material, attachment
 from llm_mcp_hub.material.rules import shown
 
 DEADLINE_S = 120.0

@@ -39,7 +39,8 @@ from tests.upstreams.loopback import Received
 
 @pytest.fixture(scope="module")
 def shared_desk(tmp_path_factory: pytest.TempPathFactory) -> Generator[Desk]:
-    with make_desk(tmp_path_factory.mktemp("desk")) as desk:
+    # Each life begins with another login, and a CLI that was started ahead for the one before is thrown away.
+    with make_desk(tmp_path_factory.mktemp("desk"), HUB_CLAUDE_WARM="0") as desk:
         yield desk
 
 

@@ -549,37 +549,42 @@ def test_a_hub_that_breaks_tells_where_and_nothing_else(tmp_path: Path, form: st
 
 
 def test_a_secret_that_is_wrong_is_not_told(tmp_path: Path) -> None:
-    """A hub that does not start says which setting is at fault, and never what stands in it."""
+    """A hub that does not start says which setting is at fault, and never what stands in it; nor does one that answers,
+    for a new ask needs no store."""
     with make_secrets(tmp_path / "world", with_redis=False, traced=False) as secrets:
         world, search = secrets.world, secrets.search
         password, address = secrets["Redis password"], secrets["webhook address"]
-        told: list[str] = []
+        told: list[tuple[str, int, str]] = []
         with RedisServer(tmp_path / "redis", requirepass="another") as server:
-            for changes in (
-                {"REDIS_URL": f"redis://:{password}@127.0.0.1:{server.port}/0"},
-                {"REDIS_URL": f"redis://:{password}@127.0.0.1:9/0"},
-                {"REDIS_URL": f"redis://:{password}@127.0.0.1:{server.port}/not-a-number"},
-                {"REDIS_URL": f"http://:{password}@127.0.0.1/0"},
-                {"HUB_ALERT_WEBHOOK_URL": f"http://example.invalid/{address}"},
-                {"HUB_ALERT_WEBHOOK_SECRET": f"whsec_{secrets['webhook secret']}"},
-                {"HUB_ALERT_WEBHOOK_SECRET": secrets["webhook secret"][:15]},
-                {"CLAUDE_TOKEN_ISSUED_AT": secrets["setup token"]},
-                {"LOG_LEVEL": secrets["setup token"]},
-                {"HUB_PORT": secrets["access token"]},
+            for name, value in (
+                ("REDIS_URL", f"redis://:{password}@127.0.0.1:{server.port}/0"),
+                ("REDIS_URL", f"redis://:{password}@127.0.0.1:9/0"),
+                ("REDIS_URL", f"redis://:{password}@127.0.0.1:{server.port}/not-a-number"),
+                ("REDIS_URL", f"http://:{password}@127.0.0.1/0"),
+                ("HUB_ALERT_WEBHOOK_URL", f"http://example.invalid/{address}"),
+                ("HUB_ALERT_WEBHOOK_SECRET", f"whsec_{secrets['webhook secret']}"),
+                ("HUB_ALERT_WEBHOOK_SECRET", secrets["webhook secret"][:15]),
+                ("CLAUDE_TOKEN_ISSUED_AT", secrets["setup token"]),
+                ("LOG_LEVEL", secrets["setup token"]),
+                ("HUB_PORT", secrets["access token"]),
             ):
                 before = dict(world.changes)
-                world.changes.update(changes)
+                world.changes[name] = value
                 # Every command reads the settings in one way, but for the doctor, which asks the real CLIs besides.
-                doctor = [("doctor",)] if "HUB_PORT" in changes or told == [] else []
+                doctor = [("doctor",)] if name == "HUB_PORT" or told == [] else []
                 for words in (("ask", "claude", "-"), *doctor):
                     shown = run_command(world, *words, stdin=secrets["prompt"])
-                    search.look(f"a hub that does not start: {list(changes)}", shown.stdout + shown.stderr)
-                    told.append((shown.stdout + shown.stderr).decode())
+                    text = (shown.stdout + shown.stderr).decode()
+                    search.look(f"{words[0]} with a wrong {name}", shown.stdout + shown.stderr)
+                    told.append((name, shown.returncode, text))
                 world.changes = before
 
         print(search.report("secrets, wrong settings"))
         assert search.hits == []
-        assert all(told)
+        away = [text for name, code, text in told if (name, code) == ("REDIS_URL", 0)]
+        assert [code for _, code, _ in told] == [0, 1, 0, *[78] * 8, 1]  # one that starts answers; the doctor says 1
+        assert all("the hub's store cannot be reached" in text for text in away)
+        assert [name for name, code, text in told if code and name not in text] == []
 
 
 def test_the_search_finds_what_is_there(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""What an answer looks like to an MCP client, from both providers' own programs and over every way to the hub."""
+"""G9: an answer is honest. What it looks like to an MCP client, from both providers' own programs, over every way to
+the hub: the text, the model and how that is known, the usage, who pays."""
 
 from __future__ import annotations
 

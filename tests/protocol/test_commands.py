@@ -305,6 +305,18 @@ def test_a_user_without_a_home_is_told(
     assert capsys.readouterr().err.startswith("llm-mcp-hub: misconfigured: This user has no home folder.\n  Set HOME ")
 
 
+def test_a_home_that_hangs_on_the_folder_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Half of the paths would begin here and half in the home that the system knows."""
+    monkeypatch.setenv("HOME", "../elsewhere")
+
+    assert cli.main(["status"]) == 78
+    assert capsys.readouterr().err.startswith(
+        "llm-mcp-hub: misconfigured: HOME is not an absolute path.\n  Set HOME to this user's home folder"
+    )
+
+
 def test_a_file_of_the_working_folder_is_never_read(world: World, tmp_path: Path) -> None:
     """A cloned repository must not steer a hub that an editor starts inside it."""
     project = tmp_path / "project"

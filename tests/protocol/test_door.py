@@ -649,8 +649,10 @@ def test_a_token_is_shown_once_and_alone(world: World) -> None:
     words = [done.stderr.decode() for done in shown]
     assert all(re.fullmatch(r"llmhub_[\w-]{43}\n", token) for token in tokens)
     assert not any(token.strip() in "".join(words) for token in tokens)
-    for file in world.state.rglob("*"):
-        assert not any(token.strip().encode() in file.read_bytes() for token in tokens if file.is_file()), file
+    kept = [file for file in world.state.rglob("*") if file.is_file()]
+    assert world.state / "clients.json" in kept
+    for file in kept:
+        assert not any(token.strip().encode() in file.read_bytes() for token in tokens), file
     assert ["revoke anna --token 1" in text for text in words] == [False, True, True]
     assert ["oldest token has gone" in text for text in words] == [False, False, True]
     assert all("for: status." in text for text in words)

@@ -59,14 +59,14 @@ def told(events: list[Event]) -> list[Event]:
 
 
 def ended(messages: Sequence[Message], model: str = "sonnet") -> Finished:
-    last = play(Turn(ask(model)), messages)[-1]
+    last = play(Turn(ask(model), time.time), messages)[-1]
     assert isinstance(last, Finished)
     return last
 
 
 def failed(messages: Sequence[Message], model: str = "sonnet") -> HubError:
     with pytest.raises(HubError) as raised:
-        play(Turn(ask(model)), messages)
+        play(Turn(ask(model), time.time), messages)
     return raised.value
 
 
@@ -129,7 +129,7 @@ def limits(
 def test_a_streamed_answer_comes_in_pieces_and_whole() -> None:
     """The usual turn: each piece as it comes, then the end with the model that served and what it counted."""
     events = play(
-        Turn(ask()),
+        Turn(ask(), time.time),
         [limits(), start(), piece("Hel"), piece("lo."), block("Hello."), *stop(), result("Hello.")],
     )
 
@@ -151,7 +151,7 @@ def test_a_streamed_answer_comes_in_pieces_and_whole() -> None:
 
 def test_whatever_is_no_text_feeds_the_idle_timer() -> None:
     """Thinking, pings and block borders are signs of life, and no part of the answer."""
-    turn = Turn(ask())
+    turn = Turn(ask(), time.time)
     silent = [
         event(type="ping"),
         event(type="content_block_start", index=0, content_block={"type": "thinking"}),
@@ -165,7 +165,7 @@ def test_whatever_is_no_text_feeds_the_idle_timer() -> None:
 
 def test_an_answer_that_begins_anew_voids_what_was_streamed() -> None:
     """A cut stream is repeated by the CLI: the same words come again, and must not stand there twice."""
-    turn = Turn(ask())
+    turn = Turn(ask(), time.time)
     events = play(
         turn,
         [start("msg_1"), piece("Hel"), event(type="message_stop"), start("msg_2"), piece("Hello."), *stop(), result()],
@@ -178,7 +178,7 @@ def test_an_answer_that_begins_anew_voids_what_was_streamed() -> None:
 
 def test_an_answer_that_is_repeated_before_its_first_word_is_no_new_beginning() -> None:
     """Nothing had been shown, so nothing is void."""
-    assert told(play(Turn(ask()), [start("msg_1"), start("msg_2"), piece("x")])) == [Text("x")]
+    assert told(play(Turn(ask(), time.time), [start("msg_1"), start("msg_2"), piece("x")])) == [Text("x")]
 
 
 def test_an_answer_that_was_repeated_without_streaming_is_whole() -> None:
@@ -192,7 +192,7 @@ def test_an_answer_that_was_repeated_without_streaming_is_whole() -> None:
 def test_an_answer_that_was_cut_by_length_goes_on_where_it_was() -> None:
     """The CLI asks for a sequel: it belongs behind the first part, and `result` holds the sequel alone."""
     events = play(
-        Turn(ask()),
+        Turn(ask(), time.time),
         [
             *[start("msg_1"), piece("One, "), block("One, ", "msg_1"), *stop("max_tokens")],
             *[start("msg_2"), piece("two."), block("two.", "msg_2"), *stop(), result("two.")],
@@ -259,7 +259,7 @@ def test_the_windows_of_the_subscription_ride_on_the_answer() -> None:
         "seven_day": {"utilization": 0.05},
     }
 
-    turn = Turn(ask())
+    turn = Turn(ask(), time.time)
     play(turn, [limits(unifiedWindows=windows), start(), piece("x"), result("x")])
     five_hour, seven_day = turn.quota
 
@@ -284,7 +284,7 @@ def test_an_answer_paid_as_extra_usage_says_so(sign: str) -> None:
 
 def test_a_subscription_that_pays_again_says_so() -> None:
     """The last event counts: after the reset the hub must not go on blocking."""
-    turn = Turn(ask())
+    turn = Turn(ask(), time.time)
     play(turn, [limits(isUsingOverage=True), limits()])
 
     assert turn.overage is False
@@ -292,7 +292,7 @@ def test_a_subscription_that_pays_again_says_so() -> None:
 
 def test_without_an_event_nothing_is_known_of_extra_usage() -> None:
     """No news is not good news: the provider keeps what it knew."""
-    turn = Turn(ask())
+    turn = Turn(ask(), time.time)
     play(turn, [start(), piece("x")])
 
     assert turn.overage is None
@@ -497,7 +497,7 @@ ANY_MESSAGES = st.lists(st.one_of(RAW_EVENTS.map(raw_event), any_block(), any_li
 def test_any_turn_ends_in_an_answer_or_a_coded_error(messages: list[Message], end: ResultMessage) -> None:
     """Whatever a CLI gone wrong says: pieces are text, and the end is one of the two, fit for JSON."""
     try:
-        turn = Turn(ask())
+        turn = Turn(ask(), time.time)
         *events, last = play(turn, [*messages, end])
     except HubError as error:
         shown: object = error.details()

@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 
 from llm_mcp_hub.conversation import Part
 from llm_mcp_hub.errors import InvalidRequest, Misconfigured, Timeout
-from llm_mcp_hub.material import Attachment, GitDiff, Material, attachment, default_roots
+from llm_mcp_hub.material.diff import GitDiff
+from llm_mcp_hub.material.gathering import Attachment, Material, attachment, default_roots
 from llm_mcp_hub.material.repository import settings
 from llm_mcp_hub.material.rules import Unreadable, any_refused, holds_secret, is_text_type, kind, shown, text_of
 

@@ -6,12 +6,14 @@ import itertools
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from llm_mcp_hub import cli, state_folder
 from llm_mcp_hub.children.supervision import RunFolder
+from llm_mcp_hub.commands import client
 from llm_mcp_hub.credentials.saved import Saved, SavedLogins
 from llm_mcp_hub.errors import Misconfigured
 from llm_mcp_hub.finding import Finding
@@ -19,6 +21,7 @@ from llm_mcp_hub.main import open_store
 from llm_mcp_hub.main_commands import preconditions_of
 from llm_mcp_hub.providers import gemini_install
 from llm_mcp_hub.settings import load
+from llm_mcp_hub.store import sqlite
 
 SOMEBODY = 54321
 
@@ -44,6 +47,16 @@ def refused(folder: Path) -> Misconfigured:
         state_folder.check(folder)
     assert "HUB_STATE_DIR" in told.value.message
     return told.value
+
+
+def test_what_is_looked_at_is_what_the_hub_uses(folder: Path) -> None:
+    """A file that its owner has renamed would not be looked at any more."""
+    settings = load(around={"HUB_STATE_DIR": str(folder)})
+    with closing(RunFolder(folder)) as run:
+        used = [settings.clients_file, folder / client.FIRST, gemini_install.folder(folder), folder / sqlite.FILE]
+        used += [SavedLogins(folder).folder, run.path.parent]
+
+    assert sorted(used) == [folder / name for name in sorted(state_folder.USED)]
 
 
 @pytest.mark.parametrize("mode", [0o770, 0o777, 0o722, 0o2770])

@@ -308,14 +308,12 @@ def test_a_folders_lock_ends_with_its_hub_alone(state: Path) -> None:
 
 
 def test_a_child_is_known_by_its_number_and_can_be_ended() -> None:
-    """SIGTERM asks, SIGKILL does not; the memory is that of a living process."""
-    with sleeper() as asked, sleeper() as killed:
-        assert Child(asked.pid).memory > 0
-        Child(asked.pid).terminate()
-        Child(killed.pid).kill()
+    """SIGKILL asks nobody; the memory is that of a living process."""
+    with sleeper() as process:
+        assert Child(process.pid).memory > 0
+        Child(process.pid).kill()
 
-        assert asked.wait(DEADLINE_S) == -signal.SIGTERM
-        assert killed.wait(DEADLINE_S) == -signal.SIGKILL
+        assert process.wait(DEADLINE_S) == -signal.SIGKILL
 
 
 def test_a_child_that_has_gone_is_left_in_peace() -> None:
@@ -325,7 +323,6 @@ def test_a_child_that_has_gone_is_left_in_peace() -> None:
         process.kill()
         process.wait(DEADLINE_S)
 
-        child.terminate()
         child.kill()
 
         assert child.memory == 0

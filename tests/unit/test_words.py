@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from llm_mcp_hub import main
 from llm_mcp_hub.commands.mcp_clients import CLIENTS
-from llm_mcp_hub.commands.words import INSTALLS, STEPS, parse
+from llm_mcp_hub.commands.words import INSTALLS, PROVIDERS, STEPS, parse
 
 QUESTION = "Who feeds the otter?"
 
@@ -76,10 +77,10 @@ def test_words_that_are_left_over_are_told_with_the_usage_of_their_command(
         (["--timeout", "5", "ask", "claude", "hi"], "--timeout stands behind the command: llm-mcp-hub ask --timeout …"),
         (
             ["--write-env", "f", "login", "claude"],
-            "--write-env stands behind the command: llm-mcp-hub login --write-env",
+            "--write-env stands behind the command: llm-mcp-hub login --write-env …",
         ),
         (["--port", "1"], "--port stands behind the command: llm-mcp-hub serve --port …"),
-        (["--json"], "--json stands behind the command: llm-mcp-hub COMMAND --json …"),
+        (["--json"], "--json stands behind the command: llm-mcp-hub COMMAND --json"),
         (["--nonsense"], "there is no --nonsense"),
         (["--hepl"], "did you mean --help?"),
         (["burn"], "there are: stdio, serve, "),
@@ -96,16 +97,17 @@ def test_a_command_that_is_none_is_told_with_the_nearest(
     assert part in complaint
 
 
-def test_the_clients_that_are_named_are_those_there_are() -> None:
-    """The words load nothing of the commands."""
+def test_the_clients_and_providers_that_are_named_are_those_there_are() -> None:
+    """The words load nothing of the commands, and no composition root."""
     assert tuple(CLIENTS) == INSTALLS
+    assert main.PROVIDERS == PROVIDERS
 
 
 @pytest.mark.parametrize(
     ("words", "part"),
     [
-        (["--json", "status"], "--json stands behind the command: llm-mcp-hub status --json …"),
-        (["--yes", "setup"], "--yes stands behind the command: llm-mcp-hub setup --yes …"),
+        (["--json", "status"], "--json stands behind the command: llm-mcp-hub status --json"),
+        (["--yes", "setup"], "--yes stands behind the command: llm-mcp-hub setup --yes"),
         (["--skip", "ask", "setup"], "--skip stands behind the command: llm-mcp-hub setup --skip …"),
         (["--print", "install", "cursor"], "--print stands behind the command: llm-mcp-hub install --print …"),
     ],
@@ -114,8 +116,8 @@ def test_the_clients_that_are_named_are_those_there_are() -> None:
 def test_an_option_before_its_command_is_not_called_one_that_there_is_not(
     words: list[str], part: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It is there; it only stands elsewhere."""
-    assert part in told(capsys, *words)[1]
+    """It is there; it only stands elsewhere. Dots stand for what has to follow, where anything has."""
+    assert told(capsys, *words)[1] == part
 
 
 @pytest.mark.parametrize(("words", "part"), [(["help"], "COMMAND"), (["help", "setup"], ", ".join(STEPS))])

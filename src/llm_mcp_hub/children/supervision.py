@@ -299,11 +299,6 @@ class Child:
             return not self._process.is_running() or self._process.status() == psutil.STATUS_ZOMBIE
         return True
 
-    def terminate(self) -> None:
-        """SIGTERM; does nothing when it is gone."""
-        with contextlib.suppress(psutil.Error):
-            self._process.terminate()
-
     def kill(self) -> None:
         """SIGKILL; does nothing when it is gone."""
         with contextlib.suppress(psutil.Error):

@@ -32,7 +32,7 @@ HERE = sys.platform != "win32"
 TERMINAL_ACTION = (
     "Mount devpts (in a container: /dev/pts) and allow at least one pseudo-terminal."
     if HERE
-    else "Run the hub in WSL (to have it: wsl --install) or as a container; Claude can be asked here."
+    else "Run the hub in WSL (to have it: wsl --install) or as a container."
 )
 """The next step where there is none."""
 

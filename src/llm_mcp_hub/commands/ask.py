@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from llm_mcp_hub import main as composition
@@ -13,7 +14,8 @@ from llm_mcp_hub.commands import stdin, stdout
 from llm_mcp_hub.commands.live import LiveLine
 from llm_mcp_hub.commands.spoken import spoken
 from llm_mcp_hub.errors import HubError
-from llm_mcp_hub.material import GitDiff
+from llm_mcp_hub.material.diff import GitDiff
+from llm_mcp_hub.material.gathering import Attachment
 from llm_mcp_hub.providers.base import Event, Restarted, Text
 from llm_mcp_hub.running import Watch
 from llm_mcp_hub.serving.signals import ENDING, on_loop
@@ -23,8 +25,8 @@ from llm_mcp_hub.settings import Settings
 def run(settings: Settings, given: argparse.Namespace) -> int:
     """Ask, and print. Returns the exit code. Raises HubError, with `--json` after it was printed as JSON too."""
     try:
-        given.prompt, given.piped = stdin.read(given)  # before the loop runs: in it no Ctrl-C could end the reading
-        return asyncio.run(_ask(settings, given))
+        prompt, piped = stdin.read(given)  # before the loop runs: in it no Ctrl-C could end the reading
+        return asyncio.run(_ask(settings, given, prompt, piped))
     except HubError as error:
         if given.json:
             told = error.details() | {"message": spoken(error.message), "action": spoken(error.action)}
@@ -32,7 +34,7 @@ def run(settings: Settings, given: argparse.Namespace) -> int:
         raise
 
 
-async def _ask(settings: Settings, given: argparse.Namespace) -> int:
+async def _ask(settings: Settings, given: argparse.Namespace, prompt: str, piped: Sequence[Attachment]) -> int:
     printed = 0
     unread = False
     unwritable: OSError | None = None
@@ -66,7 +68,7 @@ async def _ask(settings: Settings, given: argparse.Namespace) -> int:
         async with composition.build_hub(settings, roots=(Path.cwd(), Path("/"))) as hub:
             ask = hub.new_ask(
                 given.provider,
-                given.prompt,
+                prompt,
                 model=given.model,
                 system=given.system,
                 conversation_id=given.conversation,
@@ -77,13 +79,14 @@ async def _ask(settings: Settings, given: argparse.Namespace) -> int:
                 ask,
                 files=[str(Path.cwd() / file) for file in given.file or () if file != "-"],
                 git_diff=None if given.git_diff is None else GitDiff(given.git_diff or None, ()),
-                attachments=given.piped,
+                attachments=piped,
             )
             for part in ask.parts:
                 if not part.size and not given.json:
                     print(f"{part.name} is empty, and is put before the question so.", file=sys.stderr)
             watch = Watch(None if given.json else show)
-            async with live.shown(given.provider.title(), watch):
+            title = next(traits.title for traits in hub.traits if traits.name == given.provider)
+            async with live.shown(title, watch):
                 answer = await hub.ask(ask, watch)
     except HubError:
         if printed:

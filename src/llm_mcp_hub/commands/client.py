@@ -6,6 +6,7 @@ A token is shown once, alone on stdout, fit for a pipe; all words go to stderr.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import secrets
@@ -90,6 +91,8 @@ def _keep(file: Path, token: str) -> None:
             os.fsync(opened.fileno())
         beside.replace(file)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)  # it may hold the token
         raise Misconfigured(
             f"The first client's token cannot be written to {file} ({error.strerror}).",
             action="Set HUB_STATE_DIR to a folder that this user can write.",

@@ -236,8 +236,7 @@ class AtTheTerminal:
                         raise asyncio.CancelledError
                     raise InvalidRequest(
                         "No code came: stdin has ended. Nothing was saved.",
-                        action="Run it in a terminal, or write the code into its stdin; with docker: "
-                        "docker compose run --rm SERVICE login …",
+                        action="Run it in a terminal (a container has one with -it), or write the code into stdin.",
                     )
                 break
             self._typed += more

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from llm_mcp_hub.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from llm_mcp_hub.material import Attachment
+    from llm_mcp_hub.material.gathering import Attachment
 
 NAME = "stdin"
 SILENT_S = 2.0
@@ -120,7 +120,7 @@ def _all() -> bytes:
 
 
 def _part(data: bytes) -> Attachment:
-    from llm_mcp_hub.material import Attachment
+    from llm_mcp_hub.material.gathering import Attachment
     from llm_mcp_hub.material.rules import kind
 
     return Attachment(NAME, kind(data) or "text/plain", None, data)

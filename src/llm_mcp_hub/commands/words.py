@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 EX_USAGE = 64
+PROVIDERS = ("claude", "gemini")
 STEPS = ("gemini-cli", "project", "login-claude", "login-gemini", "clients", "ask", "doctor")
 """Of `setup`, in their order."""
 INSTALLS = ("claude-desktop", "claude-code", "cursor", "vscode", "gemini-cli")
@@ -79,7 +80,7 @@ def _parser() -> tuple[_Parser, Mapping[str, _Parser]]:
     commands.add_parser("health", help="whether a hub answers at HUB_HOST and HUB_PORT; needs no token")
 
     ask = commands.add_parser("ask", help="ask one question; the answer is streamed to the terminal")
-    ask.add_argument("provider", choices=["claude", "gemini"])
+    ask.add_argument("provider", choices=PROVIDERS)
     ask.add_argument(
         "prompt",
         nargs="?",
@@ -120,7 +121,7 @@ def _parser() -> tuple[_Parser, Mapping[str, _Parser]]:
     setup.add_argument("--yes", action="store_true", help="take every step without asking, the small ask too")
 
     login = commands.add_parser("login", help="log in to Claude or Gemini, with a browser on any machine")
-    login.add_argument("provider", choices=["claude", "gemini"])
+    login.add_argument("provider", choices=PROVIDERS)
     login.add_argument("--write-env", type=Path, metavar="FILE", help="write the login into this env file too")
     login.add_argument("--timeout", type=float, default=600, metavar="SECONDS", help="how long you have (600)")
 
@@ -188,7 +189,7 @@ def _behind(word: str, command: str, commands: Mapping[str, argparse.ArgumentPar
     if not having:
         return ""
     which = command if command in having else having[0] if len(having) == 1 else "COMMAND"
-    return f"{word} stands behind the command: {PROGRAM} {which} {word} …"
+    return f"{word} stands behind the command: {PROGRAM} {which} {word}{_more(word, commands[having[0]])}"
 
 
 def _named(words: Iterable[str]) -> list[str]:
@@ -214,7 +215,7 @@ def _left_over(command: str, rest: Sequence[str], parser: argparse.ArgumentParse
     if command and first == "--version":
         return f"{first} stands alone: {PROGRAM} {first}"
     if command and first in _options(own):
-        return f"{first} stands behind the command: {PROGRAM} {command} {first} …"
+        return f"{first} stands behind the command: {PROGRAM} {command} {first}{_more(first, own)}"
     if command and first in _options(parser):
         return f"{first} stands before the command: {PROGRAM} {first} … {command}"
     if command == "health" and first in {"--host", "--port"}:
@@ -229,6 +230,12 @@ def _left_over(command: str, rest: Sequence[str], parser: argparse.ArgumentParse
 
 def _options(parser: argparse.ArgumentParser) -> list[str]:
     return [option for action in parser._actions for option in action.option_strings]
+
+
+def _more(option: str, parser: argparse.ArgumentParser) -> str:
+    """What shows that more has to follow an option, its value or its command's own words; nothing where it may end."""
+    wanted = (each.required or option in each.option_strings for each in parser._actions if each.nargs != 0)
+    return " …" if any(wanted) else ""
 
 
 def _nearest(word: str, known: Iterable[str]) -> str | None:

@@ -30,7 +30,7 @@ KEY_BYTES = 16
 PREFIX = "whsec_"
 PASSING = frozenset({408, 425, 429})
 """With 5xx, what a second try may mend. A redirect or a refusal it will not."""
-log = structlog.stdlib.get_logger("llm_mcp_hub.alerts")
+log = structlog.stdlib.get_logger("llm_mcp_hub.webhook")
 
 
 class Webhook:

@@ -63,7 +63,7 @@ Event = Alive | Text | Restarted | Limits | Finished
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """What the outer rooms show of a provider: the tools, the commands and the settings are derived from this.
+    """What the outer rooms show of a provider: the tools, their schemas and descriptions are derived from this.
 
     Attributes:
         name: key in the provider table and end of the tool's name (`claude` gives `ask_claude`).

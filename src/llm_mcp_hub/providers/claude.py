@@ -163,7 +163,7 @@ class ClaudeProvider:
             StreamEvent,
         )
 
-        turn = Turn(ask)
+        turn = Turn(ask, time.time)
         try:
             connected.busy = True
             await connected.client.query(_message(ask) if ask.parts else ask.prompt)

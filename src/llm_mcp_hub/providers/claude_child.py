@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from llm_mcp_hub.children.environment import blanked, child_environment
+from llm_mcp_hub.errors import CliMissing, Misconfigured
+from llm_mcp_hub.providers.claude_turn import NAME
 
 if TYPE_CHECKING:
     from claude_agent_sdk import ClaudeAgentOptions
@@ -52,6 +54,24 @@ def bundled_cli() -> Path | None:
         return None
     cli = Path(package.origin).parent / "_bundled" / ("claude.exe" if sys.platform == "win32" else "claude")
     return cli if cli.is_file() else None
+
+
+def no_cli() -> CliMissing:
+    """There is no program to start."""
+    return CliMissing(
+        "The Claude Code program that belongs to claude-agent-sdk is not there.",
+        action="Install it again: pip install --force-reinstall claude-agent-sdk",
+        provider=NAME,
+    )
+
+
+def state_unwritable(error: OSError) -> Misconfigured:
+    """The hub's own folder cannot be written."""
+    return Misconfigured(
+        f"The hub cannot write its state folder ({error.strerror}).",
+        action="Make HUB_STATE_DIR a folder that this user can write, with space left.",
+        provider=NAME,
+    )
 
 
 def options(

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_mcp_hub.errors import BillingBlocked, Misconfigured
-
-NAME = "claude"
+from llm_mcp_hub.providers.claude_turn import NAME
 
 MANAGED_FOLDERS = {
     "Linux": Path("/etc/claude-code"),

@@ -28,12 +28,12 @@ from llm_mcp_hub.children.dialogue import Dialogue
 from llm_mcp_hub.children.environment import child_environment
 from llm_mcp_hub.children.supervision import RunFolder
 from llm_mcp_hub.children.terminal import HERE, TERMINAL_ACTION, Terminal, TerminalError
-from llm_mcp_hub.errors import AuthRejected, BillingBlocked, CliMissing, HubError, Misconfigured, UpstreamError
+from llm_mcp_hub.errors import AuthRejected, BillingBlocked, HubError, Misconfigured, UpstreamError
 from llm_mcp_hub.providers.base import Provider
-from llm_mcp_hub.providers.claude_child import bundled_cli
+from llm_mcp_hub.providers.claude_child import bundled_cli, no_cli, state_unwritable
 from llm_mcp_hub.providers.claude_guard import MANAGED_FOLDERS, check_managed_settings
 from llm_mcp_hub.providers.claude_turn import NAME
-from llm_mcp_hub.providers.login import COLUMNS, TRIES, Exported, Person, pasted, whichever
+from llm_mcp_hub.providers.login import COLUMNS, TRIES, Exported, Person, pasted, whichever, within
 
 LINK_S = 60.0
 EXCHANGE_S = 90.0
@@ -98,20 +98,12 @@ class ClaudeLogin:
         """A new setup-token. See `LoginFlow.make`."""
         check_managed_settings(self._managed)  # no ask would be let through: better told before anybody signs in
         if self._cli is None or not self._cli.is_file():
-            raise CliMissing(
-                "The Claude Code program that belongs to claude-agent-sdk is not there.",
-                action="Install it again: pip install --force-reinstall claude-agent-sdk",
-                provider=NAME,
-            )
+            raise no_cli()
         try:
             home = self._run.new_home("claude-login")
             (home / "config").mkdir(mode=0o700)
         except OSError as error:
-            raise Misconfigured(
-                f"The hub cannot write its state folder ({error.strerror}).",
-                action="Make HUB_STATE_DIR a folder that this user can write, with space left.",
-                provider=NAME,
-            ) from error
+            raise state_unwritable(error) from error
         terminal: Terminal | None = None
         try:
             terminal = self._start(self._cli, home)
@@ -228,15 +220,7 @@ async def _code(person: Person, url: str, note: str) -> str:
 
 
 async def _within(seconds: float, answer: Awaitable[T], what: str) -> T:
-    try:
-        async with asyncio.timeout(seconds):
-            return await answer
-    except TimeoutError as error:
-        raise UpstreamError(
-            f"Claude's CLI {what} within {seconds:.0f} s; nothing was saved.",
-            action=f"Check the network and HTTPS_PROXY, then try again. {AGAIN}",
-            provider=NAME,
-        ) from error
+    return await within(seconds, answer, title="Claude", provider=NAME, what=what)
 
 
 def _whole(token: str) -> str:

@@ -20,7 +20,7 @@ import anyio
 from llm_mcp_hub.children.supervision import EXHAUSTED, Child, RunFolder, child_in, hindrance
 from llm_mcp_hub.conversation import Ask
 from llm_mcp_hub.errors import CliMissing, HubError, Misconfigured, UpstreamError
-from llm_mcp_hub.providers.claude_child import options, transcript_file
+from llm_mcp_hub.providers.claude_child import no_cli, options, state_unwritable, transcript_file
 from llm_mcp_hub.providers.claude_guard import check_account, check_settings_in_force
 from llm_mcp_hub.providers.claude_history import transcript
 from llm_mcp_hub.providers.claude_turn import NAME
@@ -281,11 +281,7 @@ class Pool:
         from claude_agent_sdk import ClaudeSDKClient
 
         if self._cli is None or not self._cli.is_file():
-            raise CliMissing(
-                "The Claude Code program that belongs to claude-agent-sdk is not there.",
-                action="Install it again: pip install --force-reinstall claude-agent-sdk",
-                provider=NAME,
-            )
+            raise no_cli()
         session = str(uuid.uuid4()) if ask.history else None
         home: Path | None = None
         try:
@@ -312,11 +308,7 @@ class Pool:
         except OSError as error:
             if home is not None:
                 self._run.drop_home(home)
-            raise Misconfigured(
-                f"The hub cannot write its state folder ({error.strerror}).",
-                action="Make HUB_STATE_DIR a folder that this user can write, with space left.",
-                provider=NAME,
-            ) from error
+            raise state_unwritable(error) from error
         client = ClaudeSDKClient(chosen)
         connected = Connected(client, None, home, ask.model, ask.system, ask.effort, token, time.monotonic())
         self._all.add(connected)

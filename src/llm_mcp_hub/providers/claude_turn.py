@@ -1,14 +1,13 @@
 """What Claude's CLI says in one turn, as ours: messages in, events, an answer or a coded error out.
 
-Pure: no I/O and no child. The table of errors was measured on CLI 2.1.330 against a stand-in of the API; the order in
-which it is read matters and stands in `_error`.
+Pure: no I/O, no child, and the time is handed in. The table of errors was measured on CLI 2.1.330 against a stand-in of
+the API; the order in which it is read matters and stands in `_error`.
 """
 
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
@@ -46,8 +45,10 @@ def iso(seconds: float) -> str:
 class Turn:
     """What one turn has shown so far: messages in, events and one result or error out. No I/O."""
 
-    def __init__(self, ask: Ask) -> None:
+    def __init__(self, ask: Ask, clock: Callable[[], float]) -> None:
+        """`clock` gives the seconds since 1970: resets are moments."""
         self._ask = ask
+        self._clock = clock
         self._kept = ""
         self._streamed = ""
         self._streaming: str | None = None
@@ -107,7 +108,7 @@ class Turn:
         """What the subscription's windows say; rides on every ask for free."""
         info = event.rate_limit_info
         raw = _mapping(info.raw)
-        now = iso(time.time())
+        now = iso(self._clock())
         windows = _part(raw, "unifiedWindows")
         self.quota = tuple(
             QuotaWindow(
@@ -177,7 +178,7 @@ class Turn:
                 if self._rejected_window.endswith("_opus")
                 else "Ask again after the reset.",
                 provider=NAME,
-                retry_after_s=max(0, round(reset - time.time())) if reset else None,
+                retry_after_s=max(0, round(reset - self._clock())) if reset else None,
                 partial_text=partial,
                 only_model=self._rejected_window.endswith("_opus"),
             )

@@ -30,7 +30,7 @@ from llm_mcp_hub.providers.base import Provider
 from llm_mcp_hub.providers.gemini_child import argv, lay_out, no_terminal, program, state_unwritable
 from llm_mcp_hub.providers.gemini_home import died_at_start, login_file, stderr_file
 from llm_mcp_hub.providers.gemini_turn import NAME
-from llm_mcp_hub.providers.login import COLUMNS, TRIES, Exported, Person, pasted, whichever
+from llm_mcp_hub.providers.login import COLUMNS, TRIES, Exported, Person, pasted, whichever, within
 
 LINK_S = 60.0
 SHORTEST = 20
@@ -232,15 +232,7 @@ def _was_refused(home: Path) -> bool:
 
 
 async def _within(seconds: float, answer: Awaitable[T], what: str) -> T:
-    try:
-        async with asyncio.timeout(seconds):
-            return await answer
-    except TimeoutError as error:
-        raise UpstreamError(
-            f"Gemini's CLI {what} within {seconds:.0f} s; nothing was saved.",
-            action=f"Check the network and HTTPS_PROXY, then try again. {AGAIN}",
-            provider=NAME,
-        ) from error
+    return await within(seconds, answer, title="Gemini", provider=NAME, what=what)
 
 
 def _gives_up(*, refused: bool) -> HubError:

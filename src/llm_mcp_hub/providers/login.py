@@ -7,12 +7,13 @@ a password, and gives back what the vendor's program would have kept.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from llm_mcp_hub.errors import UpstreamError
 from llm_mcp_hub.providers.base import Provider
 
 TRIES = 3
@@ -28,6 +29,27 @@ def pasted(code: str) -> str:
     code = code.strip("\"'")
     half = len(code) // 2
     return code[:half] if code[:half] == code[half:] else code
+
+
+async def within(seconds: float, answer: Awaitable[T], *, title: str, provider: str, what: str) -> T:
+    """What is awaited of a provider's own program. Raises UpstreamError where it has not come by then.
+
+    Args:
+        seconds: how long it may take.
+        answer: what is awaited.
+        title: the provider's, for people.
+        provider: its name.
+        what: what the program has not done then, as in "showed no link".
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            return await answer
+    except TimeoutError as error:
+        raise UpstreamError(
+            f"{title}'s CLI {what} within {seconds:.0f} s; nothing was saved.",
+            action=f"Check the network and HTTPS_PROXY, then try again. Run: llm-mcp-hub login {provider}",
+            provider=provider,
+        ) from error
 
 
 class Person(Protocol):

@@ -185,7 +185,12 @@ def validated(model: type[A], given: Mapping[str, Any], provider: str | None) ->
             raise InvalidRequest(
                 f"{where}: it is no object.", action=f"Give {where} as an object: {shape}.", provider=provider
             ) from None
-        action = _ADVICE.get(first["type"], "Correct {}.").format(where)
+        if first["type"] == "missing" and names:
+            action = f"Give {where.rpartition('.')[0]} with {names}."  # all at once: the next round would name the next
+        elif first["type"] == "literal_error":
+            action = f"Give {where} as {first['msg'].removeprefix('Input should be ')}."
+        else:
+            action = _ADVICE.get(first["type"], "Correct {}.").format(where)
         raise InvalidRequest(f"{where}: {first['msg']}.", action=action, provider=provider) from None
 
 

@@ -20,7 +20,7 @@ from mcp_types import CallToolResult
 from llm_mcp_hub.conversation import Ask
 from llm_mcp_hub.errors import Cancelled, HubError
 from llm_mcp_hub.hub import Hub
-from llm_mcp_hub.serving.sealed import SESSION, Session, call_of
+from llm_mcp_hub.serving.sealed import SEALED, Session, call_of
 from llm_mcp_hub.serving.shapes import failure
 
 Context = ServerRequestContext[Any, Any]
@@ -30,7 +30,7 @@ log = structlog.stdlib.get_logger("llm_mcp_hub.detached")
 def session_of(context: Context) -> Session | None:
     """The sealed session that a call came in; None in the newer era, over stdio, and where the SDK keeps sessions."""
     request: Any = context.request
-    found: Session | None = None if request is None else request.scope.get(SESSION)
+    found: Session | None = None if request is None else request.scope.get(SEALED)
     return found
 
 

@@ -25,7 +25,7 @@ LINGER_S = 2.0
 """How long answers may take to go out."""
 HURRIED_S = 0.25
 POLL_S = 0.05
-log = structlog.stdlib.get_logger("llm_mcp_hub.http")
+log = structlog.stdlib.get_logger("llm_mcp_hub.drain")
 
 
 class Drain:

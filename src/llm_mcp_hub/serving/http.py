@@ -36,7 +36,7 @@ from llm_mcp_hub.serving.door import Door, insufficient
 from llm_mcp_hub.serving.drain import LINGER_S, POLL_S, Drain
 from llm_mcp_hub.serving.limits import Limits, Rates, Turnstile
 from llm_mcp_hub.serving.resources import Updates
-from llm_mcp_hub.serving.sealed import Seal, Session, Sessions
+from llm_mcp_hub.serving.sealed import Seal, SealedSessions, Session
 from llm_mcp_hub.serving.sessions import SessionShare
 from llm_mcp_hub.serving.sign import PROBED, Signed
 from llm_mcp_hub.serving.signals import Early, overheard
@@ -156,7 +156,7 @@ def build_app(
             log.info("hub ended")
 
     of_replicas = (
-        [Middleware(Sessions, seal=Seal(keys), called_off=life.call_off, body_bytes=BODY_BYTES)] if keys else []
+        [Middleware(SealedSessions, seal=Seal(keys), called_off=life.call_off, body_bytes=BODY_BYTES)] if keys else []
     )
     app = Starlette(
         routes=list(plain),

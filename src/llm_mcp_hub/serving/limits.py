@@ -1,4 +1,4 @@
-"""How much one client may do over HTTP, and how often an address may come without a valid token. Knows no route.
+"""How much one client may do over HTTP, and how often an address may come without a valid token.
 
 Requests and asks are counted by client, with the library `limits`: over all hubs on one Redis, else in this process.
 While that Redis is away this process counts alone, to half of each limit: nobody knows what the other hubs let in. Open
@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llm_mcp_hub.errors import Busy
 from llm_mcp_hub.serving.auth import CALLER, Allowance, Caller
+from llm_mcp_hub.serving.wire import PATH
 
 STANDARD = Allowance(requests_per_minute=600, asks_per_minute=60, at_once=64)
 """What a client may do that is told nothing else."""
@@ -269,7 +270,7 @@ class Turnstile:
         self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope.get("path") == "/mcp":
+        if scope.get("path") == PATH:
             send = _patient(send)
         caller: Caller | None = scope.get(CALLER)
         allowed = None if caller is None else allowance(caller)

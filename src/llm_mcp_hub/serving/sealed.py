@@ -28,12 +28,12 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from llm_mcp_hub.serving import wire
 from llm_mcp_hub.serving.auth import CALLER, Caller
 
-SESSION = "llm_mcp_hub.session"
+SEALED = "llm_mcp_hub.session"
 """Where the scope of a request of the older era says in which session it is."""
-HEADER = "mcp-session-id"
-VERSION = "mcp-protocol-version"
+HEADER, VERSION = wire.SESSION.decode(), wire.VERSION.decode()
 LIVES_S = 30 * 86_400.0
 """After that a client has to initialize anew, as after the end of any session."""
 NAME_CHARS = 64
@@ -120,13 +120,15 @@ def _bytes(text: str) -> bytes:
 # -- over HTTP --------------------------------------------------------------------------------------------------------
 
 
-class Sessions:
+class SealedSessions:
     """Stands before the MCP route: gives sessions, looks after them, and hears what a client calls off.
 
     The SDK behind it runs without sessions, each request by itself.
     """
 
-    def __init__(self, app: ASGIApp, *, seal: Seal, called_off: CalledOff, body_bytes: int, path: str = "/mcp") -> None:
+    def __init__(
+        self, app: ASGIApp, *, seal: Seal, called_off: CalledOff, body_bytes: int, path: str = wire.PATH
+    ) -> None:
         self._app = app
         self._seal = seal
         self._called_off = called_off
@@ -156,7 +158,7 @@ class Sessions:
             session = self._seal.opened(given, caller.principal, time.time())
             if session is None:
                 return await _refusal(404, "Session not found")(scope, receive, send)
-            scope[SESSION] = session
+            scope[SEALED] = session
             if VERSION not in headers:  # clients of before 2025-06-18
                 MutableHeaders(scope=scope)[VERSION] = session.version
         if method == "DELETE":
@@ -179,7 +181,7 @@ class Sessions:
         if message.get("method") == "initialize" and "id" in message:
             caller: Caller = scope[CALLER]
             new = began(caller.principal, message.get("params"), time.time())
-            scope[SESSION] = new
+            scope[SEALED] = new
             return await self._app(scope, receive, _with_header(send, self._seal.sealed(new)))
         if session is None:
             return await _refusal(400, "Bad Request: Missing session ID")(scope, receive, send)

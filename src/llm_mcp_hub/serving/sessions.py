@@ -14,9 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llm_mcp_hub.serving.auth import CALLER, Caller
 from llm_mcp_hub.serving.limits import Refused, nobody, too_many
+from llm_mcp_hub.serving.wire import PATH, SESSION, VERSION
 
-SESSION = b"mcp-session-id"
-VERSION = b"mcp-protocol-version"
 WITHOUT_SESSIONS = b"2026-07-28"
 """From this version on; versions are days."""
 IDLE_S = 1_800.0
@@ -81,7 +80,7 @@ class SessionShare:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         caller: Caller | None = scope.get(CALLER)
-        if caller is None or caller.client is None or scope["path"] != "/mcp":
+        if caller is None or caller.client is None or scope["path"] != PATH:
             return await self._app(scope, receive, send)
         headers: Mapping[bytes, bytes] = dict(scope["headers"])
         given = headers.get(SESSION, b"").decode("latin-1")

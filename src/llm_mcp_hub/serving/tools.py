@@ -19,7 +19,8 @@ from mcp.server.context import ServerRequestContext
 
 from llm_mcp_hub.errors import HubError, InvalidRequest, PermissionDenied
 from llm_mcp_hub.hub import Hub
-from llm_mcp_hub.material import Attachment, GitDiff, attachment
+from llm_mcp_hub.material.diff import GitDiff
+from llm_mcp_hub.material.gathering import Attachment, attachment
 from llm_mcp_hub.providers.base import Traits
 from llm_mcp_hub.serving.arguments import (
     AskArguments,
@@ -113,7 +114,7 @@ class Tools:
         if self._admit is not None:
             await self._admit(caller)
         left = self._waits(context, arguments.wait_s)
-        call = _ask(self._hub, context, traits, arguments, self._detached, caller=caller, wait_s=left)
+        call = _asked(self._hub, context, traits, arguments, self._detached, caller=caller, wait_s=left)
         return await (call if self._detached is None else self._detached.run(context, call))
 
     def _open_to(self, caller: Caller) -> list[types.Tool]:
@@ -147,7 +148,7 @@ def _stands(context: Context) -> float | None:
 # -- calls ----------------------------------------------------------------------------------------------------------
 
 
-async def _ask(
+async def _asked(
     hub: Hub,
     context: Context,
     traits: Traits,

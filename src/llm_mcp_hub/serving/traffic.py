@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 EVERY_S = 10.0
 """How often the log is told of one reason."""
 SHOWN_CHARS = 100
-log = structlog.stdlib.get_logger("llm_mcp_hub.door")
+log = structlog.stdlib.get_logger("llm_mcp_hub.traffic")
 
 
 class Refusal(Response):

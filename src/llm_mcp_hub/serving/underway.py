@@ -25,7 +25,7 @@ LAST_WORD_S = 1.0
 """How long the end of a stream that is cut may take: nobody may be reading it."""
 UNDERWAY = "llm_mcp_hub.underway"
 """Where a request's scope says how it is."""
-log = structlog.stdlib.get_logger("llm_mcp_hub.http")
+log = structlog.stdlib.get_logger("llm_mcp_hub.underway")
 
 
 @dataclass(slots=True, eq=False)

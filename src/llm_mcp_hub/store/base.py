@@ -12,7 +12,8 @@ Values are JSON of our own nouns, read back through their models: what is not re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -57,6 +58,15 @@ def name_to_bytes(name: str) -> bytes:
 def name_from_bytes(name: bytes) -> str:
     """Its way back. Raises UnicodeDecodeError for what no hub has written."""
     return name.decode("utf-8", "surrogatepass")
+
+
+def names_from_bytes(names: Iterable[bytes]) -> list[str]:
+    """Those of them that a hub has written."""
+    found: list[str] = []
+    for name in names:
+        with contextlib.suppress(UnicodeDecodeError):
+            found.append(name_from_bytes(name))
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from llm_mcp_hub.errors import Misconfigured, StoreUnavailable
 from llm_mcp_hub.store import redis_scripts as scripts
-from llm_mcp_hub.store.base import LAPSED_KEPT_S, Held, Put, name_from_bytes, name_to_bytes
+from llm_mcp_hub.store.base import LAPSED_KEPT_S, Held, Put, name_to_bytes, names_from_bytes
 from llm_mcp_hub.store.redis_scripts import LIST, LOG, RECORD, SINCE, UNTIL
 
 if TYPE_CHECKING:
@@ -69,14 +69,6 @@ def _held_ms(seconds: float) -> int:
 def _lease(lease: str) -> tuple[bytes, bytes]:
     name = name_to_bytes(lease)
     return UNTIL + name, SINCE + name
-
-
-def _names(members: Sequence[bytes]) -> list[str]:
-    found: list[str] = []
-    for member in members:
-        with contextlib.suppress(UnicodeDecodeError):
-            found.append(name_from_bytes(member))
-    return found
 
 
 def connection(url: str) -> dict[str, Any]:
@@ -240,11 +232,11 @@ class RedisStore:
 
     async def holders(self, lease: str) -> list[str]:
         live, _over = await self._run(scripts.HOLDERS, _lease(lease), KEPT_MS)
-        return _names(live)
+        return names_from_bytes(live)
 
     async def lapsed(self, lease: str) -> list[str]:
         _live, over = await self._run(scripts.HOLDERS, _lease(lease), KEPT_MS)
-        return _names(over)
+        return names_from_bytes(over)
 
     async def lapse(self, leases: Sequence[str], *, holders_of: str) -> None:
         keys = [UNTIL + name_to_bytes(lease) for lease in leases]

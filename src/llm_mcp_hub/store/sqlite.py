@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from llm_mcp_hub.errors import StoreUnavailable
-from llm_mcp_hub.store.base import LAPSED_KEPT_S, Held, Put, name_from_bytes, name_to_bytes
+from llm_mcp_hub.store.base import LAPSED_KEPT_S, Held, Put, name_to_bytes, names_from_bytes
 
 T = TypeVar("T")
 FILE = "hub.sqlite3"
@@ -256,7 +256,7 @@ class SqliteStore:
         select = "SELECT holder FROM leases WHERE lease = ? AND ends > ? AND ends <= ? ORDER BY since, holder"
         name = name_to_bytes(lease)
         return await self._run(
-            lambda db, now: [name_from_bytes(row[0]) for row in db.execute(select, (name, *between(now))).fetchall()]
+            lambda db, now: names_from_bytes(row[0] for row in db.execute(select, (name, *between(now))).fetchall())
         )
 
     async def lapse(self, leases: Sequence[str], *, holders_of: str) -> None:
