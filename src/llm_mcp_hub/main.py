@@ -17,7 +17,7 @@ from urllib.parse import unquote
 import structlog
 
 from llm_mcp_hub import settings as settings_module
-from llm_mcp_hub import state_folder
+from llm_mcp_hub import starting, state_folder
 from llm_mcp_hub.children.environment import surroundings
 from llm_mcp_hub.children.supervision import RunFolder
 from llm_mcp_hub.credentials.alerts import Alerts, Sink
@@ -250,7 +250,9 @@ def build_server(
 
     who = the_owner if updates is None else by_request
     admit = None if limits is None else limits.ask
-    return build(hub, VERSION, wait_s=settings.hub_wait_s, updates=updates, who=who, admit=admit, detached=detached)
+    server = build(hub, VERSION, wait_s=settings.hub_wait_s, updates=updates, who=who, admit=admit, detached=detached)
+    starting.loaded()
+    return server
 
 
 def clients_of(settings: Settings) -> Clients:

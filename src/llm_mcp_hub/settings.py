@@ -162,12 +162,6 @@ def _upper(value: Any) -> Any:
 
 
 LoopbackUrl = Annotated[str, AfterValidator(_loopback_url)]
-def _long_enough(value: SecretStr | None) -> SecretStr | None:
-    if value is not None and len(value.get_secret_value()) < 16:
-        raise ValueError("must have 16 characters or more")
-    return value
-
-
 UserPath = Annotated[Path, AfterValidator(_absolute)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
@@ -208,7 +202,7 @@ class Settings(BaseModel):
     hub_drain_s: Annotated[float, Field(ge=0, le=3600)] = 25
     hub_alert_days: Annotated[float, Field(ge=0, le=365)] = 3
     hub_alert_webhook_url: Annotated[SecretStr | None, AfterValidator(_webhook)] = None
-    hub_alert_webhook_secret: Annotated[SecretStr | None, AfterValidator(_long_enough)] = None
+    hub_alert_webhook_secret: Annotated[SecretStr | None, Field(min_length=16)] = None
     hub_allow_overage: bool = False
     hub_gemini_command: str = "gemini"
     hub_claude_upstream: LoopbackUrl | None = None
@@ -340,6 +334,8 @@ def examine(env_file: Path | None = None, around: Mapping[str, str] | None = Non
             reason = (
                 each["msg"].removeprefix("Value error, ").replace("Input should be", "must be").split(", unable")[0]
             )
+            if each["type"] == "too_short":  # of which pydantic speaks as of a list's items
+                reason = f"must have {each.get('ctx', {}).get('min_length')} characters or more"
             wrong.append(Misconfigured(f"{field.upper()} is not usable: {reason}.", action=f"Correct {field.upper()}."))
         settings = Settings.model_validate(values)
     settings.remember(files)

@@ -10,6 +10,7 @@ Only the program does this (`__main__`): who imports the hub's modules has the p
 
 from __future__ import annotations
 
+import gc
 import importlib
 import importlib.util
 import sys
@@ -41,7 +42,9 @@ class _OnDemand(ModuleType):
 
 
 def shorten() -> None:
-    """Have this process load less. Called once, before anything of these packages is loaded."""
+    """Have this process load less, and look for no garbage meanwhile. Called once, before anything of these packages is
+    loaded; whoever goes on for longer than a start calls `loaded` then."""
+    gc.disable()
     # This program draws nothing with rich; structlog loads it wherever it is installed, for a tenth of a start's time.
     sys.modules.setdefault("rich", None)  # pyright: ignore[reportArgumentType]
     put_off(*PACKAGES)
@@ -49,6 +52,12 @@ def shorten() -> None:
 
     # Which every model takes over; most are never used. One that threads make opts out (`conversation.Part`).
     BaseModel.model_config["defer_build"] = True
+
+
+def loaded() -> None:
+    """Everything is there: from now on garbage in cycles is looked for. What has been loaded is none, and stays."""
+    gc.freeze()
+    gc.enable()
 
 
 def put_off(*packages: str) -> None:

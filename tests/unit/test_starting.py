@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
 BEGIN = "import sys; from llm_mcp_hub import starting; starting.shorten()\n"
 
 
-def after(program: str, begin: str = BEGIN) -> str:
+def after(program: str, begin: str = BEGIN, words: Sequence[str] = ()) -> str:
     """What this prints in a process that has begun as the program does."""
     ran = subprocess.run(
-        [sys.executable, "-c", begin + program], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", begin + program, *words], capture_output=True, text=True, timeout=60, check=False
     )
     assert ran.returncode == 0, ran.stderr
     return ran.stdout.strip()
@@ -95,3 +97,21 @@ def test_models_are_built_when_they_are_used_and_hold_what_they_held() -> None:
     )
 
     assert after(program).split() == ["False", "False", "True", "one", "True", "2"]
+
+
+def test_garbage_is_looked_for_again_once_there_is_a_server(tmp_path: Path) -> None:
+    """A start makes none; a hub that goes on for days does."""
+    program = (
+        "import asyncio, gc\n"
+        "from llm_mcp_hub import main\n"
+        "from llm_mcp_hub.settings import load\n"
+        "async def serve():\n"
+        "    settings = load(around={'HUB_STATE_DIR': sys.argv[1]})\n"
+        "    async with main.build_hub(settings) as hub:\n"
+        "        print(gc.isenabled(), end=' ')\n"
+        "        main.build_server(hub, settings)\n"
+        "        print(gc.isenabled(), gc.get_freeze_count() > 100_000)\n"
+        "asyncio.run(serve())"
+    )
+
+    assert after(program, words=[str(tmp_path / "state")]) == "False True True"

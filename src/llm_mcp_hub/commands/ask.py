@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from llm_mcp_hub import main as composition
+from llm_mcp_hub import starting
 from llm_mcp_hub.commands import stdin, stdout
 from llm_mcp_hub.commands.live import LiveLine
 from llm_mcp_hub.commands.spoken import spoken
@@ -66,6 +67,7 @@ async def _ask(settings: Settings, given: argparse.Namespace, prompt: str, piped
     try:
         # What somebody types in a shell may read what that person can read; relative to where it is typed.
         async with composition.build_hub(settings, roots=(Path.cwd(), Path("/"))) as hub:
+            starting.loaded()
             ask = hub.new_ask(
                 given.provider,
                 prompt,
