@@ -1,5 +1,6 @@
 """`llm-mcp-hub` and `python -m llm_mcp_hub`: what is needed before the commands are there."""
 
+import gc
 import os
 import sys
 
@@ -16,6 +17,8 @@ def main() -> int:
         return cli.main()
     except KeyboardInterrupt:
         return 130
+    finally:
+        gc.freeze()  # or Python would look through all that was loaded once more, before it lets go of it
 
 
 def _fill_closed() -> None:

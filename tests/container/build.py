@@ -225,6 +225,7 @@ def _python(buildah: Buildah, folder: Path) -> str:
     links = f"mkdir -p {HOST} && ln -s {HOST}/pip.conf /etc/pip.conf && ln -s {HOST}/npmrc /usr/local/etc/npmrc"
     (folder / "Dockerfile").write_text(f"FROM scratch\nADD base.tar /\nRUN {links}\n")
     buildah.bud(folder, "localhost/python:check")
+    (folder / "base.tar").unlink()  # room on the disk, also below
     return "localhost/python:check"
 
 
@@ -242,6 +243,7 @@ def _node(buildah: Buildah, folder: Path, python: str) -> str:
         "RUN ln -s ../lib/node_modules/npm/bin/npm-cli.js /usr/local/bin/npm\n"
     )
     buildah.bud(folder, "localhost/node:check")
+    shutil.rmtree(folder / "node_modules")
     return "localhost/node:check"
 
 
