@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import re
 import signal
@@ -14,6 +15,15 @@ from xdist.remote import Producer  # pyright: ignore[reportMissingTypeStubs]
 from xdist.scheduler import LoadScopeScheduling  # pyright: ignore[reportMissingTypeStubs]
 
 from tests.harness import MACHINES_PATH, PINNED_NODE, World, make_world
+
+gc.disable()  # what follows makes 6,000 tests and no garbage
+
+
+def pytest_collection_finish() -> None:
+    """From here on it is looked for again, and not among the tests."""
+    gc.freeze()
+    gc.enable()
+
 
 KEPT = ("PATH", "LANG", "COVERAGE", "PYTEST", "PY_COLORS", "TERM")
 """Beginnings of the names that a test process keeps."""

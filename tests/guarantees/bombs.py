@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any, cast
 
 from tests.guarantees.attacks import ALICE, Attack, get
@@ -131,72 +132,78 @@ def with_arguments(inner: bytes) -> bytes:
     return CALL.replace(PLACE, b'"arguments": {' + inner + b"}")
 
 
-SHAPES: dict[str, tuple[bytes, str, str]] = {
-    # name: (body, answer of the newer era, answer of the older one)
-    "16 MB of brackets": (b"[" * (16 * MIB - 1), "400 closed", "400 closed"),
-    "brackets in brackets, 1,000": (b"[" * 1_000 + b"]" * 1_000, "400 -32700", "400 -32700"),
-    "objects in objects, 1,000": (b'{"a":' * 1_000 + b"1" + b"}" * 1_000, "400 -32700", "400 -32700"),
-    "an argument 5,000 deep": (with_arguments(b'"ask_id":' + b"[" * 5_000 + b"]" * 5_000), "400 -32700", "400 -32700"),
-    "an argument 100 deep": (
-        with_arguments(b'"ask_id":' + b"[" * 100 + b"]" * 100),
-        "200 invalid_request",
-        "200 invalid_request",
-    ),
-    "a batch of one": (b"[" + CALL + b"]", "400 -32600", "400 -32602"),
-    "a batch of 1,000": (
-        b"[" + b",".join([b'{"jsonrpc":"2.0","id":1,"method":"ping"}'] * 1_000) + b"]",
-        "400 -32600",
-        "400 -32602",
-    ),
-    "a batch of 300,000": (
-        b"[" + b",".join([b'{"jsonrpc":"2.0","id":1,"method":"ping"}'] * 300_000) + b"]",
-        "400 closed",
-        "400 closed",
-    ),
-    "an empty batch": (b"[]", "400 -32600", "400 -32602"),
-    "five million lists": (
-        with_arguments(b'"x":[' + b",".join([b"[]"] * 5_000_000) + b"]"),
-        "400 closed",
-        "400 closed",
-    ),
-    "a million names": (
-        with_arguments(b",".join(b'"%d":0' % number for number in range(1_000_000))),
-        "400 closed",
-        "400 closed",
-    ),
-    "one name, two million times": (with_arguments(b",".join([b'"a":0'] * 2_000_000)), "400 closed", "400 closed"),
-    "a million empty texts in a row": (b'""' * 1_000_000, "400 closed", "400 closed"),
-    "a number of 15 million digits": (
-        CALL.replace(b'"id": 1', b'"id": ' + b"9" * (15 * MIB)),
-        "400 -32700",
-        "400 -32700",
-    ),
-    "a number with 15 million decimals": (with_arguments(b'"wait_s": 0.' + b"3" * (15 * MIB)), "200", "200"),
-    "a number beyond all numbers": (
-        with_arguments(b'"wait_s": 1e999999'),
-        "200 invalid_request",
-        "200 invalid_request",
-    ),
-    "no number": (with_arguments(b'"wait_s": NaN'), "200 invalid_request", "200 invalid_request"),
-    "an id that is no number": (CALL.replace(b'"id": 1', b'"id": NaN'), "400 -32600", "202"),
-    "an id below zero": (CALL.replace(b'"id": 1', b'"id": -1e400'), "400 -32600", "202"),
-    "bytes that are no text": (CALL.replace(b"raw", b"\xff\xfe"), "400 -32700", "400 -32700"),
-    "half of a character": (with_arguments(rb'"ask_id": "\ud800"'), "200 invalid_request", "200 invalid_request"),
-    "zeros": (bytes(1_000), "400 closed", "400 closed"),
-    "another way to write text": (CALL.decode().encode("utf-16"), "400 closed", "400 closed"),
-    "nothing": (b"", "400 -32700", "400 -32700"),
-    "packed zeros": (gzip.compress(bytes(100 * MIB)), "400 closed", "400 closed"),
-    "null": (b"null", "400 -32600", "400 -32602"),
-    "a text": (b'"' + b"x" * MIB + b'"', "400 -32600", "400 -32602"),
-    "escapes, two million": (b'"' + rb"\\" * 2_000_000 + b'"', "400 -32600", "400 -32602"),
-    "a text without end": (b'{"jsonrpc": "' + b"x" * MIB, "400 -32700", "400 -32700"),
-}
+@cache
+def shapes() -> dict[str, tuple[bytes, str, str]]:
+    """By name: body, answer of the newer era, answer of the older one. 200 MB: made where they are sent."""
+    return {  # name: (body, answer of the newer era, answer of the older one)
+        "16 MB of brackets": (b"[" * (16 * MIB - 1), "400 closed", "400 closed"),
+        "brackets in brackets, 1,000": (b"[" * 1_000 + b"]" * 1_000, "400 -32700", "400 -32700"),
+        "objects in objects, 1,000": (b'{"a":' * 1_000 + b"1" + b"}" * 1_000, "400 -32700", "400 -32700"),
+        "an argument 5,000 deep": (
+            with_arguments(b'"ask_id":' + b"[" * 5_000 + b"]" * 5_000),
+            "400 -32700",
+            "400 -32700",
+        ),
+        "an argument 100 deep": (
+            with_arguments(b'"ask_id":' + b"[" * 100 + b"]" * 100),
+            "200 invalid_request",
+            "200 invalid_request",
+        ),
+        "a batch of one": (b"[" + CALL + b"]", "400 -32600", "400 -32602"),
+        "a batch of 1,000": (
+            b"[" + b",".join([b'{"jsonrpc":"2.0","id":1,"method":"ping"}'] * 1_000) + b"]",
+            "400 -32600",
+            "400 -32602",
+        ),
+        "a batch of 300,000": (
+            b"[" + b",".join([b'{"jsonrpc":"2.0","id":1,"method":"ping"}'] * 300_000) + b"]",
+            "400 closed",
+            "400 closed",
+        ),
+        "an empty batch": (b"[]", "400 -32600", "400 -32602"),
+        "five million lists": (
+            with_arguments(b'"x":[' + b",".join([b"[]"] * 5_000_000) + b"]"),
+            "400 closed",
+            "400 closed",
+        ),
+        "a million names": (
+            with_arguments(b",".join(b'"%d":0' % number for number in range(1_000_000))),
+            "400 closed",
+            "400 closed",
+        ),
+        "one name, two million times": (with_arguments(b",".join([b'"a":0'] * 2_000_000)), "400 closed", "400 closed"),
+        "a million empty texts in a row": (b'""' * 1_000_000, "400 closed", "400 closed"),
+        "a number of 15 million digits": (
+            CALL.replace(b'"id": 1', b'"id": ' + b"9" * (15 * MIB)),
+            "400 -32700",
+            "400 -32700",
+        ),
+        "a number with 15 million decimals": (with_arguments(b'"wait_s": 0.' + b"3" * (15 * MIB)), "200", "200"),
+        "a number beyond all numbers": (
+            with_arguments(b'"wait_s": 1e999999'),
+            "200 invalid_request",
+            "200 invalid_request",
+        ),
+        "no number": (with_arguments(b'"wait_s": NaN'), "200 invalid_request", "200 invalid_request"),
+        "an id that is no number": (CALL.replace(b'"id": 1', b'"id": NaN'), "400 -32600", "202"),
+        "an id below zero": (CALL.replace(b'"id": 1', b'"id": -1e400'), "400 -32600", "202"),
+        "bytes that are no text": (CALL.replace(b"raw", b"\xff\xfe"), "400 -32700", "400 -32700"),
+        "half of a character": (with_arguments(rb'"ask_id": "\ud800"'), "200 invalid_request", "200 invalid_request"),
+        "zeros": (bytes(1_000), "400 closed", "400 closed"),
+        "another way to write text": (CALL.decode().encode("utf-16"), "400 closed", "400 closed"),
+        "nothing": (b"", "400 -32700", "400 -32700"),
+        "packed zeros": (gzip.compress(bytes(100 * MIB)), "400 closed", "400 closed"),
+        "null": (b"null", "400 -32600", "400 -32602"),
+        "a text": (b'"' + b"x" * MIB + b'"', "400 -32600", "400 -32602"),
+        "escapes, two million": (b'"' + rb"\\" * 2_000_000 + b'"', "400 -32600", "400 -32602"),
+        "a text without end": (b'{"jsonrpc": "' + b"x" * MIB, "400 -32700", "400 -32700"),
+    }
 
 
 def shaped() -> list[Attack]:
     """Each of these in both eras."""
     made: list[Attack] = []
-    for name, (body, newer, older) in SHAPES.items():
+    for name, (body, newer, older) in shapes().items():
         made.append(Attack(f"{name}, newer era", newer, [_newer(body)]))
         made.append(Attack(f"{name}, older era", older, [legacy_body("alice", body, "%session%")]))
     return made
