@@ -65,8 +65,12 @@ ROWS: dict[str, tuple[dict[str, Any], str]] = {
     "unknown argument": ({**GOOD, "temperature": 1}, "prompt, model, system, conversation_id, files"),
     "unknown argument named like the prompt": ({**GOOD, PROMPT: 1}, "prompt, model, system, conversation_id, files"),
     "unknown argument that is almost one": ({**GOOD, "modle": "x"}, "Did you mean model?"),
+    "missing argument that was given by almost its name": ({"promt": PROMPT}, "Did you mean prompt?"),
     "unknown argument within an argument": ({**GOOD, "git_diff": {"head": "x"}}, "Use only: base, paths in git_diff"),
-    "attachment without a name": ({**GOOD, "attachments": [{"text": "x"}]}, "Give attachments[0] with name, mime_type"),
+    "attachment without a name": (
+        {**GOOD, "attachments": [{"text": "x"}]},
+        "Give attachments[0] with name, mime_type, and either text or data",
+    ),
     "file that is no list": ({**GOOD, "files": "README.md"}, "files"),
     "file outside the roots": ({**GOOD, "files": ["/etc/passwd"]}, "attachments"),
     "diff that is no object": ({**GOOD, "git_diff": "HEAD"}, "git_diff"),

@@ -558,6 +558,7 @@ def test_a_hub_of_this_machine_needs_no_token(cursor: Desk, given: str, written:
         (["--http", "file:///etc/passwd"], "no http:// or https:// address"),
         (["--token-file", "TOKEN"], "A token is for a hub over HTTP"),
         (["--http", URL, "--token-file", "/no/such/file"], "cannot be read"),
+        (["--token-file", "/no/such/file"], "--http URL"),
         (["--http", URL, "--token-file", "TWO LINES"], "holds no token"),
         (["--remove", "--print"], "--remove goes with no other option"),
     ],
@@ -617,6 +618,7 @@ def test_what_the_started_hub_will_not_find_is_told(cursor: Desk, home: Path, mo
     assert cursor.run() == 0
     assert "run `llm-mcp-hub login claude`" in cursor.told
     assert "An exported CLAUDE_CODE_OAUTH_TOKEN is not enough" in cursor.told
+    assert "run `llm-mcp-hub login gemini`" in cursor.told
     assert "HUB_STATE_DIR. Put" in cursor.told
     assert TOKEN not in cursor.told
 

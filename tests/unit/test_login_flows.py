@@ -21,7 +21,7 @@ from llm_mcp_hub.providers import claude_login, gemini_login
 from llm_mcp_hub.providers.base import Provider
 from llm_mcp_hub.providers.claude_login import ClaudeLogin
 from llm_mcp_hub.providers.gemini_login import GeminiLogin
-from llm_mcp_hub.providers.login import LoginFlow
+from llm_mcp_hub.providers.login import LoginFlow, pasted
 
 pytestmark = pytest.mark.anyio
 DEADLINE_S = 60.0
@@ -354,3 +354,9 @@ async def test_settings_of_the_machine_that_stop_asks_stop_a_login(run: RunFolde
         await made(flow, Somebody())
 
     assert told.value.code == "billing_blocked"
+
+
+@pytest.mark.parametrize("typed", ["4/0code#x", "'4/0code#x'", "4/0code#x4/0code#x", "\x1b[200~4/0code#x\x1b[201~"])
+def test_a_code_is_taken_out_of_what_a_paste_puts_around_it(typed: str) -> None:
+    """Quotes, a second paste, and the marks of a terminal that tells a paste from typing."""
+    assert pasted(typed) == "4/0code#x"

@@ -705,3 +705,13 @@ def test_what_is_wrong_with_a_value_is_said_in_plain_words() -> None:
 
     assert error.message == "HUB_PORT is not usable: must be a valid integer."
     assert load(around={"LOG_LEVEL": "info"}).log_level == "INFO"
+
+
+def test_a_settings_file_that_cannot_be_read_is_told_with_its_reason(tmp_path: Path) -> None:
+    """Who can read it would look at its mode."""
+    binary = tmp_path / "settings.env"
+    binary.write_bytes(b"\xff\xfe\x00")
+
+    assert "(it is no text in UTF-8)" in refused({}, binary).message
+    assert "(Is a directory)" in refused({}, tmp_path).message
+    assert "(No such file or directory)" in refused({}, tmp_path / "none.env").message

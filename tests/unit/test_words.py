@@ -25,6 +25,7 @@ def told(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[str, str]:
     [
         (["ask", "gemini", *QUESTION.split()], "put it in quotes"),
         (["ask", "claude", "-f", "README.md", "hi"], "did you mean --file?"),
+        (["ask", "--claude", "hi"], "the provider is a word: llm-mcp-hub ask claude"),
         (["ask", "claude", QUESTION, "--dash"], "before a question that begins with a dash put --"),
         (["status", "--env-file", "f.env"], "--env-file stands before the command: llm-mcp-hub --env-file … status"),
         (["status", "--env-file=f.env"], "--env-file stands before the command"),
@@ -128,6 +129,11 @@ def test_help_is_a_command_too(words: list[str], part: str, capsys: pytest.Captu
 
     assert ended.value.code == 0
     assert part in " ".join(capsys.readouterr().out.split()).replace("login- ", "login-")
+
+
+def test_version_is_a_command_too() -> None:
+    """As `help` is, and as other programs have it."""
+    assert parse(["version"]) == parse(["--version"])
 
 
 def test_a_client_is_known_in_any_case() -> None:

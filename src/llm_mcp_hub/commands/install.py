@@ -99,7 +99,7 @@ def install(
     file = _file_of(about, around)
     if http is None:
         if token is not None:
-            raise InvalidRequest("A token is for a hub over HTTP.", action="Name that hub too: --http URL")
+            raise _no_hub_for_it()
         entry, notes = _started(about, env_file)
     else:
         if env_file is not None:
@@ -178,6 +178,8 @@ def run(given: argparse.Namespace) -> int:
         done = remove(given.name)
         print(f"{done.path}: {'llm-hub is taken out' if done.changed else 'llm-hub is not in it'}")
     else:
+        if given.token_file is not None and not given.http:
+            raise _no_hub_for_it()  # before the file is looked at: that is not what is wrong
         token = None if given.token_file is None else _token_from(given.token_file)
         done = install(given.name, http=given.http, token=token, printed=given.print, env_file=given.env_file)
         if done.printed:
@@ -190,6 +192,10 @@ def run(given: argparse.Namespace) -> int:
     for step in done.next_steps:
         print(f"  {step}", file=sys.stderr if done.printed else sys.stdout)
     return 0
+
+
+def _no_hub_for_it() -> InvalidRequest:
+    return InvalidRequest("A token is for a hub over HTTP.", action="Name that hub too: --http URL")
 
 
 def here() -> Around:

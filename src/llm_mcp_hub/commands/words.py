@@ -152,6 +152,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["help"]:
         words = [*words[1:2], "--help"]
+    if words == ["version"]:
+        words = ["--version"]
     parser, commands = _parser()
     typed = words[: words.index("--")] if "--" in words else words
     command = next((word for word in typed if word in commands), "")
@@ -220,6 +222,8 @@ def _left_over(command: str, rest: Sequence[str], parser: argparse.ArgumentParse
         return f"{first} stands before the command: {PROGRAM} {first} … {command}"
     if command == "health" and first in {"--host", "--port"}:
         return f"there is no {first}; health looks at HUB_HOST and HUB_PORT"
+    if command in {"ask", "login"} and first.lstrip("-") in PROVIDERS:
+        return f"there is no {first}; the provider is a word: {PROGRAM} {command} {first.lstrip('-')}"
     near = _nearest(first, _options(own))
     if near:
         return f"there is no {first}; did you mean {near}?"

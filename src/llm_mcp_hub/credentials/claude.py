@@ -141,6 +141,7 @@ class ClaudeCredentials:
     def _missing(self) -> Held:
         own = self._own()
         message, credential = "There is no Claude token for the hub.", None
+        message += " One that a shell exports does not reach a hub that Claude Code starts."
         if own is not None:
             credential, ends = own
             message += " Claude Code's own login is on this machine; the hub reports it and never uses it, because a "

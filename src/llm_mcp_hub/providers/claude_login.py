@@ -213,7 +213,9 @@ async def _code(person: Person, url: str, note: str) -> str:
                 "That is a token, not a code. To give the hub a token that you have, set CLAUDE_CODE_OAUTH_TOKEN; "
                 "for a new one paste the code that the page shows. The link stays the same."
             )
-        elif _CODE.fullmatch(code) is None or not code.isascii() or not code.isprintable():
+        elif not code.isascii() or not code.isprintable():
+            note = "There is a character in it that no code has. Paste the code alone. The link stays the same."
+        elif _CODE.fullmatch(code) is None:
             note = "That is not the whole code: it has a # in its middle. The link stays the same."
         else:
             return code

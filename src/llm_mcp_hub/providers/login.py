@@ -25,8 +25,9 @@ T = TypeVar("T")
 
 
 def pasted(code: str) -> str:
-    """The code out of the quotes that a shell would want, and once where it was pasted twice."""
-    code = code.strip("\"'")
+    """The code out of the marks that a terminal puts around a paste and of the quotes that a shell would want, and once
+    where it was pasted twice."""
+    code = code.replace("\x1b[200~", "").replace("\x1b[201~", "").strip("\"'")
     half = len(code) // 2
     return code[:half] if code[:half] == code[half:] else code
 

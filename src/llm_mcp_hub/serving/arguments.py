@@ -5,10 +5,11 @@ The SDK's own check would coerce, drop unknown names and quote the prompt in its
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from llm_mcp_hub.conversation import PROMPT_LIMIT
 from llm_mcp_hub.errors import InvalidRequest
@@ -164,7 +165,7 @@ def validated(model: type[A], given: Mapping[str, Any], provider: str | None) ->
     except ValidationError as error:
         faults = error.errors(include_input=False, include_url=False, include_context=False)
         named = ", ".join(model.model_fields)
-        first = faults[0]
+        first = _most_telling(faults)
         where = _path(first["loc"])
         names = ", ".join(_WITHIN[first["loc"][0]].model_fields) if first["loc"] and first["loc"][0] in _WITHIN else ""
         if first["type"] == "extra_forbidden":
@@ -181,17 +182,36 @@ def validated(model: type[A], given: Mapping[str, Any], provider: str | None) ->
         if first["type"] == "string_unicode":
             raise half_a_character(provider) from None
         if first["type"] == "model_type":  # pydantic would name a class of ours
-            shape = '{} for all changes, or {"base": "main"}' if where == "git_diff" else f"with {names}"
+            shape = (
+                '{} for all changes, or {"base": "main"}'
+                if where == "git_diff"
+                else f"with {_SHAPES.get(first['loc'][0], names)}"
+            )
             raise InvalidRequest(
                 f"{where}: it is no object.", action=f"Give {where} as an object: {shape}.", provider=provider
             ) from None
         if first["type"] == "missing" and names:
-            action = f"Give {where.rpartition('.')[0]} with {names}."  # all at once: the next round would name the next
+            # All at once: the next round would name the next one.
+            action = f"Give {where.rpartition('.')[0]} with {_SHAPES.get(first['loc'][0], names)}."
         elif first["type"] == "literal_error":
             action = f"Give {where} as {first['msg'].removeprefix('Input should be ')}."
         else:
             action = _ADVICE.get(first["type"], "Correct {}.").format(where)
         raise InvalidRequest(f"{where}: {first['msg']}.", action=action, provider=provider) from None
+
+
+def _most_telling(faults: Sequence[ErrorDetails]) -> ErrorDetails:
+    """The first; but where something is missing that a caller has given by almost that name, the name."""
+    first, *others = faults
+    if first["type"] == "missing":
+        from difflib import get_close_matches
+
+        wanted = str(first["loc"][-1])
+        for other in others:
+            beside = other["type"] == "extra_forbidden" and other["loc"][:-1] == first["loc"][:-1]
+            if beside and get_close_matches(str(other["loc"][-1])[:LONGEST_NAME], [wanted]):
+                return other
+    return first
 
 
 def _path(loc: tuple[int | str, ...]) -> str:
@@ -204,6 +224,8 @@ LONGEST_NAME = 64
 """Characters of an unknown name that are compared with ours; one that is a whole prompt would take the loop's time."""
 _WITHIN: Mapping[int | str, type[BaseModel]] = {"git_diff": GitDiffArgument, "attachments": AttachmentArgument}
 """Arguments that are objects, or lists of them."""
+_SHAPES: Mapping[int | str, str] = {"attachments": "name, mime_type, and either text or data"}
+"""What one of these has, where its names alone do not say it."""
 _ADVICE = {
     "missing": "Give {}.",
     "string_type": "Give {} as a text.",
