@@ -108,8 +108,9 @@ def mail() -> Mailbox:
 
 
 @pytest.fixture
-def lines() -> Generator[list[EventDict]]:
-    """The log."""
+def lines(monkeypatch: pytest.MonkeyPatch) -> Generator[list[EventDict]]:
+    """The log; a logger that has written before in this process would write where it did then."""
+    monkeypatch.setattr(alerts_module, "log", structlog.stdlib.get_logger("llm_mcp_hub.alerts"))
     with structlog.testing.capture_logs() as captured:
         yield captured
 
