@@ -88,7 +88,13 @@ NO_KEY = Told("misconfigured", "holds an API key", NEW_TOKEN, "present", ended="
 CUT = Told("misconfigured", "is cut off (79 characters)", "Copy the whole token", "present", ended="misconfigured")
 NO_TOKEN = Told("misconfigured", "does not hold a setup-token", NEW_TOKEN, "present", ended="misconfigured")
 NO_FILE = Told("misconfigured", "cannot be read", "CLAUDE_CODE_OAUTH_TOKEN_FILE", "present", ended="misconfigured")
-NONE = Told("missing", "There is no Claude token for the hub.", NEW_TOKEN, None, ended="auth_missing")
+NONE = Told(
+    "missing",
+    "There is no Claude token for the hub. One that a shell exports does not reach",
+    NEW_TOKEN,
+    None,
+    ended="auth_missing",
+)
 
 
 def claude_answers(d: Desk) -> None:

@@ -164,35 +164,27 @@ def validated(model: type[A], given: Mapping[str, Any], provider: str | None) ->
         return model.model_validate(given)
     except ValidationError as error:
         faults = error.errors(include_input=False, include_url=False, include_context=False)
-        named = ", ".join(model.model_fields)
         first = _most_telling(faults)
         where = _path(first["loc"])
-        names = ", ".join(_WITHIN[first["loc"][0]].model_fields) if first["loc"] and first["loc"][0] in _WITHIN else ""
+        outer = first["loc"][0] if first["loc"] else ""
         if first["type"] == "extra_forbidden":
             # The name is the caller's text: a client that mixes names and values up could have put a prompt there.
-            if len(first["loc"]) > 1:
-                named = f"{names} in {first['loc'][0]}"
-            from difflib import get_close_matches  # at the one place where it is wanted: a hub starts without it
-
-            near = get_close_matches(where.rpartition(".")[2][:LONGEST_NAME], named.partition(" in ")[0].split(", "), 1)
-            meant = f" Did you mean {near[0]}?" if near else ""
+            known = [*_WITHIN[outer].model_fields] if len(first["loc"]) > 1 else [*model.model_fields]
+            near = _nearest(where.rpartition(".")[2], known)
             raise InvalidRequest(
-                f"An argument is unknown.{meant}", action=f"Use only: {named}.", provider=provider
+                f"An argument is unknown.{f' Did you mean {near}?' if near else ''}",
+                action=f"Use only: {', '.join(known)}{f' in {outer}' if len(first['loc']) > 1 else ''}.",
+                provider=provider,
             ) from None
         if first["type"] == "string_unicode":
             raise half_a_character(provider) from None
         if first["type"] == "model_type":  # pydantic would name a class of ours
-            shape = (
-                '{} for all changes, or {"base": "main"}'
-                if where == "git_diff"
-                else f"with {_SHAPES.get(first['loc'][0], names)}"
-            )
             raise InvalidRequest(
-                f"{where}: it is no object.", action=f"Give {where} as an object: {shape}.", provider=provider
+                f"{where}: it is no object.", action=f"Give {where} as an object: {_SHAPES[outer]}.", provider=provider
             ) from None
-        if first["type"] == "missing" and names:
+        if first["type"] == "missing" and outer in _SHAPES and len(first["loc"]) > 1:
             # All at once: the next round would name the next one.
-            action = f"Give {where.rpartition('.')[0]} with {_SHAPES.get(first['loc'][0], names)}."
+            action = f"Give {where.rpartition('.')[0]} {_SHAPES[outer]}."
         elif first["type"] == "literal_error":
             action = f"Give {where} as {first['msg'].removeprefix('Input should be ')}."
         else:
@@ -204,14 +196,18 @@ def _most_telling(faults: Sequence[ErrorDetails]) -> ErrorDetails:
     """The first; but where something is missing that a caller has given by almost that name, the name."""
     first, *others = faults
     if first["type"] == "missing":
-        from difflib import get_close_matches
-
-        wanted = str(first["loc"][-1])
         for other in others:
             beside = other["type"] == "extra_forbidden" and other["loc"][:-1] == first["loc"][:-1]
-            if beside and get_close_matches(str(other["loc"][-1])[:LONGEST_NAME], [wanted]):
+            if beside and _nearest(other["loc"][-1], [str(first["loc"][-1])]):
                 return other
     return first
+
+
+def _nearest(name: int | str, known: Sequence[str]) -> str | None:
+    """The one of these that an unknown name is almost."""
+    from difflib import get_close_matches  # where something is wrong alone: a hub starts without it
+
+    return next(iter(get_close_matches(str(name)[:LONGEST_NAME], known, 1)), None)
 
 
 def _path(loc: tuple[int | str, ...]) -> str:
@@ -224,8 +220,11 @@ LONGEST_NAME = 64
 """Characters of an unknown name that are compared with ours; one that is a whole prompt would take the loop's time."""
 _WITHIN: Mapping[int | str, type[BaseModel]] = {"git_diff": GitDiffArgument, "attachments": AttachmentArgument}
 """Arguments that are objects, or lists of them."""
-_SHAPES: Mapping[int | str, str] = {"attachments": "name, mime_type, and either text or data"}
-"""What one of these has, where its names alone do not say it."""
+_SHAPES: Mapping[int | str, str] = {
+    "git_diff": '{} for all changes, or {"base": "main"}',
+    "attachments": "with name, mime_type, and either text or data",
+}
+"""How one of them is given."""
 _ADVICE = {
     "missing": "Give {}.",
     "string_type": "Give {} as a text.",
