@@ -341,7 +341,7 @@ def test_the_locks_of_npm_have_hashes_and_no_addresses(folder: str) -> None:
 @pytest.mark.parametrize(
     "file",
     [
-        *(f"requirements/{name}.txt" for name in ("build", "dev", "release", "runtime")),
+        *(f"requirements/{name}.txt" for name in ("build", "dev", "release", "runtime", "uv")),
         "tests/clients/requirements.txt",
     ],
 )

@@ -35,6 +35,8 @@ TRIES = 3
 RETRY_S = 0.5
 """Before the second try; twice that before the third, each with chance in it."""
 LONGEST_PAUSE_S = 5.0
+ANSWER_FIRST_S = 0.1
+"""Good news of a login is told so much later: whoever looks at it then takes no time of the answer's."""
 UNSAVED = (
     "the hub's store cannot be reached: as long as it is away this answer cannot be fetched again, "
     "and it is no turn of its conversation"
@@ -202,7 +204,7 @@ class Asking:
         await entry.login.worked(login, list(windows.values()))
         if finished.blocks is not None:
             await self._note_limit(running.ask, login, finished.blocks)
-        self.shown()
+        asyncio.get_running_loop().call_later(ANSWER_FIRST_S, self.shown)
         return finished
 
     async def _converse(self, provider: Provider, running: Running, windows: dict[str, QuotaWindow]) -> Finished:

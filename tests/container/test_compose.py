@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 from functools import cache
@@ -19,6 +18,7 @@ from llm_mcp_hub.serving.drain import LINGER_S
 from llm_mcp_hub.settings import Settings, load
 from tests.container.test_dockerfile import environment, instructions
 from tests.harness import DEADLINE_S, ROOT
+from tests.upstreams import nginx
 
 FILE = ROOT / "compose.yaml"
 NGINX = ROOT / "examples" / "nginx"
@@ -179,10 +179,8 @@ def test_nginx_takes_their_configuration(name: str, tmp_path: Path) -> None:
     (tmp_path / "nginx.conf").write_text(
         f"pid {tmp_path}/pid; error_log stderr; events {{}} http {{ {places} access_log off; include hub.conf; }}"
     )
-    nginx = shutil.which("nginx", path="/usr/local/sbin:/usr/sbin:/usr/local/bin:/usr/bin")
-    assert nginx is not None
     done = subprocess.run(
-        [nginx, "-t", "-p", tmp_path, "-c", tmp_path / "nginx.conf"],
+        [nginx.program(), "-t", "-p", tmp_path, "-c", tmp_path / "nginx.conf"],
         capture_output=True,
         text=True,
         timeout=DEADLINE_S,

@@ -11,7 +11,6 @@ import itertools
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -27,6 +26,7 @@ from mcp_types import CallToolResult
 
 from tests.guarantees.drill import MODERN, Call, Log
 from tests.harness import DEADLINE_S, ROOT, Era, World
+from tests.upstreams import nginx
 from tests.upstreams.loopback import LoopbackServer, Received
 from tests.upstreams.redis import free_port
 
@@ -98,9 +98,7 @@ class Nginx:
     """The real nginx with the example's very file, its ports changed. A context manager."""
 
     def __init__(self, folder: Path, replicas: Sequence[Replica]) -> None:
-        program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
-        if program is None:
-            raise FileNotFoundError("nginx is not in PATH: install it (Debian: apt-get install nginx-light)")
+        """Raises FileNotFoundError when this machine has no nginx."""
         self.port = free_port()
         folder.mkdir()
         text = EXAMPLE.read_text("utf-8")
@@ -116,7 +114,7 @@ class Nginx:
             f"error_log {self.log} info; events {{}} "
             f"http {{ access_log off; {paths} {others} include {folder}/hub.conf; }}"
         )
-        self._words = [program, "-e", str(self.log), "-c", str(folder / "nginx.conf")]
+        self._words = [nginx.program(), "-e", str(self.log), "-c", str(folder / "nginx.conf")]
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:

@@ -7,6 +7,7 @@ on with what it knows itself, and writes it down later.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Sequence
@@ -61,8 +62,7 @@ class Monitor:
 
     def held(self) -> Held:
         """The login that an ask would use now, or what says why there is none. Reads files, nothing of the store."""
-        held = self._reader.held()
-        return choose(held, self._known, self._clock(), newest_first=self._reader.newest_first)
+        return self._chosen(self._reader.held())
 
     def secret(self) -> Held:
         """The login for an ask. Raises HubError when there is none that may be used."""
@@ -77,9 +77,7 @@ class Monitor:
 
     def status(self) -> TokenStatus:
         """The status by what is held now and what this hub knows already."""
-        held = self.held()
-        known = self._known.get(held.mark, NOTHING)
-        return verdict(held, known, self._clock(), alert=self._alert, lasted=self._lasted)
+        return self._verdict(self.held())
 
     def quota(self) -> tuple[QuotaWindow, ...]:
         """What was last seen of the windows of the login that an ask would use now."""
@@ -104,14 +102,14 @@ class Monitor:
                 await self._ledger.note(mark, known)
                 if self._unwritten.get(mark) is known:  # else another look wrote it, or more was learned meanwhile
                     del self._unwritten[mark]
-            for mark, known in (await self._ledger.known(marks)).items():
-                self._known[mark] = merged(self._known.get(mark, NOTHING), known)
             account = next((one.account for one in held if one.account), "")
-            self._lasted = await self._ledger.lasted(account)
+            found, self._lasted = await asyncio.gather(self._ledger.known(marks), self._ledger.lasted(account))
+            for mark, known in found.items():
+                self._known[mark] = merged(self._known.get(mark, NOTHING), known)
         for one in held:
             if one.mark and self._known.get(one.mark, NOTHING).first_seen is None:
                 self._learn(one.mark, Known(first_seen=self._clock().timestamp()))
-        return self.status()
+        return self._verdict(self._chosen(held))
 
     async def worked(self, mark: str, quota: Sequence[QuotaWindow] = ()) -> None:
         """An ask with this login was answered. Raises nothing."""
@@ -148,6 +146,13 @@ class Monitor:
                 return False
             self._verified = time.monotonic()
             return True
+
+    def _chosen(self, held: Sequence[Held]) -> Held:
+        return choose(held, self._known, self._clock(), newest_first=self._reader.newest_first)
+
+    def _verdict(self, held: Held) -> TokenStatus:
+        known = self._known.get(held.mark, NOTHING)
+        return verdict(held, known, self._clock(), alert=self._alert, lasted=self._lasted)
 
     async def _note(self, mark: str, known: Known) -> None:
         if not mark:
