@@ -25,6 +25,7 @@ from aiohttp import web
 from mcp_types import CallToolResult
 
 from tests.guarantees.drill import MODERN, Call, Log
+from tests.guarantees.durable import until
 from tests.harness import DEADLINE_S, ROOT, Era, World
 from tests.upstreams import nginx
 from tests.upstreams.loopback import LoopbackServer, Received
@@ -119,11 +120,19 @@ class Nginx:
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(self._words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        for _ in range(int(DEADLINE_S * 50)):
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=0.02):
-                return self
-            assert self._process.poll() is None, self.log.read_text()
-        raise AssertionError("nginx did not start: " + self.log.read_text())
+        try:
+            until(self._serves, "nginx serves")
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _serves(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, self.log.read_text() if self.log.exists() else "nginx did not begin"
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
+            return True
+        return False
 
     def __exit__(self, *_error: object) -> None:
         assert self._process is not None
