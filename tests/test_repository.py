@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -414,3 +415,36 @@ def test_make_looks_for_what_it_needs_before_it_fetches_anything(tmp_path: Path)
         assert (made.returncode, made.stdout) == (2, "")
         assert made.stderr.startswith(sentence)
         assert not (tmp_path / ".venv").exists()
+
+
+STAND_IN = """#!/bin/sh
+echo "python $*" >> asked
+if [ "$2" = venv ]; then
+    mkdir -p .venv/bin
+    cp "$0" .venv/bin/python
+    printf '#!/bin/sh\\necho "uv $*" >> asked\\nexit %s\\n' "$UV_ENDS" > .venv/bin/uv
+    chmod +x .venv/bin/uv
+fi
+"""
+"""Notes what it is asked to do, and makes a venv with a uv that ends as is wanted."""
+
+
+@pytest.mark.parametrize("uv_ends", ["0", "1"], ids=["uv can", "uv cannot"])
+def test_make_has_pip_install_what_uv_cannot(tmp_path: Path, uv_ends: str) -> None:
+    """Behind a mirror that pip alone is told of; by either, nothing comes whose hash is not locked."""
+    (tmp_path / "requirements").mkdir()
+    for file in ("Makefile", "pyproject.toml", "requirements/uv.txt", "requirements/dev.txt"):
+        shutil.copy(ROOT / file, tmp_path / file)
+    python = tmp_path / "python"
+    python.write_text(STAND_IN)
+    python.chmod(0o755)
+    words = ["make", f"PYTHON={python}", ".venv/ready"]
+    subprocess.run(words, cwd=tmp_path, env={**os.environ, "UV_ENDS": uv_ends}, capture_output=True, check=True)
+    asked = (tmp_path / "asked").read_text().splitlines()
+    fetching = [line for line in asked if " -r " in line]
+    by_pip = [line for line in fetching if line.startswith("python -m pip")]
+
+    assert [line.rpartition("requirements/")[2] for line in by_pip] == ["uv.txt", "dev.txt"][: 1 + int(uv_ends)]
+    assert [line for line in fetching if line.startswith("uv") and line.endswith("requirements/dev.txt")]
+    assert [line for line in fetching if "--require-hashes" not in line] == []
+    assert any(line.startswith("python") and line.endswith("-e .") for line in asked) is (uv_ends == "1")
