@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from llm_mcp_hub import others
 from llm_mcp_hub.credentials.known import Held
@@ -27,7 +27,11 @@ NAME = "gemini"
 LAST_GOOD, RENEWED = "gemini-last-good", "gemini-renewed"
 """Names of the hub's copies: see above."""
 LOG_IN = "Run `llm-mcp-hub login gemini`."
-LARGEST = 1 << 20
+LARGEST = 1 << 16
+"""Bytes. A login has some two thousand. It is read at every question, and a larger buffer takes longer to make."""
+
+
+_Found = Literal["file", "saved"]
 
 
 class _Torn(Exception):
@@ -90,7 +94,7 @@ class GeminiCredentials:
             try:
                 login = self._read(saved.content, place)
                 issued = saved.issued_at.timestamp() if saved.issued_at is not None else 0.0
-                held = self._held(login, Credential(kind="login", source="saved"), place)
+                held = self._held(login, "saved", place)
                 found.append(self._with_renewal(held, issued))
             except (HubError, _Torn) as error:
                 known = error if isinstance(error, HubError) else self._not_a_login(place)
@@ -113,7 +117,6 @@ class GeminiCredentials:
     def _owners(self) -> tuple[Held, float]:
         """The owner's login, and when its file was written. Raises HubError."""
         content, since, note, step = self._content()
-        credential = Credential(kind="login", source="file")
         try:
             login = self._read(content, str(self._path))
         except _Torn:
@@ -125,7 +128,7 @@ class GeminiCredentials:
                 gone = (
                     f"{self._path} is empty or cut off: the hub goes on with the copy that it made when it was whole."
                 )
-                return self._held(login, credential, str(self._path), note=gone, step=LOG_IN), since
+                return self._held(login, "file", str(self._path), note=gone, step=LOG_IN), since
             raise self._cut_off() from None
         if login.refresh and self._kept != (login.mark, content):
             with contextlib.suppress(HubError):
@@ -133,7 +136,7 @@ class GeminiCredentials:
                 if kept is None or kept.content != content:
                     self._saved.put(LAST_GOOD, Saved(content, None, str(self._path)))
                 self._kept = (login.mark, content)
-        return self._held(login, credential, str(self._path), note=note, step=step), since
+        return self._held(login, "file", str(self._path), note=note, step=step), since
 
     def _forget_copy(self) -> None:
         """The owner has logged out: a copy must not outlive that."""
@@ -220,11 +223,11 @@ class GeminiCredentials:
             )
         return _Login(content, refresh, access, expires, _account(login.get("id_token")))
 
-    def _held(self, login: _Login, credential: Credential, source: str, *, note: str = "", step: str = "") -> Held:
+    def _held(self, login: _Login, found: _Found, source: str, *, note: str = "", step: str = "") -> Held:
         access = utc(login.expires) if login.expires else None
         return Held(
             name="The Google login",
-            credential=credential.model_copy(update={"access_expires_at": access}),
+            credential=Credential(kind="login", source=found, access_expires_at=access),
             source=source,
             renew=LOG_IN,
             secret=login.content,
@@ -251,12 +254,8 @@ class GeminiCredentials:
                     secret = copy.content
         return replace(held, secret=secret, since=since)
 
-    def _broken(self, error: HubError, where: str, *, source: str = "file") -> Held:
-        credential = (
-            None
-            if error.code == "auth_missing"
-            else Credential(kind="login", source="saved" if source == "saved" else "file")
-        )
+    def _broken(self, error: HubError, where: str, *, source: _Found = "file") -> Held:
+        credential = None if error.code == "auth_missing" else Credential(kind="login", source=source)
         return Held("The Google login", credential, where, LOG_IN, problem=error, level="present")
 
     def _none(self) -> AuthMissing:
