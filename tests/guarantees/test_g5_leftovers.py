@@ -176,8 +176,9 @@ def test_an_ask_that_outlives_its_deadline_leaves_nothing(tight: World) -> None:
 @repeated
 def test_an_ask_whose_provider_falls_silent_leaves_nothing(tight: World) -> None:
     """The idle timer ends it: the client gets `timeout` with the text so far; both providers are silent at once."""
-    tight.changes["HUB_IDLE_TIMEOUT_S"] = "5"
+    tight.changes["HUB_IDLE_TIMEOUT_S"] = "8"
     with Tally("idle stall") as tally, official_client(tight, "http", "auto") as (line, log, hub):
+        next_asks_work(line)  # on a busy machine a first start takes longer than that
         fill_what_is_kept(line)
         wait_until_settled(tight)
         before = descriptors(hub)
@@ -226,7 +227,7 @@ def test_a_modern_stream_that_is_closed_leaves_nothing(tight: World) -> None:
 @repeated
 @pytest.mark.parametrize(
     ("blow", "limit", "code"),
-    [(signal.SIGKILL, {}, "upstream_error"), (signal.SIGSTOP, {"timeout_s": 15}, "timeout")],
+    [(signal.SIGKILL, {}, "upstream_error"), (signal.SIGSTOP, {"timeout_s": 10}, "timeout")],
     ids=["killed", "stopped"],
 )
 def test_a_child_that_is_struck_itself_leaves_nothing(
@@ -237,6 +238,7 @@ def test_a_child_that_is_struck_itself_leaves_nothing(
         Tally(f"child {'killed' if blow == signal.SIGKILL else 'stopped'}") as tally,
         official_client(tight, "stdio", "auto") as (line, log, hub),
     ):
+        next_asks_work(line)  # on a busy machine a first start takes longer than the limit
         fill_what_is_kept(line)
         wait_until_settled(tight)
         before = descriptors(hub)
