@@ -189,12 +189,13 @@ def strange(stage: Stage) -> Generator[None]:
 @contextmanager
 def another_password(stage: Stage) -> Generator[None]:
     """Its operator has changed the password, and ended who came with the old one."""
-    stage.redis.config(requirepass=stage["Redis password"])
-    stage.way.cut()
-    yield
-    with stage.redis.client() as client:
-        client.execute_command("AUTH", stage["Redis password"])
-        client.config_set("requirepass", "")
+    with stage.redis.client() as client:  # one connection, which stays let in
+        client.config_set("requirepass", stage["Redis password"])
+        stage.way.cut()
+        try:
+            yield
+        finally:
+            client.config_set("requirepass", "")
 
 
 def fault(name: str, trouble: Any, expected: Any, *, stage: str = "plain") -> Fault:
