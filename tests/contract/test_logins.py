@@ -14,7 +14,15 @@ from llm_mcp_hub.credentials.known import Held
 from llm_mcp_hub.credentials.ledger import REMEMBERED, VERIFY_S, Ledger
 from llm_mcp_hub.credentials.monitor import Monitor
 from llm_mcp_hub.credentials.status import Credential, TokenStatus
-from llm_mcp_hub.errors import AuthExpired, AuthRejected, HubError, QuotaExhausted, Timeout, UpstreamError
+from llm_mcp_hub.errors import (
+    AuthExpired,
+    AuthRejected,
+    HubError,
+    QuotaExhausted,
+    StoreUnavailable,
+    Timeout,
+    UpstreamError,
+)
 from llm_mcp_hub.store.base import LEDGER, SALT, Store, key
 from llm_mcp_hub.store.sqlite import SqliteStore
 from tests.contract.stores import LONG_S, RedisShelf, Shelf, SqliteShelf, opened
@@ -311,6 +319,41 @@ async def test_many_looks_write_down_at_once_what_the_store_had_not_taken(tmp_pa
     assert {level(status) for status in seen} == {"proven"}
     store = SqliteStore(blocked)
     assert level(await hub(store).look()) == "proven"
+    await store.close()
+
+
+class Uneven(SqliteStore):
+    """Takes the first value that is put only when it has refused the second."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._puts = 0
+        self._refused = asyncio.Event()
+
+    async def put(self, key: str, value: bytes, *, ttl_s: float, listed: str | None = None) -> None:
+        self._puts += 1
+        if self._puts == 1:
+            await self._refused.wait()
+        elif self._puts == 2:
+            self._refused.set()
+            raise StoreUnavailable("made up", action="made up")
+        await super().put(key, value, ttl_s=ttl_s, listed=listed)
+
+
+async def test_what_the_store_refused_is_written_down_when_another_asks_was_taken_meanwhile(
+    tmp_path: Path,
+) -> None:
+    """Two asks end together, and the store is away for one of them."""
+    clock = Clock()
+    store = Uneven(tmp_path)
+    one = hub(store, clock)
+    await one.look()
+
+    await asyncio.gather(one.worked("made-up"), one.failed("made-up", REFUSED))
+    clock.go(seconds=1)
+    await one.look()
+
+    assert (await hub(store, clock).look()).status == "rejected"
     await store.close()
 
 

@@ -158,13 +158,14 @@ class Monitor:
         if not mark:
             return
         self._learn(mark, known)
-        unwritten = merged(self._unwritten.get(mark, NOTHING), known)
+        before = self._unwritten.get(mark)
         try:
-            await self._ledger.note(mark, unwritten)
+            await self._ledger.note(mark, merged(before or NOTHING, known))
         except StoreUnavailable:
             self._unwritten[mark] = merged(self._unwritten.get(mark, NOTHING), known)
         else:
-            self._unwritten.pop(mark, None)
+            if self._unwritten.get(mark) is before:  # else the store has refused another ask's meanwhile
+                self._unwritten.pop(mark, None)
 
     def _learn(self, mark: str, known: Known) -> None:
         self._known[mark] = merged(self._known.get(mark, NOTHING), known)
