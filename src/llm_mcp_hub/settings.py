@@ -377,7 +377,7 @@ def _from_file(env_file: Path | None) -> tuple[dict[str, str], tuple[str, ...]]:
 
 def _secret_from(name: str, path: str) -> str:
     try:
-        return Path(path).expanduser().read_text("utf-8").strip()
+        return Path(path).expanduser().read_text("utf-8-sig").strip()
     except (OSError, ValueError, RuntimeError) as error:  # no UTF-8, NUL in the path; `~` of nobody
         raise Misconfigured(
             f"The file that {name} names cannot be read.", action=f"Make {name} the path of a readable file."

@@ -400,6 +400,26 @@ async def test_a_hub_that_finds_another_login_has_seen_the_end(shelf: Shelf, clo
     assert mail.told[2:] == [("one", "misconfigured"), ("one", "valid")]
 
 
+@pytest.mark.parametrize("the_other", ["closes", "dies"])
+async def test_the_end_is_told_although_another_hub_had_not_seen_it_yet(
+    shelf: Shelf, clock: Clock, mail: Mailbox, monkeypatch: pytest.MonkeyPatch, the_other: str
+) -> None:
+    """Both saw the environment's token refused; one sees the saved one work, and the other leaves before its look."""
+    one, other = (Alerts(shelf.open(), [mail], clock) for _ in range(2))
+    await look(one, "rejected", source="env")
+    if the_other == "dies":
+        monkeypatch.setattr(alerts_module, "AILING_S", SHORT_S)
+    await look(other, "rejected", source="env")
+    await look(one, "valid", source="saved")
+    assert mail.told == [("one", "rejected")]
+
+    await (other.close() if the_other == "closes" else shelf.wait(SHORT_S))
+    await look(one, "valid", source="saved")
+    await look(one, "valid", source="saved")
+
+    assert mail.told == [("one", "rejected"), ("one", "valid")]
+
+
 # -- what goes wrong ---------------------------------------------------------------------------------------------------
 
 
@@ -444,12 +464,41 @@ class Forgetful(RedisStore):
         return written
 
 
+class Blinking(RedisStore):
+    """It is away for one question: who holds a lease."""
+
+    blinked = False
+
+    async def holders(self, lease: str) -> list[str]:
+        if not self.blinked:
+            self.blinked = True
+            raise StoreUnavailable("made up", action="made up")
+        return await super().holders(lease)
+
+
 @pytest.fixture
 async def lonely(tmp_path: Path) -> AsyncGenerator[tuple[RedisServer, Store, Store]]:
     """A server that can be stopped, and two hubs' stores on it."""
     with RedisServer(tmp_path / "redis") as server:
         async with opened(RedisShelf(server)) as shelf:
             yield server, shelf.open(), shelf.open()
+
+
+async def test_the_end_is_told_although_the_store_was_away_for_a_moment(
+    lonely: tuple[RedisServer, Store, Store], clock: Clock, mail: Mailbox
+) -> None:
+    """The hub has taken its lease back, and does not get to hear whether another one has one."""
+    server, *_ = lonely
+    store = Blinking(server.url, timeout_s=DEADLINE_S)
+    hub = Alerts(store, [mail], clock)
+    await look(hub, "rejected", source="env")
+    await look(hub, "valid", source="saved")
+    assert mail.told == [("one", "rejected")]
+
+    await look(hub, "valid", source="saved")
+    await store.close()
+
+    assert mail.told == [("one", "rejected"), ("one", "valid")]
 
 
 async def test_without_the_store_the_log_has_its_line_and_the_rest_waits(

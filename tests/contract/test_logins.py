@@ -357,6 +357,73 @@ async def test_what_the_store_refused_is_written_down_when_another_asks_was_take
     await store.close()
 
 
+class Slow(SqliteStore):
+    """What is put waits for a word."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.asked = asyncio.Event()
+        self.may = asyncio.Event()
+
+    async def put(self, key: str, value: bytes, *, ttl_s: float, listed: str | None = None) -> None:
+        self.asked.set()
+        await self.may.wait()
+        await super().put(key, value, ttl_s=ttl_s, listed=listed)
+
+
+async def test_what_a_cancelled_ask_has_shown_is_written_down(tmp_path: Path) -> None:
+    """Its caller leaves while the store is slow: it has been refused all the same."""
+    store = Slow(tmp_path)
+    one = hub(store)
+    await one.look()
+    ask = asyncio.create_task(one.failed("made-up", REFUSED))
+    await store.asked.wait()
+    ask.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await ask
+    store.may.set()
+
+    await one.look()
+
+    assert (await hub(store).look()).status == "rejected"
+    await store.close()
+
+
+class Cut(SqliteStore):
+    """One hub's way to the store, which may be away."""
+
+    away = False
+
+    async def put(self, key: str, value: bytes, *, ttl_s: float, listed: str | None = None) -> None:
+        if self.away:
+            raise StoreUnavailable("made up", action="made up")
+        await super().put(key, value, ttl_s=ttl_s, listed=listed)
+
+
+async def test_what_is_written_late_takes_the_place_of_nothing_newer(tmp_path: Path) -> None:
+    """A hub comes back to the store with an answer that is older than another hub's refusal and answer after it."""
+    clock = Clock()
+    cut, store = Cut(tmp_path), SqliteStore(tmp_path)
+    late, other = hub(cut, clock), hub(store, clock)
+    for one in (late, other):
+        await one.look()
+    cut.away = True
+    clock.go(seconds=1)
+    await late.worked("made-up")
+    clock.go(seconds=1)
+    await other.failed("made-up", REFUSED)
+    clock.go(seconds=1)
+    await other.worked("made-up")
+    clock.go(seconds=1)
+    cut.away = False
+
+    seen = [(await one.look()).status for one in (late, other, hub(store, clock))]
+
+    assert seen == ["valid"] * 3
+    for one in (cut, store):
+        await one.close()
+
+
 @pytest.mark.parametrize("error", [REFUSED, DEAD, AWAY], ids=lambda error: error.code)
 async def test_what_failed_without_a_login_says_nothing_of_one(shelf: Shelf, error: HubError) -> None:
     """An ask that found no login has no mark."""

@@ -108,6 +108,7 @@ HELD: dict[str, str | bytes] = {
     "unknown keys in their order": '{"z": 1, "SERVERS": {"b": {}, "a": {}}, "y": [1.50, 1e2, null], "\\u00e9": "\\/"}',
     "comments": '// mine\n{\n\t"SERVERS": {\n\t\t/* of last week */ "files": {}, // "llm-hub"\n\t},\n\t// the end\n}\n',
     "a byte order mark and CRLF": b'\xef\xbb\xbf{\r\n  "theme": "dark",\r\n  "SERVERS": {\r\n  }\r\n}\r\n',
+    "a byte order mark within a text": '{"display": "a\ufeffb", "SERVERS": {}}',
     "bytes that are no UTF-8": b'{\n  "name": "caf\xe9",\n  "SERVERS": {}\n}',
     "numbers that no float holds": '{"id": 123456789012345678901234567890, "tiny": 1e-999}',
     "one key twice": '{"SERVERS": {"a": 1}, "SERVERS": {"b": 2}}',

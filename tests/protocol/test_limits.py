@@ -9,7 +9,7 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +41,7 @@ ERAS: list[Era] = ["auto", "legacy"]
 MIB = 1 << 20
 Came = tuple[int, dict[str, str], bytes]
 """Status, headers, body."""
+NOTHING: Mapping[str, str] = {}
 
 
 def add(world: World, name: str, **limits: int) -> str:
@@ -373,13 +374,19 @@ def test_one_client_that_asks_without_end_leaves_room_for_another(hurried: Hurri
 
 
 def test_one_client_that_opens_sessions_without_end_leaves_room_for_another(hurried: Hurried) -> None:
-    """Of the older era's, half of all; one that it ends is one it may open. The newer era needs none."""
+    """Of the older era's, half of all; one that it ends is one it may open. The newer era needs none.
 
-    def call(name: str, method: str, body: bytes = b"", **headers: str) -> Came:
+    A header that is sent twice makes no older request a newer one.
+    """
+
+    def call(name: str, method: str, body: bytes = b"", twice: Mapping[str, str] = NOTHING, **headers: str) -> Came:
         connection = http.client.HTTPConnection(*hurried.address, timeout=DEADLINE_S)
         given = {key.replace("_", "-"): value for key, value in headers.items()}
-        given = {**MCP, "Authorization": f"Bearer {hurried.tokens[name]}", **given}
-        connection.request(method, "/mcp", body=body, headers=given)
+        given = {**MCP, "Authorization": f"Bearer {hurried.tokens[name]}", "Content-Length": str(len(body)), **given}
+        connection.putrequest(method, "/mcp")
+        for header, value in (*given.items(), *twice.items()):
+            connection.putheader(header, value)
+        connection.endheaders(body)
         answer = connection.getresponse()
         seen = answer.status, {key.lower(): value for key, value in answer.getheaders()}, answer.read()
         connection.close()
@@ -392,6 +399,8 @@ def test_one_client_that_opens_sessions_without_end_leaves_room_for_another(hurr
     assert {one[0] for one in opened} == {200}
     assert (status, headers["retry-after"]) == (429, "60")
     assert f"holds {SESSIONS // 2} sessions" in body.decode()
+    newer = {"MCP-Protocol-Version": "2026-07-28"}  # of which the SDK takes the first
+    assert call("many", "POST", greeting, newer, MCP_Protocol_Version="2025-11-25")[0] == 429
     assert call("bob", "POST", greeting)[0] == 200
     with open_line(hurried.world, "http", "auto", hub=hurried.hub, token=hurried.tokens["many"]) as line:
         assert not line.call("token_status").is_error

@@ -9,6 +9,7 @@ import stat
 import subprocess
 import termios
 import threading
+import time
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from tests.upstreams import google
 from tests.upstreams.anthropic_oauth import AnthropicOAuth
 from tests.upstreams.google import Account
 from tests.upstreams.loopback import Received
+from tests.upstreams.redis import RedisServer
 
 URL = r"https://\S+"
 WRONG = {"claude": "made-up-wrong-code#made-up-state", "gemini": "4/0Made-up-wrong-code"}
@@ -503,6 +505,29 @@ def test_ctrl_c_ends_it_at_any_time_and_changes_nothing(desk: Desk, stage: Stage
     assert code == 130, said
     assert "cancelled, nothing was saved" in said
     desk.assert_nothing_left()
+
+
+def test_ctrl_c_after_it_was_saved_says_so(claude_desk: Desk, tmp_path: Path) -> None:
+    """What the login has shown is being written into a store that does not answer."""
+    with RedisServer(tmp_path / "redis") as server:
+        claude_desk.world.changes["REDIS_URL"] = server.url
+        server.freeze()
+        with claude_desk.terminal() as terminal:
+            terminal.log_in()
+            until = time.monotonic() + DEADLINE_S
+            while not claude_desk.saved_file.exists():
+                assert time.monotonic() < until
+                time.sleep(0.01)
+            terminal.child.sendintr()
+            code, said = terminal.end()
+        server.thaw()
+
+    words = " ".join(said.split())
+    assert code == 130, said
+    assert f"cancelled, after the login was saved in {claude_desk.saved_file}" in words.replace(" /", "/").replace(
+        "in/", "in /"
+    )
+    assert "nothing was saved" not in words
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

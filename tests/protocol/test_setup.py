@@ -245,6 +245,21 @@ def test_a_step_that_fails_stops_no_other_one(world: World) -> None:
     assert not (world.home / ".config").exists()
 
 
+@pytest.mark.parametrize("held", ["null", "[]", '"none"'])
+def test_a_clients_file_of_another_shape_stops_no_other_step(world: World, held: str) -> None:
+    """It is JSON, and what should hold the servers holds none."""
+    strange = world.home / ".cursor" / "mcp.json"
+    strange.parent.mkdir()
+    strange.write_text(f'{{"mcpServers": {held}}}')
+    done = run_command(world, "setup", "--yes", "--skip", "ask", "--skip", "gemini-cli")
+    said = done.stdout.decode()
+
+    assert done.returncode == 1, done.stderr
+    assert "Nothing blocks an ask" in said
+    assert "Failed: cursor (misconfigured).\n" in said
+    assert strange.read_text() == f'{{"mcpServers": {held}}}'
+
+
 def test_without_its_cli_no_login_of_gemini_is_begun(world: World, desks: dict[str, Desk]) -> None:
     """It would fail, and name this very command as its mend."""
     Path(world.changes["PATH"], "npm").unlink()

@@ -34,6 +34,7 @@ from llm_mcp_hub.serving.auth import (
 )
 from llm_mcp_hub.settings import load
 from tests.harness import DEADLINE_S, ROOT
+from tests.unit.test_steady import no_more_files
 
 EVERY = ("ask:claude", "ask:gemini", "status")
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -421,3 +422,18 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
         clients.add("anna", (), NOON, every=EVERY)
 
     assert "HUB_CLIENTS_FILE" in raised.value.action
+
+
+def test_a_moment_without_descriptors_shuts_the_door_for_that_moment_alone(tmp_path: Path) -> None:
+    """The file is another one, cannot be opened, and does not change again: it is looked at again all the same."""
+    clients = Clients(tmp_path / "clients.json")
+    clients.add("one", (), NOON, every=EVERY)
+    clients.current()
+    clients.add("two", (), NOON, every=EVERY)
+
+    with no_more_files():
+        assert "Too many open files" in refused(clients).message
+
+    book = clients.current()
+    assert book is not None
+    assert set(book.clients) == {"one", "two"}

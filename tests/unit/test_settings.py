@@ -388,10 +388,11 @@ def test_a_named_file_that_cannot_be_read_is_an_error(tmp_path: Path, kind: str)
 # -- secrets in files --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("marked", [False, True])
 @pytest.mark.parametrize("name", SECRETS)
-def test_a_secret_may_be_in_a_file(tmp_path: Path, name: str) -> None:
-    """As containers mount secrets; the line end is the file's, not the secret's."""
-    (tmp_path / "secret").write_text(f"{GIVEN[name][0]}\n")
+def test_a_secret_may_be_in_a_file(tmp_path: Path, name: str, marked: bool) -> None:
+    """As containers mount secrets; the line end is the file's, not the secret's. Windows' editors put a mark before."""
+    (tmp_path / "secret").write_text(f"\ufeff{GIVEN[name][0]}\n" if marked else f"{GIVEN[name][0]}\n")
 
     settings = load(around={f"{name}_FILE": str(tmp_path / "secret")})
 

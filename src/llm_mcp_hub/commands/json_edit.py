@@ -51,7 +51,8 @@ def read(text: str) -> dict[str, Any]:
 
 def is_strict(text: str) -> bool:
     """Whether the text, which can be read here, can be read by those too who allow no comments and trailing commas."""
-    return not text.strip() or _plain(text) == text.replace(_BOM, " ", 1)
+    without_mark = f" {text[1:]}" if text.startswith(_BOM) else text
+    return not text.strip() or _plain(text) == without_mark
 
 
 def put(text: str, path: Sequence[str], value: Any) -> str:

@@ -77,16 +77,19 @@ async def _run(parts: LoginParts, write_env: Path | None, timeout_s: float) -> i
         stopped.append(number)
 
     on_loop(LEAVING, stop)
+    saved: list[Path] = []
     try:
-        return await _login(parts, write_env, timeout_s)
+        return await _login(parts, write_env, timeout_s, saved)
     except asyncio.CancelledError:
-        _say("\nllm-mcp-hub: cancelled, nothing was saved")
+        left = ", and it was written nowhere else" if write_env is not None else ""
+        became = f"after the login was saved in {saved[0]}{left}" if saved else "nothing was saved"
+        _say(f"\nllm-mcp-hub: cancelled, {became}")
         return 128 + (stopped[0] if stopped else signal.SIGINT)
     finally:
         parts.release()
 
 
-async def _login(parts: LoginParts, write_env: Path | None, timeout_s: float) -> int:
+async def _login(parts: LoginParts, write_env: Path | None, timeout_s: float, saved: list[Path]) -> int:
     flow = parts.flow
     written = None
     if write_env is not None:  # what could not be written is told before anybody has made an effort
@@ -97,7 +100,7 @@ async def _login(parts: LoginParts, write_env: Path | None, timeout_s: float) ->
     person = AtTheTerminal(parts.hide)
     try:
         content = await _made(flow, person, timeout_s)
-        return await _kept(parts, content, written)
+        return await _kept(parts, content, written, saved)
     finally:  # and not before: a second paste, while the login is tried, is not shown either
         person.show_typing()
 
@@ -116,8 +119,8 @@ async def _made(flow: LoginFlow, person: AtTheTerminal, timeout_s: float) -> str
         ) from error
 
 
-async def _kept(parts: LoginParts, content: str, written: Path | None) -> int:
-    """Try a login that was made, and save it. Returns the exit code. Raises HubError."""
+async def _kept(parts: LoginParts, content: str, written: Path | None, saved: list[Path]) -> int:
+    """Try a login that was made, and save it: then `saved` has where. Returns the exit code. Raises HubError."""
     flow = parts.flow
     issued_at = datetime.now(UTC)
     parts.hide(content)
@@ -127,8 +130,9 @@ async def _kept(parts: LoginParts, content: str, written: Path | None) -> int:
         _say("It was refused, so nothing was saved; what was there before is left as it was.")
         raise problem
     parts.saved.put(flow.name, Saved(content, issued_at))
+    saved.append(parts.saved.path(flow.name))
     await parts.learned(problem)
-    _say(f"Saved in {parts.saved.path(flow.name)}. Running hubs of this state folder take it up by themselves.")
+    _say(f"Saved in {saved[0]}. Running hubs of this state folder take it up by themselves.")
     if written is not None:
         exported = flow.exported(content, issued_at, written)
         for file, text in exported.files.items():

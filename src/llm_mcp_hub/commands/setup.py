@@ -15,6 +15,7 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 from llm_mcp_hub import settings as settings_module
 from llm_mcp_hub.commands import doctor, env_file, json_edit
@@ -346,7 +347,11 @@ def _stands_there(planned: Installed) -> bool:
         wanted = json_edit.read(planned.text)
     except (OSError, UnicodeError, json_edit.Unreadable):
         return False
-    return all(held.get(outer, {}).get(name) == entry for outer, own in wanted.items() for name, entry in own.items())
+    for outer, own in wanted.items():
+        inner: Any = held.get(outer)
+        if not isinstance(inner, dict) or not own.items() <= cast("dict[str, Any]", inner).items():
+            return False
+    return True
 
 
 def _own_folder(folder: Path) -> None:

@@ -185,15 +185,16 @@ class Alerts:
             ailed = provider in self._ailing
             if ailed:
                 await self._store.release([self._held(provider)])
-                self._ailing.discard(provider)
             # Another hub's login is another login: ours says nothing of it, unless it stands where that one stood.
-            if (
+            over = (
                 found is not None
                 and (ailed or found.source in (None, source))
                 and not await self._store.holders(key(AILING, provider=provider))
-                and await self._store.delete(record) == 1
-            ):
+            )
+            if over and await self._store.delete(record) == 1:
                 told = found
+            if over or found is None:  # else it is for a later look, when no other hub's ails any more
+                self._ailing.discard(provider)
         except StoreUnavailable:
             pass
         alone = self._alone.pop(provider, None)

@@ -68,11 +68,15 @@ class Ledger:
         moment = _Moment(at=at)
         await self._store.add(await self._key(mark, "first_seen"), _bytes(moment), ttl_s=KEPT_S)
 
-    async def note(self, mark: str, known: Known) -> None:
-        """Write down what was learned, and what of it was not known before."""
+    async def note(self, mark: str, known: Known, *, late: bool = False) -> None:
+        """Write down what was learned, and what of it was not known before.
+
+        `late`: it was learned some time ago, and other hubs may have learned newer things since, which are left.
+        """
+        newest = merged((await self.known([mark]))[mark], known) if late else known
         for kind in ("success", "accepted", "refusal", "trouble"):
             reading: Reading | None = getattr(known, kind)
-            if reading is not None:
+            if reading is not None and reading == getattr(newest, kind):
                 await self._store.put(await self._key(mark, kind), _bytes(reading), ttl_s=KEPT_S)
         if known.issued_at is not None:
             await self._store.put(await self._key(mark, "issued_at"), _bytes(_Moment(at=known.issued_at)), ttl_s=KEPT_S)

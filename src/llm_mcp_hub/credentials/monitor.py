@@ -99,7 +99,7 @@ class Monitor:
                     await self._ledger.note(one.mark, Known(issued_at=one.issued[0].timestamp()))
                     self._dated.add(one.mark)
             for mark, known in list(self._unwritten.items()):
-                await self._ledger.note(mark, known)
+                await self._ledger.note(mark, known, late=True)
                 if self._unwritten.get(mark) is known:  # else another look wrote it, or more was learned meanwhile
                     del self._unwritten[mark]
             account = next((one.account for one in held if one.account), "")
@@ -160,9 +160,11 @@ class Monitor:
         self._learn(mark, known)
         before = self._unwritten.get(mark)
         try:
-            await self._ledger.note(mark, merged(before or NOTHING, known))
-        except StoreUnavailable:
+            await self._ledger.note(mark, merged(before or NOTHING, known), late=before is not None)
+        except (StoreUnavailable, asyncio.CancelledError) as error:
             self._unwritten[mark] = merged(self._unwritten.get(mark, NOTHING), known)
+            if isinstance(error, asyncio.CancelledError):  # nobody knows whether it was written
+                raise
         else:
             if self._unwritten.get(mark) is before:  # else the store has refused another ask's meanwhile
                 self._unwritten.pop(mark, None)

@@ -269,7 +269,7 @@ class Clients:
             try:
                 self._known, self._mark = self._read()
             except Misconfigured as error:
-                self._known, self._mark = error, _mark(about)
+                self._known, self._mark = error, None if isinstance(error.__cause__, OSError) else _mark(about)
         if isinstance(self._known, Misconfigured):
             raise self._known.with_traceback(None)
         return self._known

@@ -82,7 +82,7 @@ class SessionShare:
         caller: Caller | None = scope.get(CALLER)
         if caller is None or caller.client is None or scope["path"] != PATH:
             return await self._app(scope, receive, send)
-        headers: Mapping[bytes, bytes] = dict(scope["headers"])
+        headers: Mapping[bytes, bytes] = dict(reversed(scope["headers"]))  # the first of two counts, as for the SDK
         given = headers.get(SESSION, b"").decode("latin-1")
         opens = scope["method"] == "POST" and not given and headers.get(VERSION, b"") < WITHOUT_SESSIONS
         if opens and self._sessions.of(caller.principal) >= self._share:
