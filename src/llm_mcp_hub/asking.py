@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import random
 import re
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import anyio
 import structlog
@@ -23,7 +22,8 @@ from llm_mcp_hub.conversation import Answer, Ask, Characters, Exchange, QuotaWin
 from llm_mcp_hub.cooldown import CoolDowns
 from llm_mcp_hub.credentials.monitor import Monitor
 from llm_mcp_hub.credentials.status import TokenStatus
-from llm_mcp_hub.errors import Busy, HubError, Internal, StoreUnavailable, Timeout
+from llm_mcp_hub.endings import stopped, told
+from llm_mcp_hub.errors import HubError, Internal, StoreUnavailable, Timeout
 from llm_mcp_hub.journal import Journal, Record, completed, failed, now
 from llm_mcp_hub.observer import Ending, Following, Observer
 from llm_mcp_hub.places import Places, Seat
@@ -72,6 +72,14 @@ class Deadlines:
     idle: float
 
 
+@dataclass(slots=True)
+class _Seen:
+    """What one try has shown of the login's limits so far, however it ends."""
+
+    windows: dict[str, QuotaWindow] = field(default_factory=dict[str, QuotaWindow])
+    blocks: HubError | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Asking:
     """What an ask needs on its way."""
@@ -111,6 +119,7 @@ class Asking:
 
     async def run(self, entry: Entry, running: Running, seat: Seat) -> None:
         """Bring an accepted ask to its end, whatever happens to it. Raises nothing."""
+        running.begun = True
         ask = running.ask
         said = log.bind(
             ask_id=ask.ask_id,
@@ -125,9 +134,10 @@ class Asking:
         cancelled = False
         try:
             try:
-                await self._seated(running, seat)
+                if running.why is not None:  # it was to end before it began
+                    raise asyncio.CancelledError
+                await self._seated(entry, running, seat)
                 end_of_it = await self._tries(entry, running, following)
-                running.whole = True
                 running.answer = await self._kept(entry, running, end_of_it)
             finally:
                 running.whole = True  # its end is known: to cancel it now would only keep it from being written down
@@ -151,8 +161,9 @@ class Asking:
             await self.floor.leave(running, running.record if running.record.ended else _ended(running))
         _tell(said, ending, broke, cancelled=cancelled)
 
-    async def _seated(self, running: Running, seat: Seat) -> None:
+    async def _seated(self, entry: Entry, running: Running, seat: Seat) -> None:
         ask = running.ask
+        waits = not seat.granted.done()
         done, _ = await asyncio.wait([seat.granted], timeout=_left(ask))
         if not done:
             raise Timeout(
@@ -161,6 +172,8 @@ class Asking:
             )
         running.held.append(self.places[ask.provider].held(seat))
         running.queue_ms = _ms(ask.arrived)
+        if waits:  # another ask may have met a limit meanwhile
+            await self.cooldowns.check(ask, entry.login.mark(), pays_extra=entry.pays_extra)
         log.debug("ask started", ask_id=ask.ask_id, provider=ask.provider, queue_ms=running.queue_ms)
 
     async def _tries(self, entry: Entry, running: Running, following: Sequence[Following]) -> Finished:
@@ -188,27 +201,28 @@ class Asking:
     async def _learning(self, entry: Entry, running: Running) -> Finished:
         """One try, and what it shows of the login: for free, whatever comes of it."""
         login = entry.login.mark()  # that of now: another one may be in its place when the answer comes
-        windows: dict[str, QuotaWindow] = {}
+        seen = _Seen()
         try:
-            finished = await self._converse(entry.provider, running, windows)
+            finished = await self._converse(entry.provider, running, seen)
+            running.whole = True  # to cancel it now would only keep it from being written down
         except HubError as error:
-            await entry.login.failed(login, error, list(windows.values()))
-            await self._note_limit(running.ask, login, error)
+            await entry.login.failed(login, error, list(seen.windows.values()))
+            await self._note_limits(running.ask, login, seen.blocks, error)
             self.shown()
             raise
         except asyncio.CancelledError:
-            if running.first_text_ms is not None:
-                with anyio.CancelScope(shield=True):
-                    await entry.login.worked(login, list(windows.values()))
+            with anyio.CancelScope(shield=True):
+                await self._note_limits(running.ask, login, seen.blocks)
+                if running.first_text_ms is not None:
+                    await entry.login.worked(login, list(seen.windows.values()))
             raise
-        await entry.login.worked(login, list(windows.values()))
-        if finished.blocks is not None:
-            await self._note_limit(running.ask, login, finished.blocks)
+        await self._note_limits(running.ask, login, finished.blocks)
+        await entry.login.worked(login, list(seen.windows.values()))
         asyncio.get_running_loop().call_later(ANSWER_FIRST_S, self.shown)
         return finished
 
-    async def _converse(self, provider: Provider, running: Running, windows: dict[str, QuotaWindow]) -> Finished:
-        ask, seen = running.ask, running.watch
+    async def _converse(self, provider: Provider, running: Running, seen: _Seen) -> Finished:
+        ask, watch = running.ask, running.watch
         characters = Characters()
         started = quiet_since = time.monotonic()
         async with contextlib.aclosing(provider.ask(ask)) as events:
@@ -239,8 +253,9 @@ class Asking:
                 elif isinstance(event, Restarted):
                     characters = Characters()
                 elif isinstance(event, Limits):
-                    windows.update({window.window: window for window in event.windows})
-                seen.saw(event)
+                    seen.windows.update({window.window: window for window in event.windows})
+                    seen.blocks = event.blocks
+                watch.saw(event)
                 if isinstance(event, Finished):
                     return event
 
@@ -290,14 +305,14 @@ class Asking:
                     running.record = record
                     return answer
             except StoreUnavailable:
-                running.late = lambda record: self.transcripts.add(ask, turn, self.journal.put(record))
+                running.late = lambda: self.transcripts.add(ask, turn, self.journal.put(record))
                 known = ask.conversation_id if ask.history else None
                 return answer.model_copy(update={"conversation_id": known, "warnings": (*answer.warnings, UNSAVED)})
         return answer.model_copy(update={"warnings": (*answer.warnings, OVERTAKEN)})
 
-    async def _note_limit(self, ask: Ask, login: str, error: HubError) -> None:
-        if error.code in {"quota_exhausted", "billing_blocked"}:
-            with contextlib.suppress(StoreUnavailable):
+    async def _note_limits(self, ask: Ask, login: str, *met: HubError | None) -> None:
+        for error in met:
+            if error is not None and error.code in {"quota_exhausted", "billing_blocked"}:
                 await self.cooldowns.note(ask.provider, login, ask.model, error)
 
 
@@ -342,50 +357,6 @@ def _ended(running: Running) -> Record:
         error.partial_text = partial
         return failed(running.record, error, partial)
     return completed(running.record, running.answer)
-
-
-def told(error: HubError, ask: Ask, ask_id: str | None, others: Sequence[str]) -> HubError:
-    """The error as the caller gets it: a new one, for asks that wait for the same start of a CLI share theirs.
-
-    `others`: providers whose logins are usable, the way out that needs nobody, where this caller may take it.
-    """
-    way_out = ""
-    hopeless = error.code in {"invalid_request", "cancelled", "not_found", "internal", "store_unavailable"}
-    tools = [f"ask_{name}" for name in others if ask.may_ask is None or name in ask.may_ask]
-    if tools and not hopeless and tools[0] not in error.action:
-        same = " with the same conversation_id" if ask.conversation_id and ask.history else ""
-        way_out = f" Or use {' or '.join(tools)}{same}."
-    new = type(error)(
-        error.message,
-        action=error.action + way_out,
-        provider=error.provider or ask.provider,
-        retry_after_s=error.retry_after_s,
-        partial_text=error.partial_text and whole(error.partial_text),
-        ask_id=ask_id,
-        retryable=error.retryable,
-    )
-    new.__cause__ = error
-    return new
-
-
-def stopped(ask: Ask) -> HubError:
-    """What an ask ends with when its hub is stopped."""
-    return Internal(
-        "The hub was stopped before the answer was whole.",
-        action="Ask again; what had come is kept.",
-        provider=ask.provider,
-        retryable=True,
-    )
-
-
-def closing(ask: Ask, seconds: float) -> HubError:
-    """What an ask meets that comes when its hub is about to end; `seconds`: until it has ended at the latest."""
-    return Busy(
-        "This hub is being stopped and takes no new asks.",
-        action=f"Ask again in {math.ceil(seconds)} s, or at once at another hub.",
-        provider=ask.provider,
-        retry_after_s=float(math.ceil(seconds)),
-    )
 
 
 def _left(ask: Ask) -> float:

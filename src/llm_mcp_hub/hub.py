@@ -17,7 +17,7 @@ from typing import Self
 
 import anyio
 
-from llm_mcp_hub.asking import Asking, Deadlines, Entry, closing, stopped
+from llm_mcp_hub.asking import Asking, Deadlines, Entry
 from llm_mcp_hub.begun import Begun
 from llm_mcp_hub.checks import check_size, checked
 from llm_mcp_hub.conversation import OWNER, Answer, Ask
@@ -25,6 +25,7 @@ from llm_mcp_hub.cooldown import CoolDowns
 from llm_mcp_hub.credentials.alerts import Alerts
 from llm_mcp_hub.credentials.status import TokenStatus
 from llm_mcp_hub.dead import Dead
+from llm_mcp_hub.endings import cancelled, closing, stopped
 from llm_mcp_hub.errors import Busy, HubError, NotFound, StoreUnavailable
 from llm_mcp_hub.journal import Journal, Record, opened
 from llm_mcp_hub.logins import Logins
@@ -34,7 +35,7 @@ from llm_mcp_hub.observer import Load, Observer
 from llm_mcp_hub.places import Places
 from llm_mcp_hub.providers.base import Traits
 from llm_mcp_hub.rest import Rest
-from llm_mcp_hub.running import Floor, Running, Watch, cancelled, end
+from llm_mcp_hub.running import Floor, Running, Watch, end
 from llm_mcp_hub.store.base import Store
 from llm_mcp_hub.transcripts import Transcripts, fitting_system
 
@@ -81,8 +82,7 @@ class Hub:
             children: how many processes a provider has now, and how many it has started.
         """
         self._table = dict(table)
-        self._store = store
-        self._deadlines = deadlines
+        self._store, self._deadlines = store, deadlines
         self._material = material or Material((), around={})
         self._instance, self._release, self._children = instance, release, children
         self._journal = Journal(store, retention_s=retention_s, instance=instance)
@@ -90,7 +90,7 @@ class Hub:
         self.begun = Begun(store)
         self._cooldowns = CoolDowns(store)
         self._dead = Dead(store, self._journal, dead, list(table))
-        self._floor = Floor(store, self._journal, self._dead.bury)
+        self._floor = Floor(store, self._journal, self._dead.bury, self._cooldowns.write_late)
         self._places = {
             name: Places(store, provider=name, instance=instance, limit=entry.concurrency, queue_limit=queue_limit)
             for name, entry in table.items()
@@ -179,15 +179,16 @@ class Hub:
         """Accept an ask: from here on it runs, whoever waits. Raises HubError when it cannot be accepted."""
         if self._ends_at is not None:
             raise self._asking.refused(ask, closing(ask, max(1.0, self._ends_at - time.monotonic())))
-        # A task of its own: cancelled half-way, it would leave an ask of nobody.
+        # A task of its own: cancelled half-way, once or twice, it would leave an ask of nobody.
         accepting = asyncio.get_running_loop().create_task(self._accept(ask, watch or Watch()))
         try:
             return await asyncio.shield(accepting)
         except asyncio.CancelledError:
+            accepting.add_done_callback(lambda done: done.cancelled() or done.exception() or self._end(done.result()))
             with anyio.CancelScope(shield=True):
                 await asyncio.wait([accepting])
                 if not accepting.cancelled() and accepting.exception() is None:
-                    await self.stop(accepting.result())
+                    await accepting.result().ended(None)
             raise
         except HubError as error:
             raise self._asking.told(self._asking.refused(ask, error), ask, None) from error
@@ -204,7 +205,7 @@ class Hub:
 
     async def stop(self, running: Running) -> None:
         """Cancel an ask of this hub and wait until its provider is quiet."""
-        end(running, stopped(running.ask) if self._ending else cancelled(running.ask))
+        self._end(running)
         with anyio.CancelScope(shield=True):
             await running.ended(None)
 
@@ -241,10 +242,7 @@ class Hub:
     async def recent(self, principal: str, limit: int = 10) -> list[Record]:
         """One's own last asks, the newest first. Raises StoreUnavailable."""
         await self._dead.bury()
-        return [
-            record if (running := self._floor.get(principal, record.ask_id)) is None else running.snapshot()
-            for record in await self._journal.newest(principal, limit)
-        ]
+        return [self._floor.latest(record) for record in await self._journal.newest(principal, limit)]
 
     async def cancel(self, principal: str, ask_id: str) -> Record:
         """Cancel one's own ask, whichever hub runs it. Returns the record as it stands then. Raises as `result`."""
@@ -383,6 +381,9 @@ class Hub:
         self._floor.enter(running)
         self.rest.hold()
         return running
+
+    def _end(self, running: Running) -> None:
+        end(running, stopped(running.ask) if self._ending else cancelled(running.ask))
 
     # -- around it -----------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ text that had come. A hub that was only asleep and still has the answer writes i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Literal
@@ -222,8 +223,9 @@ class Journal:
             latest = read(Record, value) or record
             if not latest.ended:
                 latest = failed(latest, died(latest))
-                await self.save(latest)
-                await self._store.release([latest.turn])
+                with contextlib.suppress(StoreUnavailable):  # a full one can still be read; the next look writes it
+                    await self.save(latest)
+                    await self._store.release([latest.turn])
             closed[record.ask_id] = latest
         return [closed.get(record.ask_id, record) for record in records]
 

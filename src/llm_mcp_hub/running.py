@@ -1,8 +1,8 @@
 """What this hub is busy with: running asks, what is seen of them, and the beat that keeps their records true.
 
 Once a second, as long as anything runs: new text is written down (so that little is lost with the hub), leases are
-renewed (so that nobody takes the hub for dead), wishes of other hubs to cancel are fulfilled, and what a dead hub of
-this machine held is let go of.
+renewed (so that nobody takes the hub for dead), wishes of other hubs to cancel are fulfilled, and the chores of others
+are done.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 import structlog
 
 from llm_mcp_hub.conversation import Answer, Ask, whole
-from llm_mcp_hub.errors import Cancelled, HubError, StoreUnavailable
+from llm_mcp_hub.endings import cancelled
+from llm_mcp_hub.errors import HubError, StoreUnavailable
 from llm_mcp_hub.journal import LEASE_S, Journal, Record, now
 from llm_mcp_hub.providers.base import Event, Restarted, Text
 from llm_mcp_hub.store.base import Held, Store
@@ -74,6 +75,8 @@ class Running:
     task: asyncio.Task[None] | None = None
     answer: Answer | None = None
     error: HubError | None = None
+    begun: bool = False
+    """Whether its task has taken its first step: one that is cancelled before would never take any."""
     why: HubError | None = None
     """Why it is being ended, where it is."""
     handed_back: bool = False
@@ -82,7 +85,7 @@ class Running:
     """Whether its end is there and only has to be written down: too late to end it."""
     kept: bool = False
     """Whether the store has it."""
-    late: Callable[[Record], Awaitable[bool]] | None = None
+    late: Callable[[], Awaitable[bool]] | None = None
     """What writes its turn down with its record, where the store was away when the answer came."""
     queue_ms: int | None = None
     """From its arrival until it had its place."""
@@ -114,11 +117,11 @@ class Running:
 class Floor:
     """The running asks of this hub."""
 
-    def __init__(self, store: Store, journal: Journal, bury: Callable[[], Awaitable[None]]) -> None:
-        """`bury` lets go of what hubs held that are known to be dead."""
+    def __init__(self, store: Store, journal: Journal, *chores: Callable[[], Awaitable[None]]) -> None:
+        """`chores` are done at each beat and at the end, whatever becomes of them."""
         self._store = store
         self._journal = journal
-        self._bury = bury
+        self._chores = chores
         self._asks: dict[str, Running] = {}
         self._unsaved: dict[str, Running] = {}
         self._renew_at = 0.0
@@ -135,6 +138,14 @@ class Floor:
         """One's own ended ask that the store did not take."""
         ended = self._unsaved.get(ask_id)
         return ended.record if ended is not None and ended.ask.principal == principal else None
+
+    def latest(self, record: Record) -> Record:
+        """What is known here of a record that was read in the store, which may have been unable to take the last."""
+        running = self._asks.get(record.ask_id)
+        if running is not None:
+            return running.snapshot()
+        ended = self._unsaved.get(record.ask_id)
+        return record if ended is None else ended.record
 
     def all(self) -> list[Running]:
         return list(self._asks.values())
@@ -168,6 +179,9 @@ class Floor:
                 self._unsaved[record.ask_id] = running
                 while len(self._unsaved) > UNSAVED:
                     del self._unsaved[next(iter(self._unsaved))]
+                with contextlib.suppress(StoreUnavailable):  # a full one gives back what it cannot write
+                    async with self._leasing:
+                        await self._store.release(running.held)
         self._asks.pop(running.ask.ask_id, None)
 
     async def end_all(self, why: Callable[[Ask], HubError]) -> int:
@@ -183,12 +197,13 @@ class Floor:
         if self._beating is not None:
             self._beating.cancel()
             await asyncio.gather(self._beating, return_exceptions=True)
-        await self._save_late()
+        for step in (self._save_late, *self._chores):
+            await self._tried(step)
 
     # -- the beat -----------------------------------------------------------------------------------------------------
 
     async def _beat(self) -> None:
-        steps = (self._renew, self._cancel_the_unwanted, self._write_down, self._save_late, self._bury)
+        steps = (self._renew, self._cancel_the_unwanted, self._write_down, self._save_late, *self._chores)
         closing: asyncio.Task[None] | None = None
         closing_at = time.monotonic()
         try:
@@ -257,7 +272,7 @@ class Floor:
 
     async def _save(self, running: Running) -> None:
         """Write an end down, with the turn that was not written when the answer came."""
-        if running.late is None or not await running.late(running.record):
+        if running.late is None or not await running.late():
             await self._journal.save(running.record)
 
 
@@ -265,9 +280,5 @@ def end(running: Running, why: HubError) -> None:
     """Make an ask end now; its record will say why."""
     if running.task is not None and not running.task.done() and running.why is None and not running.whole:
         running.why = why
-        running.task.cancel()
-
-
-def cancelled(ask: Ask) -> HubError:
-    """What a cancelled ask ends with."""
-    return Cancelled("This ask was cancelled.", action="Ask again if you still want an answer.", provider=ask.provider)
+        if running.begun:
+            running.task.cancel()

@@ -284,3 +284,19 @@ async def test_a_provider_knows_its_models_from_others(rig: Rig) -> None:
     assert not traits.accepts(f"{traits.default_model} ")
     assert not traits.accepts(f"{traits.default_model}\n")
     assert not traits.accepts(f"{traits.default_model}[1m]")
+
+
+async def test_an_ask_that_is_cancelled_while_it_is_made_quiet_leaves_nothing(rig: Rig) -> None:
+    """Its deadline has passed, its CLI does not listen, and its caller leaves before that is known."""
+    rig.hang("half an")
+    events = rig.provider.ask(new_ask(rig))
+    assert await first_text(events) == "half an"
+    busy = children(rig)
+    for child in busy:
+        child.suspend()
+    closing = asyncio.ensure_future(events.aclose())
+    await asyncio.sleep(0.1)
+    closing.cancel()
+    await asyncio.gather(closing, return_exceptions=True)
+
+    await asyncio.to_thread(wait_until_ended, busy)

@@ -125,6 +125,15 @@ def test_the_answer_is_printed_as_it_comes_and_ctrl_c_ends_it(world: World, name
     world.wait_until_no_child()
 
 
+def test_an_answer_that_comes_without_a_stream_after_half_of_one_is_printed(world: World) -> None:
+    """After a malformed stream Claude's CLI asks again and streams nothing: the half alone would stand there."""
+    world.claude.script(claude.Malformed("Half of "), claude.Answer("A whole answer."))
+    done = run_command(world, "ask", "claude", "hello")
+
+    assert (done.returncode, done.stderr.decode().count("began anew")) == (0, 1)
+    assert done.stdout.decode() == "Half of A whole answer.\n"
+
+
 def test_a_stream_that_begins_anew_says_so_where_it_does_not_disturb(world: World) -> None:
     """What was printed cannot be taken back; the whole answer follows, and stderr tells why there is more."""
     gate = threading.Event()

@@ -45,7 +45,7 @@ def play(turn: Turn, messages: Sequence[Message]) -> list[Event]:
             case StreamEvent():
                 events += turn.streamed(message.event)
             case AssistantMessage():
-                turn.said(message)
+                events += turn.said(message)
             case RateLimitEvent():
                 turn.limited(message)
             case ResultMessage():
@@ -187,6 +187,95 @@ def test_an_answer_that_was_repeated_without_streaming_is_whole() -> None:
         ended([start("msg_1"), piece("Hel"), block("Hello, all.", "msg_2"), result("Hello, all.")]).text
         == "Hello, all."
     )
+
+
+def test_an_answer_that_was_repeated_without_streaming_is_told_too() -> None:
+    """Whoever prints what comes would else print the void half alone."""
+    events = play(
+        Turn(ask(), time.time),
+        [start("msg_1"), piece("Hel"), block("Hello, ", "msg_2"), block("all.", "msg_2"), result("all.")],
+    )
+
+    assert told(events)[:-1] == [Text("Hel"), Restarted(), Text("Hello, "), Text("all.")]
+    assert cast(Finished, events[-1]).text == "Hello, all."
+
+
+def test_what_the_cli_makes_up_is_no_text() -> None:
+    """Its own words about a failure stand in messages of their own."""
+    made_up = AssistantMessage([TextBlock("API Error: 500")], "<synthetic>", message_id="msg_2")
+
+    assert told(play(Turn(ask(), time.time), [start("msg_1"), made_up])) == []
+
+
+def test_a_sequel_without_streaming_stands_behind_the_first_part() -> None:
+    """Its stream may fail before it has begun."""
+    events = play(
+        Turn(ask(), time.time),
+        [start("msg_1"), piece("One, "), *stop("max_tokens"), block("two.", "msg_2"), result("two.")],
+    )
+
+    assert told(events)[:-1] == [Text("One, "), Text("two.")]
+    assert cast(Finished, events[-1]).text == "One, two."
+
+
+def test_a_sequel_that_begins_anew_leaves_the_first_part() -> None:
+    """What is void is the sequel alone."""
+    turn = Turn(ask(), time.time)
+    events = play(
+        turn,
+        [
+            *[start("msg_1"), piece("One, "), *stop("max_tokens")],
+            *[start("msg_2"), piece("tw"), start("msg_3"), piece("two."), *stop(), result("two.")],
+        ],
+    )
+
+    assert seen_of(events[:-1]) == turn.text == cast(Finished, events[-1]).text == "One, two."
+
+
+def numbered(parts: Sequence[Sequence[Message]]) -> list[Message]:
+    """Each part as a message of its own."""
+    for number, part in enumerate(parts):
+        for message in part:
+            if isinstance(message, AssistantMessage):
+                message.message_id = f"msg_{number}"
+            elif isinstance(message, StreamEvent) and "message" in message.event:
+                message.event["message"]["id"] = f"msg_{number}"
+    return [message for part in parts for message in part]
+
+
+def seen_of(events: Sequence[Event]) -> str:
+    """The text so far of somebody who has seen these events."""
+    text = ""
+    for event in events:
+        if isinstance(event, Restarted):
+            text = ""
+        elif isinstance(event, Text):
+            text += event.piece
+    return text
+
+
+PIECES = st.lists(st.sampled_from(["a", "b", "c"]), max_size=3)
+ENDS: st.SearchStrategy[list[Message]] = st.sampled_from([[], stop("end_turn"), stop("max_tokens")])
+
+
+def streamed(texts: list[str], end: list[Message]) -> list[Message]:
+    return [start(), *map(piece, texts), *end]
+
+
+@given(
+    st.lists(
+        st.one_of(st.builds(streamed, PIECES, ENDS), PIECES.map(lambda texts: [block(text) for text in texts])),
+        max_size=6,
+    ).map(numbered)
+)
+def test_whatever_comes_the_events_tell_the_text_so_far(messages: list[Message]) -> None:
+    """A caller that gets no answer is given what it saw: it must be what the answer would have been."""
+    turn = Turn(ask(), time.time)
+
+    for message in messages:
+        before = turn.text
+        events = play(turn, [message])
+        assert seen_of([Text(before), *events]) == turn.text
 
 
 def test_an_answer_that_was_cut_by_length_goes_on_where_it_was() -> None:

@@ -253,6 +253,12 @@ FAILED: dict[str, tuple[dict[str, Any], str, str | None]] = {
     ),
     "chunks of nonsense": ({"session/prompt": [chunk([1]), chunk(None), END]}, "upstream_error", None),
     "an error of nonsense": ({"session/prompt": [error("x", [1])]}, "upstream_error", None),
+    "refused in the middle": ({"session/prompt": [chunk("half an"), error(401, "x")]}, "auth_rejected", "half an"),
+    "forbidden in the middle": (
+        {"session/prompt": [chunk("half an"), error(403, "x")]},
+        "permission_denied",
+        "half an",
+    ),
 }
 
 
@@ -342,6 +348,25 @@ async def test_a_cancelled_ask_is_quiet_or_its_process_is_gone(
     assert first[-1] == Text("half an")
     assert process.ended is not listens
     assert process.worn_out is not listens
+
+
+async def test_an_ask_that_is_cancelled_while_it_is_made_quiet_leaves_no_process(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its deadline has passed, and its caller leaves while the CLI is told: who would hear that it did not listen?"""
+    monkeypatch.setattr(gemini_process, "CANCEL_S", DEADLINE_S)
+    process = await begin({"session/prompt": [chunk("half an")]})
+    async with asyncio.timeout(DEADLINE_S):
+        events = process.converse(await process.take_session(ASK), ASK)
+        assert [event async for event in _until_text(events)]
+        closing = asyncio.ensure_future(events.aclose())
+        await asyncio.sleep(0.05)
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+
+    assert process.ended
+    assert process.worn_out
 
 
 async def test_a_process_that_does_not_listen_is_left_to_the_other_asks(

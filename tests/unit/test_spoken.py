@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from llm_mcp_hub.asking import told
 from llm_mcp_hub.commands.spoken import spoken
 from llm_mcp_hub.conversation import Ask
+from llm_mcp_hub.endings import told
 from llm_mcp_hub.errors import AuthRejected
 from llm_mcp_hub.material import git, reading, repository
 

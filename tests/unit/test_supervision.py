@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import os
 import resource
@@ -14,6 +15,7 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -132,6 +134,31 @@ def test_a_folder_that_somebody_has_removed_is_made_again(state: Path, removed: 
     run.close()
     other.close()
     assert names(state / "run") == {".lock"}
+
+
+def test_a_folder_that_cannot_be_made_again_closes_no_other_file(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its lock was closed, and the number of that file is another one's when it is tried the next time."""
+    run = RunFolder(state)
+    shutil.rmtree(state / "run")
+    opened = os.open
+
+    def full(path: Any, *arguments: Any, **named: Any) -> int:
+        if str(path) == str(run.path / "lock"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return opened(path, *arguments, **named)
+
+    monkeypatch.setattr(os, "open", full)
+    with pytest.raises(OSError, match="No space left"):
+        run.new_home("claude")
+    monkeypatch.undo()
+    with (state / "another").open("w") as another:
+        home = run.new_home("claude")
+        another.write("its own")
+        another.flush()
+        assert home.is_dir()
+
+    assert (state / "another").read_text() == "its own"
+    run.close()
 
 
 def test_what_could_not_be_removed_is_removed_later(state: Path) -> None:

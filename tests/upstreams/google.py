@@ -777,8 +777,9 @@ class GoogleUpstream:
         match oauth.token:
             case "unreachable":  # over a tunnel that was open before
                 return _drop(request)
-            case "hang":
-                return await _for_ever()
+            case "hang":  # until it is told otherwise
+                while oauth.token == "hang":
+                    await asyncio.sleep(0.02)
             case "error500":
                 return web.json_response(
                     {"error": "internal_failure", "error_description": "Backend Error"}, status=500

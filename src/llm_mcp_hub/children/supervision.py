@@ -76,7 +76,8 @@ class RunFolder:
             self.name = secrets.token_hex(8)
             self.path = self._root / self.name
             self.empty = self.path / "empty"
-            self._lock = -1
+            self._lock: int | None = None
+            self._closed = False
             self._make()
         self._count = itertools.count(1)
         self._homes: dict[Path, str] = {}
@@ -85,8 +86,9 @@ class RunFolder:
 
     def _make(self) -> None:
         self.path.mkdir(mode=0o700, exist_ok=True)
-        if self._lock >= 0:
+        if self._lock is not None:  # what follows may fail, and the number be another file's by the next time
             os.close(self._lock)
+            self._lock = None
         self._lock = os.open(self.path / "lock", OPENED, 0o600)
         lock(self._lock, wait=False)
         self.empty.mkdir(mode=0o500, exist_ok=True)
@@ -103,7 +105,7 @@ class RunFolder:
         for home in self._left[:]:
             self._left.remove(home)
             self.drop_home(home)
-        if self._lock >= 0 and not self.empty.exists():
+        if not self._closed and not self.empty.exists():
             self._make_again()
         home = self.path / f"{name}-{next(self._count)}"
         home.mkdir(mode=0o700)
@@ -125,14 +127,16 @@ class RunFolder:
 
     def close(self) -> None:
         """Remove the folder. May be called twice."""
-        if self._lock >= 0:
-            if sys.platform == "win32":  # which removes no file that is open
-                os.close(self._lock)
-                _remove(self.path)
-            else:
-                _remove(self.path)
-                os.close(self._lock)
-            self._lock = -1
+        if self._closed:
+            return
+        self._closed = True
+        handle, self._lock = self._lock, None
+        if sys.platform != "win32":  # which removes no file that is open
+            _remove(self.path)
+        if handle is not None:
+            os.close(handle)
+        if sys.platform == "win32":
+            _remove(self.path)
 
     def dead(self) -> list[str]:
         """Sweep what hubs have left that died meanwhile. Returns the names of those swept since the last call.

@@ -41,6 +41,8 @@ class Limits:
     """What the provider says is used of the subscription's windows. It may come before an error, too."""
 
     windows: tuple[QuotaWindow, ...]
+    blocks: HubError | None = None
+    """What further asks meet by that until its `retry_after_s` has passed, also where this one gets no answer."""
 
 
 @dataclass(frozen=True, slots=True)

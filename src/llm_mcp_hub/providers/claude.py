@@ -113,19 +113,22 @@ class ClaudeProvider:
         answered = False
         try:
             yield Alive()
+            self._check_overage(token)  # another ask may have shown it while this one waited for its client
             async with contextlib.aclosing(self._converse(connected, ask)) as events:
                 async for event in events:
                     answered = isinstance(event, Finished)
                     yield event
         finally:
-            with anyio.CancelScope(shield=True):
-                if connected.busy:
-                    await self._pool.quieten(connected)
-            if answered:
-                self._pool.keep(connected, ask)
-            else:  # what it has seen is not what the transcript will say
-                self._pool.drop_later(connected)
-            self._pool.later(self._refill_quietly())
+            try:
+                with anyio.CancelScope(shield=True):
+                    if connected.busy:
+                        await self._pool.quieten(connected)
+            finally:  # the shield holds off no task's own `cancel`
+                if answered:
+                    self._pool.keep(connected, ask)
+                else:  # what it has seen is not what the transcript will say
+                    self._pool.drop_later(connected)
+                self._pool.later(self._refill_quietly())
 
     async def warm(self) -> HubError | None:
         """Connect clients ahead, up to the number wanted."""
@@ -172,15 +175,17 @@ class ClaudeProvider:
                     for event in turn.streamed(message.event):
                         yield event
                 elif isinstance(message, AssistantMessage):
-                    turn.said(message)
-                    yield Alive()
+                    for event in turn.said(message):
+                        yield event
                 elif isinstance(message, RateLimitEvent):
                     turn.limited(message)
                     self._note_overage(turn, connected.token)
-                    yield Limits(turn.quota)
+                    yield Limits(turn.quota, self._blocked(connected.token) if turn.overage else None)
                 elif isinstance(message, ResultMessage):
                     connected.busy = False
                     finished = turn.result(message)
+                    if turn.overage:  # an ask without it, of another model, may have ended meanwhile
+                        self._note_overage(turn, connected.token)
                     yield replace(finished, blocks=self._blocked(connected.token) if turn.overage else None)
                     return
                 else:

@@ -36,6 +36,8 @@ LOGIN_ACTION = "Run `llm-mcp-hub login claude`."
 
 _NO_CONNECTION = re.compile(r"ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH")
 """The CLI's own words, where nobody was there to connect to."""
+_CLIS_OWN = "<synthetic>"
+"""The model of messages that the CLI makes up."""
 
 
 def iso(seconds: float) -> str:
@@ -64,7 +66,7 @@ class Turn:
 
     @property
     def text(self) -> str:
-        return self._kept + self._streamed
+        return self._kept + (self._unstreamed or self._streamed)
 
     def streamed(self, raw: object) -> list[Event]:
         """One raw event of the Messages API."""
@@ -73,14 +75,9 @@ class Turn:
         if kind == "message_start":
             message = _part(event, "message")
             self.model = whole(_word(message, "model")) or self.model
-            self._streaming, self._unstreamed = message.get("id"), ""
-            if self._cut_by_length:  # the CLI goes on where the length limit cut: a sequel, not a new beginning
-                self._kept, self._streamed, self._cut_by_length = self.text, "", False
-                return [Alive()]
-            if self._streamed:
-                self._streamed = ""
-                return [Restarted()]
-        elif kind == "content_block_delta":
+            self._streaming, self._repeating = message.get("id"), None
+            return self._begun()
+        if kind == "content_block_delta":
             delta = _part(event, "delta")
             piece = _word(delta, "text")
             if delta.get("type") == "text_delta" and piece:
@@ -90,19 +87,33 @@ class Turn:
             self._cut_by_length = _part(event, "delta").get("stop_reason") == "max_tokens"
         return [Alive()]
 
-    def said(self, message: AssistantMessage) -> None:
+    def said(self, message: AssistantMessage) -> list[Event]:
         """A block of the answer that has ended. It matters where the CLI repeated a request without streaming it."""
         from claude_agent_sdk import TextBlock
 
         if message.error is not None:
             self.failed_as = _text(message.error)
-            return
+            return [Alive()]
         self.model = self.model or whole(_text(message.model)) or None
-        if message.message_id == self._streaming:
-            return
+        if message.message_id == self._streaming or message.model == _CLIS_OWN:
+            return [Alive()]
+        events: list[Event] = []
         if message.message_id != self._repeating:
-            self._repeating, self._unstreamed = message.message_id, ""
-        self._unstreamed += "".join(_text(block.text) for block in message.content if isinstance(block, TextBlock))
+            self._repeating = message.message_id
+            events = self._begun()
+        text = "".join(_text(block.text) for block in message.content if isinstance(block, TextBlock))
+        self._unstreamed += text
+        return [*events, Text(text)] if text else events or [Alive()]
+
+    def _begun(self) -> list[Event]:
+        """Another message begins: it goes on where the length limit cut, or voids what this part had so far."""
+        voided = "" if self._cut_by_length else self._unstreamed or self._streamed
+        if self._cut_by_length:
+            self._kept = self.text
+        self._streamed, self._unstreamed, self._cut_by_length = "", "", False
+        if not voided:
+            return [Alive()]
+        return [Restarted(), Text(self._kept)] if self._kept else [Restarted()]
 
     def limited(self, event: RateLimitEvent) -> None:
         """What the subscription's windows say; rides on every ask for free."""

@@ -213,7 +213,7 @@ class GeminiProvider:
         if current is not None:
             return current
         if self._starting is not None and self._starting_with != login.mark:
-            # Whoever waits for it has come with the login of then. The next ask retires what becomes of it.
+            # Whoever waits for it has come with the login of then, and goes on with the one of now.
             self._background.add(self._starting)
             self._starting.add_done_callback(self._background.discard)
             self._starting = None
@@ -229,7 +229,8 @@ class GeminiProvider:
             self._starting = asyncio.get_running_loop().create_task(self._start(login))
             self._starting_with = login.mark
             self._starting.add_done_callback(self._started)
-        return await asyncio.shield(self._starting)
+        process = await asyncio.shield(self._starting)
+        return await self._process() if process.retired else process
 
     def _started(self, starting: asyncio.Task[Process]) -> None:
         """A start is over, also where all who waited for it have left: the next ask must not get its old outcome."""
@@ -271,10 +272,11 @@ class GeminiProvider:
         except BaseException:
             self._retire(process)
             raise
-        self._failures = 0
-        self._to_renew = ""
         self._keep_renewal(process)
-        self._current = process
+        if login.mark == self._starting_with:
+            self._failures, self._to_renew, self._current = 0, "", process
+        else:  # another login came meanwhile, and a start with it
+            self._retire(process)
         return process
 
     def _environment(self, home: Path, cli: Path, login: Login) -> dict[str, str]:

@@ -320,6 +320,7 @@ class Process:
                 self._replies.pop(number, None)
             if reply.result is None:
                 error = prompt_error(reply, model=ask.model, partial="".join(text) or None, known=self.models)
+                error.partial_text = "".join(text) or None  # whatever it is: what was said was said
                 if isinstance(error, QuotaExhausted):
                     yield used_up(ask.model, error, datetime.now(UTC))
                 raise error
@@ -332,11 +333,14 @@ class Process:
             async with asyncio.timeout(CANCEL_S):
                 await self._send(acp.notification("session/cancel", {"sessionId": session}))
                 await asyncio.wait([waiting])
-        except (TimeoutError, HubError):
-            # It does not listen. It gets no further ask; alone with this one it is ended at once.
+        except BaseException as error:
+            # It does not listen, or nobody waits until it has: a shield holds off no task's own `cancel`. It gets no
+            # further ask; alone with this one it is ended at once.
             self.retired = True
             if self.active <= 1:
                 self.kill()
+            if not isinstance(error, (TimeoutError, HubError)):
+                raise
 
     def _finish(self, session: str, ask: Ask, result: Mapping[str, Any], text: str) -> Finished:
         stop_reason, usage = finished(result, text)
