@@ -131,11 +131,11 @@ class RunFolder:
             return
         self._closed = True
         handle, self._lock = self._lock, None
-        if sys.platform != "win32":  # which removes no file that is open
+        if sys.platform != "win32":
             _remove(self.path)
         if handle is not None:
             os.close(handle)
-        if sys.platform == "win32":
+        if sys.platform == "win32":  # which removes no file that is open
             _remove(self.path)
 
     def dead(self) -> list[str]:
