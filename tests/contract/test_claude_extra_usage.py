@@ -27,6 +27,7 @@ async def rig(tmp_path: Path) -> AsyncGenerator[ClaudeRig]:
     try:
         yield made
         await within(made.provider.close())
+        assert made.upstream.surprises == []
     finally:
         made.provider.kill()
         made.upstream.stop()
