@@ -203,11 +203,13 @@ class Asking:
         login = entry.login.mark()  # that of now: another one may be in its place when the answer comes
         seen = _Seen()
         try:
-            finished = await self._converse(entry.provider, running, seen)
+            finished = await self._converse(entry.provider, running, login, seen)
             running.whole = True  # to cancel it now would only keep it from being written down
         except HubError as error:
-            await entry.login.failed(login, error, list(seen.windows.values()))
-            await self._note_limits(running.ask, login, seen.blocks, error)
+            try:
+                await self._note_limits(running.ask, login, seen.blocks, error)
+            finally:  # for one, too, that is cancelled meanwhile
+                await entry.login.failed(login, error, list(seen.windows.values()))
             self.shown()
             raise
         except asyncio.CancelledError:
@@ -221,7 +223,7 @@ class Asking:
         asyncio.get_running_loop().call_later(ANSWER_FIRST_S, self.shown)
         return finished
 
-    async def _converse(self, provider: Provider, running: Running, seen: _Seen) -> Finished:
+    async def _converse(self, provider: Provider, running: Running, login: str, seen: _Seen) -> Finished:
         ask, watch = running.ask, running.watch
         characters = Characters()
         started = quiet_since = time.monotonic()
@@ -254,6 +256,8 @@ class Asking:
                     characters = Characters()
                 elif isinstance(event, Limits):
                     seen.windows.update({window.window: window for window in event.windows})
+                    if seen.blocks is None:  # now: other hubs are not to pay until this answer is whole
+                        await self._note_limits(ask, login, event.blocks)
                     seen.blocks = event.blocks
                 watch.saw(event)
                 if isinstance(event, Finished):
@@ -298,6 +302,7 @@ class Asking:
             billing=finished.billing,
             warnings=(*finished.warnings, *_notice(entry.login.status())),
         )
+        overtaken = answer.model_copy(update={"warnings": (*answer.warnings, OVERTAKEN)})
         async with running.saving:
             record = completed(running.record, answer)
             try:
@@ -305,15 +310,22 @@ class Asking:
                     running.record = record
                     return answer
             except StoreUnavailable:
-                running.late = lambda: self.transcripts.add(ask, turn, self.journal.put(record))
+
+                async def late() -> bool:
+                    if await self.transcripts.add(ask, turn, self.journal.put(record)):
+                        return True
+                    running.record = completed(running.record, overtaken)
+                    return False
+
+                running.late = late
                 known = ask.conversation_id if ask.history else None
                 return answer.model_copy(update={"conversation_id": known, "warnings": (*answer.warnings, UNSAVED)})
-        return answer.model_copy(update={"warnings": (*answer.warnings, OVERTAKEN)})
+        return overtaken
 
     async def _note_limits(self, ask: Ask, login: str, *met: HubError | None) -> None:
-        for error in met:
-            if error is not None and error.code in {"quota_exhausted", "billing_blocked"}:
-                await self.cooldowns.note(ask.provider, login, ask.model, error)
+        limits = [error for error in met if error is not None and error.code in {"quota_exhausted", "billing_blocked"}]
+        if limits:
+            await self.cooldowns.note(ask.provider, login, ask.model, *limits)
 
 
 def _tell(said: structlog.stdlib.BoundLogger, ending: Ending, broke: Exception | None, *, cancelled: bool) -> None:

@@ -32,14 +32,18 @@ class CoolDowns:
         self._clock = clock
         self._unwritten: dict[str, Cooled] = {}
 
-    async def note(self, provider: str, login: str, model: str, error: HubError) -> None:
-        """Remember an error that names the time of its end; one that does not is none to remember. Raises nothing."""
-        if not error.retry_after_s:
-            return
-        told = {name: value for name, value in error.details().items() if name not in {"partial_text", "ask_id"}}
-        cooled = Cooled(error=told, until=self._clock() + error.retry_after_s)
-        key = COOL.format(provider=provider, login=login, model=model if error.only_model else EVERY_MODEL)
-        self._unwritten[key] = cooled
+    async def note(self, provider: str, login: str, model: str, *errors: HubError) -> None:
+        """Remember errors that name the time of their end; one that does not is none to remember. Raises nothing.
+
+        They are known at once, whatever becomes of their being written down.
+        """
+        for error in errors:
+            if error.retry_after_s:
+                told = error.details()
+                del told["partial_text"], told["ask_id"]
+                cooled = Cooled(error=told, until=self._clock() + error.retry_after_s)
+                key = COOL.format(provider=provider, login=login, model=model if error.only_model else EVERY_MODEL)
+                self._unwritten[key] = cooled
         with contextlib.suppress(StoreUnavailable):
             await self.write_late()
 

@@ -91,6 +91,7 @@ class Hub:
         self._cooldowns = CoolDowns(store)
         self._dead = Dead(store, self._journal, dead, list(table))
         self._floor = Floor(store, self._journal, self._dead.bury, self._cooldowns.write_late)
+        self._journal.runs = self._floor.knows
         self._places = {
             name: Places(store, provider=name, instance=instance, limit=entry.concurrency, queue_limit=queue_limit)
             for name, entry in table.items()
@@ -364,6 +365,7 @@ class Hub:
             held = await self._journal.hold_conversation(record, begun=begun)
             try:
                 if begun:
+                    await self._floor.write_late(ask.principal, ask.conversation_id)
                     head, turns = await self.transcripts.get(ask.principal, ask.conversation_id)
                     ask = replace(ask, system=fitting_system(ask.system, head.system), history=turns)
                 check_size(ask, entry.provider.traits)
@@ -384,8 +386,6 @@ class Hub:
 
     def _end(self, running: Running) -> None:
         end(running, stopped(running.ask) if self._ending else cancelled(running.ask))
-
-    # -- around it -----------------------------------------------------------------------------------------------------
 
     def _entry(self, provider: str) -> Entry:
         try:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -111,6 +111,8 @@ class Journal:
         self._store = store
         self._retention_s = retention_s
         self._instance = instance
+        self.runs: Callable[[str], bool] = lambda _ask_id: True
+        """Whether this hub still knows of an ask of its own."""
         self.dead: set[str] = set()
         """Hubs that are known to be dead: nobody has to look twice."""
 
@@ -222,7 +224,7 @@ class Journal:
             (value,) = await self._store.get(key(ASK, who=record.principal, ask_id=record.ask_id))
             latest = read(Record, value) or record
             if not latest.ended:
-                latest = failed(latest, died(latest))
+                latest = failed(latest, died(latest) if latest.instance != self._instance else unwritten(latest))
                 with contextlib.suppress(StoreUnavailable):  # a full one can still be read; the next look writes it
                     await self.save(latest)
                     await self._store.release([latest.turn])
@@ -231,11 +233,15 @@ class Journal:
 
     async def _without_a_hub(self, records: list[Record]) -> list[Record]:
         """Those that are open and that no hub has renewed for long."""
-        others = [record for record in records if not record.ended and record.instance != self._instance]
-        if not others:
+        open_ones = [
+            record
+            for record in records
+            if not record.ended and not (record.instance == self._instance and self.runs(record.ask_id))
+        ]
+        if not open_ones:
             return []
         alive = set(await self._store.holders(RUNNING))
-        return [record for record in others if record.lease.holder not in alive]
+        return [record for record in open_ones if record.lease.holder not in alive]
 
 
 def completed(record: Record, answer: Answer) -> Record:
@@ -263,6 +269,17 @@ def died(record: Record) -> HubError:
     return Internal(
         "The hub that ran this ask ended before the answer was whole.",
         action="Ask again; what had come is kept.",
+        provider=record.provider,
+        ask_id=record.ask_id,
+        retryable=True,
+    )
+
+
+def unwritten(record: Record) -> HubError:
+    """What an ask ends with whose end the store did not take for so long that its hub let go of it."""
+    return Internal(
+        "The store could not take the end of this ask.",
+        action="Make room for the store, or mend it, and ask again.",
         provider=record.provider,
         ask_id=record.ask_id,
         retryable=True,

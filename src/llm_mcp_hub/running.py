@@ -147,6 +147,10 @@ class Floor:
         ended = self._unsaved.get(record.ask_id)
         return record if ended is None else ended.record
 
+    def knows(self, ask_id: str) -> bool:
+        """Whether an ask runs, or has ended and is still to be written down."""
+        return ask_id in self._asks or ask_id in self._unsaved
+
     def all(self) -> list[Running]:
         return list(self._asks.values())
 
@@ -167,22 +171,30 @@ class Floor:
 
     async def leave(self, running: Running, record: Record) -> None:
         """An ask has ended, as `record` tells. Raises nothing: what the store does not take is kept here a while."""
-        async with running.saving:
-            written = running.record is record
-            running.record = record
-            try:
-                if not written:
-                    await self._save(running)
-                async with self._leasing:
-                    await self._store.release([record.lease, *running.held])
-            except StoreUnavailable:
-                self._unsaved[record.ask_id] = running
-                while len(self._unsaved) > UNSAVED:
-                    del self._unsaved[next(iter(self._unsaved))]
-                with contextlib.suppress(StoreUnavailable):  # a full one gives back what it cannot write
+        try:
+            async with running.saving:
+                written = running.record is record
+                running.record = record
+                try:
+                    if not written:
+                        await self._save(running)
                     async with self._leasing:
-                        await self._store.release(running.held)
-        self._asks.pop(running.ask.ask_id, None)
+                        await self._store.release([record.lease, *running.held])
+                except StoreUnavailable:
+                    self._unsaved[record.ask_id] = running
+                    while len(self._unsaved) > UNSAVED:
+                        del self._unsaved[next(iter(self._unsaved))]
+                    with contextlib.suppress(StoreUnavailable):  # a full one gives back what it cannot write
+                        async with self._leasing:
+                            await self._store.release(running.held)
+        finally:  # or the hub would wait for it for ever
+            self._asks.pop(running.ask.ask_id, None)
+
+    async def write_late(self, principal: str, conversation_id: str) -> None:
+        """Write down what has ended in a conversation, where the store takes it now: its next turn is to read it."""
+        for running in list(self._unsaved.values()):
+            if (running.ask.principal, running.ask.conversation_id) == (principal, conversation_id):
+                await self._written_late(running)
 
     async def end_all(self, why: Callable[[Ask], HubError]) -> int:
         """End every ask that runs, and wait until it has ended. Returns how many."""
@@ -264,11 +276,14 @@ class Floor:
                     running.due = at + characters / WRITE_CHARS_S
 
     async def _save_late(self) -> None:
-        for ask_id, running in list(self._unsaved.items()):
-            with contextlib.suppress(StoreUnavailable):
-                await self._save(running)
-                await self._store.release([running.record.lease, *running.held])
-                self._unsaved.pop(ask_id, None)
+        for running in list(self._unsaved.values()):
+            await self._written_late(running)
+
+    async def _written_late(self, running: Running) -> None:
+        with contextlib.suppress(StoreUnavailable):
+            await self._save(running)
+            await self._store.release([running.record.lease, *running.held])
+            self._unsaved.pop(running.ask.ask_id, None)
 
     async def _save(self, running: Running) -> None:
         """Write an end down, with the turn that was not written when the answer came."""

@@ -420,6 +420,31 @@ async def test_the_end_is_told_although_another_hub_had_not_seen_it_yet(
     assert mail.told == [("one", "rejected"), ("one", "valid")]
 
 
+async def test_who_waits_for_anothers_end_does_not_tell_that_of_a_later_alert(
+    shelf: Shelf, clock: Clock, mail: Mailbox
+) -> None:
+    """Both tokens were refused; the environment's is mended. The saved one is told the next day; its hub restarts."""
+    env, saved = (Alerts(shelf.open(), [mail], clock) for _ in range(2))
+    await look(env, "rejected", source="env")
+    await look(saved, "rejected", source="saved")
+    await look(env, "valid", source="env")
+    clock.next_day()
+    await look(saved, "rejected", source="saved")
+    told = [("one", "rejected")] * 2
+    assert mail.told == told
+
+    await saved.close()
+    await look(env, "valid", source="env")
+    assert mail.told == told
+
+    again = Alerts(shelf.open(), [mail], clock)
+    await look(again, "rejected", source="saved")
+    await look(again, "valid", source="saved")
+    await look(env, "valid", source="env")
+
+    assert mail.told == [*told, ("one", "valid")]
+
+
 # -- what goes wrong ---------------------------------------------------------------------------------------------------
 
 

@@ -192,6 +192,30 @@ async def test_a_login_that_is_changed_while_one_starts_does_not_wait_for_the_ol
             await asyncio.sleep(0.01)
 
 
+async def test_a_login_that_comes_back_while_its_first_start_lasts_leaves_one_cli(rig: Rig) -> None:
+    """Another one was tried in between, in vain: both starts with the first are its own, and one is enough."""
+    first = google.write_login(rig.login.parent, expires_in_s=-60).read_bytes()
+    rig.upstream.oauth.token = "hang"
+    waiting = [asyncio.ensure_future(rig.ask("with the first"))]
+    await asyncio.to_thread(rig.upstream.wait_for_oauth, "/token")
+    google.write_login(rig.login.parent)
+    rig.upstream.oauth.rejected.add(rig.held["access_token"])
+    rig.login.write_text(json.dumps({name: value for name, value in rig.held.items() if name != "refresh_token"}))
+    assert code(await rig.ask("with another")) == "auth_expired"
+
+    rig.login.write_bytes(first)
+    waiting.append(asyncio.ensure_future(rig.ask("with the first again")))
+    async with asyncio.timeout(DEADLINE_S):
+        while rig.run.children("gemini")[0] < 2:
+            await asyncio.sleep(0.01)
+    rig.upstream.oauth.token = "ok"
+
+    assert [code(end) for end in await asyncio.gather(*waiting)] == ["answered"] * 2
+    async with asyncio.timeout(DEADLINE_S):
+        while rig.run.children("gemini")[0] > 1:
+            await asyncio.sleep(0.01)
+
+
 async def test_a_used_up_quota_is_told_as_a_window_of_its_model(rig: Rig) -> None:
     """Google counts by model, and says when it begins anew."""
     rig.upstream.default = google.Error.quota_exhausted()

@@ -137,6 +137,28 @@ async def test_what_one_hub_learns_every_hub_knows(shelf: Shelf) -> None:
     assert other.status().quota == (window,)
 
 
+async def test_a_refusal_is_known_although_its_ask_is_cancelled_just_then(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That the login has ended comes first; how long it has lasted is written down after it."""
+    clock, waits = Clock(), asyncio.Event()
+    one, other = (hub(shelf.open(), clock, OneLogin(account="somebody")) for _ in range(2))
+    await one.look()
+    clock.go(hours=1)
+
+    async def waiting(*_: object) -> None:
+        waits.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Ledger, "ended", waiting)
+    failing = asyncio.create_task(one.failed("made-up", AuthExpired("It has ended.", action="Again.", shows="refused")))
+    await waits.wait()
+    failing.cancel()
+    await asyncio.wait([failing])
+
+    assert [(await each.look()).status for each in (one, other)] == ["expired"] * 2
+
+
 async def test_a_new_login_begins_clean_and_an_old_one_is_remembered(shelf: Shelf) -> None:
     """A refusal counts for the very login that was refused, also after a restart and a change back."""
     clock, reader = Clock(), OneLogin()

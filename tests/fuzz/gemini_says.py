@@ -81,7 +81,7 @@ def _reply(value: tuple[Any, ...]) -> str:
         assert error.code in FAILED
         json.dumps(error.details(), allow_nan=False, ensure_ascii=False).encode()
         return error.code
-    return refused(gemini_turn.prompt_error(message, model="gemini-2.5-pro", partial=None, known=("gemini-2.5-flash",)))
+    return refused(gemini_turn.prompt_error(message, model="gemini-2.5-pro", known=("gemini-2.5-flash",)))
 
 
 RESULTS: list[tuple[Any, ...]] = [

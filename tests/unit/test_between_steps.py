@@ -11,15 +11,19 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from mcp.client import Client
 
+from llm_mcp_hub import journal as journal_module
 from llm_mcp_hub import running as running_module
+from llm_mcp_hub.asking import OVERTAKEN
 from llm_mcp_hub.conversation import OWNER, QuotaWindow, Usage
 from llm_mcp_hub.endings import cancelled
-from llm_mcp_hub.errors import BillingBlocked, HubError, Internal, StoreUnavailable
+from llm_mcp_hub.errors import BillingBlocked, HubError, Internal, QuotaExhausted, StoreUnavailable
 from llm_mcp_hub.hub import Deadlines, Entry, Hub
 from llm_mcp_hub.providers.base import Finished, Limits, Text
 from llm_mcp_hub.running import Running, end
-from llm_mcp_hub.store.base import RUNNING, Put
+from llm_mcp_hub.serving.server import build_server
+from llm_mcp_hub.store.base import COOL, RUNNING, Put
 from llm_mcp_hub.store.sqlite import SqliteStore
 from tests.unit.scripted import SUBSCRIPTION, Pause, ScriptedProvider, Step, done, login
 
@@ -176,6 +180,46 @@ async def test_a_limit_that_a_lost_answer_has_shown_stops_the_next_hub(begin: Be
     assert await told(second) == "billing_blocked"
 
 
+async def test_extra_usage_stops_other_hubs_before_the_answer_is_whole(begin: Begin) -> None:
+    """It may take minutes: all that is asked meanwhile would be paid."""
+    go = asyncio.Event()
+    first, _ = begin([Limits((), PAID), Text("half an"), go, done()], instance="a")
+    second, _ = begin([done("paid again")], instance="b")
+    running = await begun(first)
+    await until(lambda: running.first_text_ms is not None)
+
+    assert await told(second) == "billing_blocked"
+
+    go.set()
+    await within(running.ended(None))
+    assert running.error is None
+
+
+@pytest.mark.parametrize("shown_by", ["the windows", "the error"])
+@pytest.mark.parametrize("writing", [COOL, "ledger:"])
+async def test_a_limit_is_not_lost_with_an_ask_that_is_cancelled_while_it_is_written_down(
+    begin: Begin, shown_by: str, writing: str
+) -> None:
+    """The failure has been told by the provider, and its caller leaves just now."""
+    used_up = QuotaExhausted("Used up.", action="Wait.", retry_after_s=600, shows="accepted")
+    window = QuotaWindow(window="week", used_fraction=1.0, resets_at=None, observed_at="2026-11-23T12:00:00Z")
+    script = [used_up] if shown_by == "the error" else [Limits((window,), PAID), Internal("Broke.", action="Again.")]
+    first, store = begin(script, [done("paid again")], instance="a")
+    store.holds = writing.partition("{")[0]
+    running = await begun(first)
+    await within(store.waits.wait())
+    cancelling = asyncio.create_task(first.cancel(OWNER, running.ask.ask_id))
+    await until(lambda: running.why is not None)
+    store.holds = ""
+    store.go_on.set()
+    await within(cancelling)
+    second, _ = begin([done("paid again")], instance="b")
+
+    code = "quota_exhausted" if shown_by == "the error" else "billing_blocked"
+    assert await told(first) == code
+    assert await told(second) == code
+
+
 # -- a store that takes nothing more -----------------------------------------------------------------------------------
 
 
@@ -224,6 +268,74 @@ async def test_an_answer_that_was_written_late_is_one_like_any_other(begin: Begi
     assert await told(other, kept.conversation_id) == "two"
 
 
+async def test_a_turn_that_is_still_to_be_written_is_written_before_the_next_one_reads(begin: Begin) -> None:
+    """The store takes writes again, and the next turn comes before the beat does."""
+    hub, store = begin([done()], [done("two")], [done("three")])
+    first = await within(hub.ask(hub.new_ask("one", "hi")))
+    running = await begun(hub, first.conversation_id)
+    store.full = True
+    await within(running.ended(None))
+    store.full = False
+
+    third = await within(hub.ask(hub.new_ask("one", "hi", conversation_id=first.conversation_id)))
+
+    assert third.warnings == ()
+    assert first.conversation_id is not None
+    _, turns = await within(hub.transcripts.get(OWNER, first.conversation_id))
+    assert [turn.answer for turn in turns] == ["Hello.", "two", "three"]
+
+
+async def test_a_late_turn_that_was_overtaken_says_so(begin: Begin) -> None:
+    """Its store is back, and its answer there: but it will be no turn."""
+    hub, store = begin([done()], [done("two")], [done("three")])
+    first = await within(hub.ask(hub.new_ask("one", "hi")))
+    running = await begun(hub, first.conversation_id)
+    store.full = True
+    await within(running.ended(None))
+    third = await within(hub.ask(hub.new_ask("one", "hi", conversation_id=first.conversation_id)))
+    store.full = False
+    await asyncio.sleep(1.5 * running_module.BEAT_S)
+
+    two, three = [(await within(hub.result(OWNER, id))).answer for id in (running.ask.ask_id, third.ask_id)]
+
+    assert two is not None
+    assert three is not None
+    assert (two.warnings, three.warnings) == ((), (OVERTAKEN,))
+
+
+async def test_an_ask_whose_end_was_never_written_down_has_ended_all_the_same(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So many ended while the store was full that its hub let go of it: it is not said to run for ever."""
+    monkeypatch.setattr(running_module, "UNSAVED", 1)
+    monkeypatch.setattr(journal_module, "CONFIRM_S", 0.01)
+    go = asyncio.Event()
+    hub, store = begin([go, done()], [go, done()])
+    asks = [await begun(hub), await begun(hub)]
+    store.full = True
+    go.set()
+    for running in asks:
+        await within(running.ended(None))
+    store.full = False
+    await store.lapse([RUNNING], holders_of="hub/")
+
+    ends = [await within(hub.result(OWNER, running.ask.ask_id)) for running in asks]
+
+    assert sorted(record.status for record in ends) == ["completed", "failed"]
+
+
+async def test_an_error_with_half_a_character_is_the_end_of_its_ask(begin: Begin) -> None:
+    """A provider's words can hold one, as JSON can. No encoding can: its record could not be written."""
+    hub, _ = begin([Internal("It is \ud83d.", action="Look at \udcff.")])
+    running = await begun(hub)
+    await within(running.ended(None))
+
+    assert not hub.is_asked
+    assert running.error is not None
+    assert (running.error.message, running.error.action) == ("It is ?.", "Look at ?.")
+    assert (await within(hub.result(OWNER, running.ask.ask_id))).status == "failed"
+
+
 async def test_an_ask_that_a_dead_hub_left_hides_no_other_one_in_a_full_store(begin: Begin) -> None:
     """That it has ended cannot be written down now, but told."""
     gone, its_store = begin([done()], [asyncio.Event()], instance="gone")
@@ -263,6 +375,25 @@ async def test_a_caller_who_cancels_twice_while_it_is_accepted_leaves_no_ask(beg
             await asyncio.sleep(0.01)
 
     assert not hub.is_asked
+
+
+async def test_a_call_that_is_cancelled_while_its_ticket_is_written_leaves_no_ask(begin: Begin) -> None:
+    """Nobody has got the ticket: it would run on for nobody."""
+    hub, store = begin([asyncio.Event()])
+    store.full = True  # so the ask is written down with its ticket, not before
+    async with Client(build_server(hub, "1")) as client:
+        calling = asyncio.create_task(client.call_tool("ask_one", {"prompt": "hi", "wait_s": 0.3}))
+        await until(lambda: hub.is_asked)
+        store.full, store.holds = False, "ask:"
+        await until(lambda: hub.has_tickets)
+        (running,) = hub._floor.all()  # pyright: ignore[reportPrivateUsage]
+        calling.cancel()
+        await until(lambda: running.why is not None)
+        store.holds = ""
+        store.go_on.set()
+        await within(running.ended(None))
+
+    assert [record.status for record in await within(hub.recent(OWNER))] == ["cancelled"]
 
 
 async def test_an_ask_that_is_ended_before_its_first_step_ends(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import resource
@@ -18,6 +19,7 @@ import psutil
 import pytest
 
 from llm_mcp_hub.children.terminal import Terminal, TerminalError
+from llm_mcp_hub.providers.gemini_child import no_terminal
 
 pytestmark = pytest.mark.anyio
 DEADLINE_S = 60.0
@@ -320,6 +322,38 @@ async def test_no_descriptor_is_left_open(spawn: Spawn) -> None:
         open_before.append(len(os.listdir("/proc/self/fd")))
 
     assert len(set(open_before)) == 1
+
+
+async def test_a_child_that_cannot_be_forked_leaves_no_descriptor_open(
+    spawn: Spawn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container without /dev/pts: each ask tries anew, until the hub could open nothing more."""
+
+    def no_fork() -> tuple[int, int]:
+        raise OSError(errno.EAGAIN, "made up")
+
+    monkeypatch.setattr("pty.fork", no_fork)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with pytest.raises(TerminalError) as raised:
+            spawn(*CAT)
+        assert no_terminal(raised.value).message == "This machine lets the hub start no more programs (made up)."
+
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+async def test_ending_a_child_does_not_keep_the_loop(spawn: Spawn, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All other answers would stand still as long."""
+    terminal = spawn(*CAT)
+
+    def sleep(seconds: float) -> None:
+        assert seconds == 0
+
+    with monkeypatch.context() as patched:
+        patched.setattr("ptyprocess.ptyprocess.time.sleep", sleep)
+        terminal.kill()
+
+    assert not psutil.pid_exists(terminal.pid)
 
 
 async def test_a_machine_that_gives_no_terminal_is_told(spawn: Spawn) -> None:

@@ -90,6 +90,26 @@ async def test_an_answer_is_counted_by_its_path_and_status() -> None:
     assert (meter.requests, meter.streams) == (0, 0)
 
 
+async def test_who_leaves_before_the_answer_begins_has_got_none() -> None:
+    """A call that is cancelled, a body that breaks off: neither is a fault of the server's."""
+    told: list[int] = []
+    meter = Meter(lambda _path, status: told.append(status))
+
+    async def leaves(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        return
+
+    async def breaks(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        raise ValueError("made up")
+
+    await requested(meter, leaves)
+    assert told == []
+
+    with pytest.raises(ValueError, match="made up"):
+        await requested(meter, breaks)
+    assert told == [500]
+    assert meter.requests == 0
+
+
 async def test_a_stream_is_open_until_it_ends() -> None:
     """It counts as one from its head on."""
     seen: list[tuple[int, int]] = []

@@ -28,6 +28,7 @@ import psutil
 
 from llm_mcp_hub import state_folder
 from llm_mcp_hub.children.locks import OPENED, held, lock
+from llm_mcp_hub.errors import Misconfigured
 
 EXHAUSTED = frozenset({errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """No more processes, descriptors or memory: the program that is not started then has no part in it."""
@@ -191,6 +192,15 @@ async def hindrance(program: Path, home: Path) -> OSError | None:
         child.kill()
     await child.wait()
     return None
+
+
+def exhausted(error: OSError, provider: str) -> Misconfigured:
+    """What an ask meets where the system has nothing left to start a program with: an `error` of EXHAUSTED."""
+    return Misconfigured(
+        f"This machine lets the hub start no more programs ({error.strerror}).",
+        action="Raise the limit of processes or open files (ulimit -u, ulimit -n), or end what uses them.",
+        provider=provider,
+    )
 
 
 async def said(command: Sequence[str], *, environment: Mapping[str, str], limit_s: float) -> str | None:

@@ -17,9 +17,11 @@ import contextlib
 import os
 import signal
 import sys
+import traceback
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 if sys.platform != "win32":
     import tty
@@ -94,8 +96,10 @@ class Terminal:
                 preexec_fn=_raw,
             )
         except (pexpect.ExceptionPexpect, OSError) as error:
+            _close_pipe_of(error)
             raise TerminalError(f"no pseudo-terminal or no shell: {error}") from error
         child.delaybeforesend = None
+        cast("Any", child).ptyproc.delayafterclose = 0  # or each `kill` would keep the loop for 0.1 s
         return cls(child)
 
     @property
@@ -190,3 +194,12 @@ class Terminal:
             self._unsent.clear()
             self._readable.set()
             self._sent.set()
+
+
+def _close_pipe_of(error: BaseException) -> None:
+    """ptyprocess (0.7) makes a pipe before it forks, and leaves it open where it cannot fork."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        held = frame.f_locals
+        if "exec_err_pipe_read" in held and "pid" not in held:  # once it has forked it closes them itself
+            os.close(held["exec_err_pipe_read"])
+            os.close(held["exec_err_pipe_write"])

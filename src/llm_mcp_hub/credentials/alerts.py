@@ -63,6 +63,8 @@ class Told(Noun):
     status: State
     source: str | None
     """Where the credential was found; None where none was."""
+    alert: str = ""
+    """The alert's id."""
 
 
 class Sink(Protocol):
@@ -123,6 +125,8 @@ class Alerts:
         self._alone: dict[str, State] = {}
         """Providers of which nobody but this hub's log knows so far."""
         self._ailing: set[str] = set()
+        self._waiting: dict[str, Told] = {}
+        """What had been told of a provider when its login here came to work again, another hub's did not yet."""
 
     async def look(self, statuses: Mapping[str, TokenStatus]) -> None:
         """Tell what is due. Call it whenever a status may have changed, and at least every 5 minutes. Never raises."""
@@ -158,7 +162,7 @@ class Alerts:
             ours = self._hub.encode()
             mine = await self._store.add(name, ours, ttl_s=CLAIM_S) or await self._store.get(name) == [ours]
             if mine:
-                told = Told(status=alert.status, source=source)
+                told = Told(status=alert.status, source=source, alert=alert.id)
                 record = key(ALERTED, provider=alert.provider)
                 await self._store.put(record, told.model_dump_json().encode(), ttl_s=ALERTED_S)
         except StoreUnavailable:
@@ -182,9 +186,12 @@ class Alerts:
         told: Told | None = None
         try:
             found = read(Told, (await self._store.get(record))[0])
-            ailed = provider in self._ailing
-            if ailed:
+            if provider in self._ailing:
                 await self._store.release([self._held(provider)])
+                self._ailing.discard(provider)
+                if found is not None:
+                    self._waiting[provider] = found
+            ailed = found is not None and self._waiting.get(provider) == found
             # Another hub's login is another login: ours says nothing of it, unless it stands where that one stood.
             over = (
                 found is not None
@@ -193,8 +200,8 @@ class Alerts:
             )
             if over and await self._store.delete(record) == 1:
                 told = found
-            if over or found is None:  # else it is for a later look, when no other hub's ails any more
-                self._ailing.discard(provider)
+            if over or not ailed:  # else it is for a later look, when no other hub's ails any more
+                self._waiting.pop(provider, None)
         except StoreUnavailable:
             pass
         alone = self._alone.pop(provider, None)

@@ -118,6 +118,7 @@ class Monitor:
     async def failed(self, mark: str, error: HubError, quota: Sequence[QuotaWindow] = ()) -> None:
         """An ask with this login ended in this error, which may say something of the login or not. Raises nothing."""
         known = Known(quota=tuple(quota))
+        ended: tuple[Held, float] | None = None
         if error.shows is not None:
             held = next((one for one in self._reader.held() if one.mark == mark), None)
             reading = Reading(
@@ -130,12 +131,14 @@ class Monitor:
             if error.shows == "refused":
                 known = known.model_copy(update={"refusal": reading})
                 if error.code == "auth_expired" and held is not None and held.account:
-                    await self._ended(held, reading.at)
+                    ended = held, reading.at
             else:
                 kind = "accepted" if error.shows == "accepted" else "trouble"
                 known = known.model_copy(update={kind: reading})
         if known != NOTHING:
             await self._note(mark, known)
+        if ended is not None:
+            await self._ended(*ended)
 
     async def may_verify(self) -> bool:
         """Whether this hub may spend a verifying ask now: one a minute over all hubs, or by itself without a store."""

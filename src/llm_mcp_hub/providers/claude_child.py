@@ -32,9 +32,11 @@ _HOMES_OF_WINDOWS = ("USERPROFILE", "APPDATA", "LOCALAPPDATA", "TEMP", "TMP")
 
 # The SDK merges our variables over its own and so cannot remove a name. This wrapper can: it keeps the names that it
 # is told and drops the rest, notes its pid (it becomes the CLI by exec, so it is the CLI's) and, on Linux, asks the
-# kernel to kill the CLI when the hub dies: over pipes it would live on.
+# kernel to kill the CLI when the hub dies: over pipes it would live on. A name of its own that the surroundings have,
+# too, would be one of those it drops.
 _WRAPPER = """#!/bin/sh
 umask 077
+unset cli keep name
 echo $$ >"$HUB_CHILD_HOME/pid"
 cli=$HUB_CHILD_CLI
 keep=" $HUB_CHILD_KEEP "

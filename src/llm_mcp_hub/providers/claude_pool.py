@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
-from llm_mcp_hub.children.supervision import EXHAUSTED, Child, RunFolder, child_in, hindrance
+from llm_mcp_hub.children.supervision import EXHAUSTED, Child, RunFolder, child_in, exhausted, hindrance
 from llm_mcp_hub.conversation import Ask
-from llm_mcp_hub.errors import CliMissing, HubError, Misconfigured, UpstreamError
+from llm_mcp_hub.errors import CliMissing, HubError, UpstreamError
 from llm_mcp_hub.providers.claude_child import no_cli, options, state_unwritable, transcript_file
 from llm_mcp_hub.providers.claude_guard import check_account, check_settings_in_force
 from llm_mcp_hub.providers.claude_history import transcript
@@ -335,11 +335,7 @@ class Pool:
             finally:
                 self.drop_later(connected)
             if hindered is not None and hindered.errno in EXHAUSTED:
-                raise Misconfigured(
-                    f"This machine lets the hub start no more programs ({hindered.strerror}).",
-                    action="Raise the limit of processes or open files (ulimit -u, ulimit -n), or end what uses them.",
-                    provider=NAME,
-                ) from error
+                raise exhausted(hindered, NAME) from error
             if hindered is not None:
                 raise CliMissing(
                     "The Claude Code program cannot be run on this machine.",

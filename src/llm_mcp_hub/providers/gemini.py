@@ -273,7 +273,7 @@ class GeminiProvider:
             self._retire(process)
             raise
         self._keep_renewal(process)
-        if login.mark == self._starting_with:
+        if self._starting is asyncio.current_task():
             self._failures, self._to_renew, self._current = 0, "", process
         else:  # another login came meanwhile, and a start with it
             self._retire(process)

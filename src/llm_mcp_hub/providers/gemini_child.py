@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_mcp_hub.children.environment import child_environment
+from llm_mcp_hub.children.supervision import EXHAUSTED, exhausted
 from llm_mcp_hub.children.terminal import TERMINAL_ACTION, TerminalError
 from llm_mcp_hub.errors import CliMissing, Misconfigured
 from llm_mcp_hub.providers.gemini_compiled import NODE_OPTIONS, kept_by
@@ -150,6 +151,9 @@ def state_unwritable(error: OSError) -> Misconfigured:
 
 def no_terminal(error: TerminalError | None = None) -> Misconfigured:
     """Where there is nothing to hold the CLI on: Windows, or a machine that refuses a pseudo-terminal."""
+    cause = None if error is None else error.__cause__
+    if isinstance(cause, OSError) and cause.errno in EXHAUSTED:
+        return exhausted(cause, NAME)
     if error is None:
         what = "The Gemini CLI is held on a pseudo-terminal, which Windows has not: ask_gemini is not served here."
     else:

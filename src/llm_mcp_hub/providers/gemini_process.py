@@ -80,6 +80,8 @@ class Process:
         self._updates: dict[str, asyncio.Queue[acp.Update | acp.Reply | None]] = {}
         self._preparing = asyncio.Lock()
         self._opening = asyncio.Semaphore(OPENING_AT_ONCE)
+        self._stuck: UpstreamError | None = None
+        """Since it has left a request unanswered."""
         self.models: tuple[str, ...] = ()
 
     @property
@@ -252,12 +254,13 @@ class Process:
                 return await waiting
         except TimeoutError as error:
             self.retired = True
-            raise UpstreamError(
+            self._stuck = UpstreamError(
                 f"Gemini's CLI did not answer within {CONTROL_TIMEOUT_S:.0f} s.",
                 action="Check the network and try again.",
                 provider=NAME,
                 shows="unreachable",
-            ) from error
+            )
+            raise self._stuck from error
         finally:
             self._replies.pop(number, None)
 
@@ -276,6 +279,8 @@ class Process:
     async def _new_session(self) -> Session:
         self._opened += 1
         async with self._opening:
+            if self._stuck is not None:  # or all who wait here would wait in vain, one after the other
+                raise self._stuck
             logged = self.home.logged
             reply = await self._control("session/new", {"cwd": str(self._cwd), "mcpServers": []})
         if reply.result is None:
@@ -319,7 +324,7 @@ class Process:
                         await self._cancel(session.id, waiting)
                 self._replies.pop(number, None)
             if reply.result is None:
-                error = prompt_error(reply, model=ask.model, partial="".join(text) or None, known=self.models)
+                error = prompt_error(reply, model=ask.model, known=self.models)
                 error.partial_text = "".join(text) or None  # whatever it is: what was said was said
                 if isinstance(error, QuotaExhausted):
                     yield used_up(ask.model, error, datetime.now(UTC))

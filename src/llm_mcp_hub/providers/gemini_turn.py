@@ -109,7 +109,7 @@ def quoted(message: str) -> str:
     said = message.split("\n\n💡", maxsplit=1)[0]
     with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
         said = str(json.loads(said)["error"]["message"])
-    return _CONTROL.sub(" ", said).strip()[:400]
+    return whole(_CONTROL.sub(" ", said).strip()[:400])
 
 
 def start_error(*, debug_log: str) -> HubError:
@@ -164,12 +164,10 @@ def account_error(reply: acp.Reply, *, debug_log: str) -> HubError:
             action="Log in with another Google account: run `gemini`.",
             provider=NAME,
         )
-    return prompt_error(reply, model="", partial=None, known=(), account=True)
+    return prompt_error(reply, model="", known=(), account=True)
 
 
-def prompt_error(
-    reply: acp.Reply, *, model: str, partial: str | None, known: tuple[str, ...], account: bool = False
-) -> HubError:
+def prompt_error(reply: acp.Reply, *, model: str, known: tuple[str, ...], account: bool = False) -> HubError:
     """A failed `session/prompt` (or, with `account`, `session/new`) as a coded error.
 
     After a prompt only the code and the message's first words count: the rest may be the prompt, quoted by Google, and
@@ -213,7 +211,6 @@ def prompt_error(
             f"Google has no capacity for {model or 'this model'} now.",
             action=_other_models(model, known),
             provider=NAME,
-            partial_text=partial,
         )
     if code == 404 or low.startswith("requested entity was not found"):
         return ModelUnavailable(
@@ -227,7 +224,6 @@ def prompt_error(
                 action="Ask with another Gemini model, or again after the reset.",
                 provider=NAME,
                 retry_after_s=round(wait) if wait else None,
-                partial_text=partial,
                 only_model=True,  # Google counts by model
             )
         return RateLimited(
@@ -235,7 +231,6 @@ def prompt_error(
             action="Try again in a moment.",
             provider=NAME,
             retry_after_s=max(1, round(wait)) if wait else 30,
-            partial_text=partial,
             transient=True,
         )
     if code == 400 or code in {-32602, -32603}:
@@ -253,7 +248,6 @@ def prompt_error(
         message,
         action="Check the network and HTTPS_PROXY, then try again." if broken else "Try again.",
         provider=NAME,
-        partial_text=partial,
         transient=True,
         shows="unreachable" if broken else None,
     )

@@ -181,14 +181,16 @@ async def _asked(
         async with named, _progress(context, f"{traits.title} · {{}} · {{}} s · {ask.ask_id}", state):
             left = None if wait_s is None else max(0.0, ask.arrived + wait_s - time.monotonic())
             ended = await running.ended(left)
+        kept = ended or await hub.hand_back(running)
     except asyncio.CancelledError:
         if was_sent_away(context.request):  # it may not be here any more: nobody listens, and nobody has cancelled
             running.handed_back = True
         else:  # it has gone while it waited: cancelled, closed its stream, or ended
+            running.handed_back = False  # its ticket has not been sent
             await hub.stop(running)
         raise
     if not ended:
-        return ticket(running.snapshot(), kept=await hub.hand_back(running))
+        return ticket(running.snapshot(), kept=kept)
     return success(running.outcome(), quota=hub.logins.quota(traits.name))
 
 

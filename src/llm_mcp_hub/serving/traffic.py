@@ -76,7 +76,7 @@ class Metered:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         meter, path = self._meter, scope["path"]
-        status = 500  # what a server makes of an app that breaks
+        status: int | None = None
         streaming = False
 
         async def say(message: Message) -> None:
@@ -93,10 +93,14 @@ class Metered:
         meter.requests += 1
         try:
             return await self._app(scope, receive, say)
+        except Exception:
+            status = status or 500  # what a server makes of an app that breaks
+            raise
         finally:
             meter.requests -= 1
             meter.streams -= streaming
-            meter.answered(path, status)
+            if status is not None:  # else its client had left before an answer began
+                meter.answered(path, status)
 
 
 @dataclass(slots=True)
