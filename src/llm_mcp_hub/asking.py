@@ -13,7 +13,7 @@ import random
 import re
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import anyio
 import structlog
@@ -70,14 +70,6 @@ class Deadlines:
     whole: float
     first_text: float
     idle: float
-
-
-@dataclass(slots=True)
-class _Seen:
-    """What one try has shown of the login's limits so far, however it ends."""
-
-    windows: dict[str, QuotaWindow] = field(default_factory=dict[str, QuotaWindow])
-    blocks: HubError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,29 +193,30 @@ class Asking:
     async def _learning(self, entry: Entry, running: Running) -> Finished:
         """One try, and what it shows of the login: for free, whatever comes of it."""
         login = entry.login.mark()  # that of now: another one may be in its place when the answer comes
-        seen = _Seen()
+        windows: dict[str, QuotaWindow] = {}
         try:
-            finished = await self._converse(entry.provider, running, login, seen)
+            finished = await self._converse(entry.provider, running, login, windows)
             running.whole = True  # to cancel it now would only keep it from being written down
         except HubError as error:
             try:
-                await self._note_limits(running.ask, login, seen.blocks, error)
+                await self._note_limits(running.ask, login, error)
             finally:  # for one, too, that is cancelled meanwhile
-                await entry.login.failed(login, error, list(seen.windows.values()))
+                await entry.login.failed(login, error, list(windows.values()))
             self.shown()
             raise
         except asyncio.CancelledError:
-            with anyio.CancelScope(shield=True):
-                await self._note_limits(running.ask, login, seen.blocks)
-                if running.first_text_ms is not None:
-                    await entry.login.worked(login, list(seen.windows.values()))
+            if running.first_text_ms is not None:
+                with anyio.CancelScope(shield=True):
+                    await entry.login.worked(login, list(windows.values()))
             raise
         await self._note_limits(running.ask, login, finished.blocks)
-        await entry.login.worked(login, list(seen.windows.values()))
+        await entry.login.worked(login, list(windows.values()))
         asyncio.get_running_loop().call_later(ANSWER_FIRST_S, self.shown)
         return finished
 
-    async def _converse(self, provider: Provider, running: Running, login: str, seen: _Seen) -> Finished:
+    async def _converse(
+        self, provider: Provider, running: Running, login: str, windows: dict[str, QuotaWindow]
+    ) -> Finished:
         ask, watch = running.ask, running.watch
         characters = Characters()
         started = quiet_since = time.monotonic()
@@ -255,10 +248,9 @@ class Asking:
                 elif isinstance(event, Restarted):
                     characters = Characters()
                 elif isinstance(event, Limits):
-                    seen.windows.update({window.window: window for window in event.windows})
-                    if seen.blocks is None:  # now: other hubs are not to pay until this answer is whole
-                        await self._note_limits(ask, login, event.blocks)
-                    seen.blocks = event.blocks
+                    windows.update({window.window: window for window in event.windows})
+                    # Now: other hubs are not to pay until this answer is whole, and its end is told from now on.
+                    await self._note_limits(ask, login, event.blocks)
                 watch.saw(event)
                 if isinstance(event, Finished):
                     return event

@@ -148,7 +148,7 @@ async def test_a_limit_that_the_store_did_not_take_stops_the_next_hub_all_the_sa
     blocked = await told(first)
     store.full = False
     if left_to == "the beat":
-        await asyncio.sleep(1.5 * running_module.BEAT_S)
+        await until(lambda: not first._cooldowns._unwritten)  # pyright: ignore[reportPrivateUsage]
     elif left_to == "the end":
         await within(first.close())
     else:
@@ -256,7 +256,7 @@ async def test_an_answer_that_was_written_late_is_one_like_any_other(begin: Begi
     store.full = True
     degraded = await within(hub.ask(hub.new_ask("one", "hi")))
     store.full = False
-    await asyncio.sleep(1.5 * running_module.BEAT_S)
+    await until(lambda: not hub._floor._unsaved)  # pyright: ignore[reportPrivateUsage]
 
     other, _ = begin([done("two")], instance="b")
     kept = (await within(other.result(OWNER, degraded.ask_id))).answer
@@ -294,7 +294,7 @@ async def test_a_late_turn_that_was_overtaken_says_so(begin: Begin) -> None:
     await within(running.ended(None))
     third = await within(hub.ask(hub.new_ask("one", "hi", conversation_id=first.conversation_id)))
     store.full = False
-    await asyncio.sleep(1.5 * running_module.BEAT_S)
+    await until(lambda: not hub._floor._unsaved)  # pyright: ignore[reportPrivateUsage]
 
     two, three = [(await within(hub.result(OWNER, id))).answer for id in (running.ask.ask_id, third.ask_id)]
 
@@ -382,7 +382,7 @@ async def test_a_call_that_is_cancelled_while_its_ticket_is_written_leaves_no_as
     hub, store = begin([asyncio.Event()])
     store.full = True  # so the ask is written down with its ticket, not before
     async with Client(build_server(hub, "1")) as client:
-        calling = asyncio.create_task(client.call_tool("ask_one", {"prompt": "hi", "wait_s": 0.3}))
+        calling = asyncio.create_task(client.call_tool("ask_one", {"prompt": "hi", "wait_s": 2}))
         await until(lambda: hub.is_asked)
         store.full, store.holds = False, "ask:"
         await until(lambda: hub.has_tickets)

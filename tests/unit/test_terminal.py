@@ -324,15 +324,19 @@ async def test_no_descriptor_is_left_open(spawn: Spawn) -> None:
     assert len(set(open_before)) == 1
 
 
+@pytest.mark.parametrize("refused", ["forkpty", "openpty"])
 async def test_a_child_that_cannot_be_forked_leaves_no_descriptor_open(
-    spawn: Spawn, monkeypatch: pytest.MonkeyPatch
+    spawn: Spawn, monkeypatch: pytest.MonkeyPatch, refused: str
 ) -> None:
-    """A container without /dev/pts: each ask tries anew, until the hub could open nothing more."""
+    """No more processes, or no /dev/pts: each ask tries anew, until the hub could open nothing more."""
 
-    def no_fork() -> tuple[int, int]:
+    def refuse() -> None:
         raise OSError(errno.EAGAIN, "made up")
 
-    monkeypatch.setattr("pty.fork", no_fork)
+    for name in ("forkpty", "fork"):
+        monkeypatch.setattr(os, name, refuse)
+    if refused == "openpty":
+        monkeypatch.setattr("pty.openpty", refuse)
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(3):
         with pytest.raises(TerminalError) as raised:

@@ -29,6 +29,7 @@ if sys.platform != "win32":
     import pexpect
 
 CHUNK = 64 * 1024
+_OPENED = {"exec_err_pipe_read", "exec_err_pipe_write", "master_fd", "slave_fd"}
 HERE = sys.platform != "win32"
 """Whether this system has pseudo-terminals that end a child with its hub."""
 TERMINAL_ACTION = (
@@ -96,7 +97,7 @@ class Terminal:
                 preexec_fn=_raw,
             )
         except (pexpect.ExceptionPexpect, OSError) as error:
-            _close_pipe_of(error)
+            _close_what_was_opened(error)
             raise TerminalError(f"no pseudo-terminal or no shell: {error}") from error
         child.delaybeforesend = None
         cast("Any", child).ptyproc.delayafterclose = 0  # or each `kill` would keep the loop for 0.1 s
@@ -196,10 +197,12 @@ class Terminal:
             self._sent.set()
 
 
-def _close_pipe_of(error: BaseException) -> None:
-    """ptyprocess (0.7) makes a pipe before it forks, and leaves it open where it cannot fork."""
+def _close_what_was_opened(error: BaseException) -> None:
+    """ptyprocess (0.7) makes a pipe before it forks, Python's `pty.fork` two ends of a terminal, and where they cannot
+    fork they leave them open.
+    """
     for frame, _ in traceback.walk_tb(error.__traceback__):
         held = frame.f_locals
-        if "exec_err_pipe_read" in held and "pid" not in held:  # once it has forked it closes them itself
-            os.close(held["exec_err_pipe_read"])
-            os.close(held["exec_err_pipe_write"])
+        if "pid" not in held:  # once there is a child they close them themselves
+            for name in _OPENED & held.keys():
+                os.close(held[name])

@@ -32,14 +32,14 @@ _HOMES_OF_WINDOWS = ("USERPROFILE", "APPDATA", "LOCALAPPDATA", "TEMP", "TMP")
 
 # The SDK merges our variables over its own and so cannot remove a name. This wrapper can: it keeps the names that it
 # is told and drops the rest, notes its pid (it becomes the CLI by exec, so it is the CLI's) and, on Linux, asks the
-# kernel to kill the CLI when the hub dies: over pipes it would live on. A name of its own that the surroundings have,
-# too, would be one of those it drops.
+# kernel to kill the CLI when the hub dies: over pipes it would live on. It must not drop names of its own, which may be
+# somebody else's, too, or begin a line of a value that `env` shows; and OPTIND is one that dash cannot drop.
 _WRAPPER = """#!/bin/sh
 umask 077
 unset cli keep name
 echo $$ >"$HUB_CHILD_HOME/pid"
 cli=$HUB_CHILD_CLI
-keep=" $HUB_CHILD_KEEP "
+keep=" cli keep OPTIND $HUB_CHILD_KEEP "
 for name in $(env | sed -n 's/^\\([A-Za-z_][A-Za-z0-9_]*\\)=.*/\\1/p'); do
     case $keep in *" $name "*) ;; *) unset "$name" ;; esac
 done
@@ -140,6 +140,8 @@ def options(
         told = {**wanted, **dict.fromkeys(_HOMES_OF_WINDOWS, str(home))}
     else:
         started, told = _wrapped(home, cli, wanted)
+        if "OPTIND" in around:  # an empty one ends a dash before its first line
+            told["OPTIND"] = "1"
     return ClaudeAgentOptions(
         tools=[],
         setting_sources=[],
