@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
 from collections.abc import Iterable, Mapping, Sequence
@@ -216,7 +217,14 @@ def tell_start(settings: Settings, **more: object) -> None:
 
 def editors_roots() -> tuple[Path, ...]:
     """The files of whatever project an editor started this hub in."""
-    return default_roots(surroundings(), Path.cwd(), Path.home())
+    return default_roots(surroundings(), working_folder(), Path.home())
+
+
+def working_folder() -> Path | None:
+    """Where this program was started; None where that folder is no more (a work tree that was removed)."""
+    with contextlib.suppress(OSError):
+        return Path.cwd()
+    return None
 
 
 def build_stdio_hub(settings: Settings) -> Hub:

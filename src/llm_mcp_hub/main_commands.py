@@ -232,8 +232,9 @@ def unseen_by_a_client(title: str, env_file: Path | None) -> tuple[str, ...]:
     exported = {name for name, value in surroundings().items() if value and name.removesuffix("_FILE") in names}
     told: list[str] = []
     saved = SavedLogins(started.hub_state_dir)
-    if saved.get("gemini") is None and not started.gemini_auth_path.exists():
-        told.append("No Gemini login is saved, which its ask_gemini would need: run `llm-mcp-hub login gemini`.")
+    with contextlib.suppress(OSError):  # what this user may not look at counts as there
+        if saved.get("gemini") is None and not started.gemini_auth_path.exists():
+            told.append("No Gemini login is saved, which its ask_gemini would need: run `llm-mcp-hub login gemini`.")
     if started.claude_code_oauth_token is None and saved.get("claude") is None:
         told.append("No Claude login is saved, which its ask_claude would need: run `llm-mcp-hub login claude`.")
         if "CLAUDE_CODE_OAUTH_TOKEN" in exported:

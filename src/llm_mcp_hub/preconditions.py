@@ -256,11 +256,11 @@ def file_roots(roots: Sequence[Path] | None) -> list[Finding]:
     found = [
         warns(
             name,
-            f"The file root {root} {'cannot be read' if root.is_dir() else 'is no folder'}: no file comes from there",
+            f"The file root {root} is no folder that this user can read: no file comes from there",
             "Correct HUB_FILE_ROOTS.",
         )
         for root in roots
-        if not (root.is_dir() and os.access(root, os.R_OK | os.X_OK))
+        if not (os.access(root, os.R_OK | os.X_OK) and root.is_dir())  # in this order: `is_dir` may raise
     ]
     shown = ", ".join(map(str, roots)) or "none: no file is read"
     return found or [ok(name, f"HUB_FILE_ROOTS: {shown}")]
@@ -338,10 +338,10 @@ def certificates(around: Mapping[str, str]) -> list[Finding]:
     found: list[Finding] = []
     for name, value in given.items():
         try:
-            if not Path(value).is_file():
-                wrong = "is no file"
+            if not (Path(value).is_absolute() and Path(value).is_file()):  # the CLIs run in folders of their own
+                wrong = "is no file" if Path(value).is_absolute() else "is no absolute path"
             else:
-                wrong = "" if b"-----BEGIN " in Path(value).read_bytes() else "holds no certificate"
+                wrong = "" if b"CERTIFICATE-----" in Path(value).read_bytes() else "holds no certificate"
         except (OSError, ValueError) as error:
             wrong = f"cannot be read ({getattr(error, 'strerror', None) or 'no such path'})"
         if wrong:

@@ -315,7 +315,7 @@ def examine(env_file: Path | None = None, around: Mapping[str, str] | None = Non
             value = layer.get(name)
             if not value and name in SECRETS and (path := layer.get(f"{name}_FILE")):
                 try:
-                    value = _secret_from(f"{name}_FILE", path)
+                    value = _filled(f"{name}_FILE", path)
                 except Misconfigured as error:
                     wrong.append(error)
                     break
@@ -373,6 +373,14 @@ def _from_file(env_file: Path | None) -> tuple[dict[str, str], tuple[str, ...]]:
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     unread = (f"{file}, line {faults[0]}{more},",) if faults else ()
     return values, unread
+
+
+def _filled(name: str, path: str) -> str:
+    """For the start: an empty one is a mistake, and nothing is taken in its place."""
+    secret = _secret_from(name, path)
+    if not secret:
+        raise Misconfigured(f"The file that {name} names is empty.", action=f"Write the secret into it: {path}")
+    return secret
 
 
 def _secret_from(name: str, path: str) -> str:

@@ -909,6 +909,14 @@ def _(ground: Ground) -> Want:
     return Want(diff=ALL, named="+INSIDE")
 
 
+@tries("attributes that are a new link")
+def _(ground: Ground) -> Want:
+    ground.link(".gitattributes", "inside.txt")
+    ground.git("add", ".gitattributes")
+    ground.change()
+    return Want(diff=ALL, named="new file mode 120000")
+
+
 def variable_tries() -> Iterable[tuple[str, Callable[[Ground], str | Path]]]:
     """Variables of the surroundings that lead git elsewhere, and have the private repository shown."""
     yield "GIT_DIR", lambda g: g.private / ".git"

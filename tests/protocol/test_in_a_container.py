@@ -64,6 +64,15 @@ def test_another_program_on_its_port_is_no_hub(status: int, capsys: pytest.Captu
     assert said.err.endswith("\n  Stop that program, or give the hub another HUB_PORT.\n")
 
 
+def test_a_host_that_is_no_name_is_told_as_one_that_does_not_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    """Two dots in a row, which no name has: Python tells that by an error of its own."""
+    code = health.run(Settings(hub_host="a..b"))
+
+    said = capsys.readouterr()
+    assert (code, said.out) == (1, "")
+    assert "no hub answers at a..b" in said.err
+
+
 @pytest.mark.anyio
 async def test_stdio_has_a_word_of_its_own(world: World) -> None:
     """An image's command cannot be none at all: without a word it serves HTTP."""

@@ -565,3 +565,17 @@ def test_a_command_that_lacks_its_id_is_a_usage_error(world: World, words: list[
 
     assert refused.returncode == 64
     assert f"llm-mcp-hub {words[0]} --help" in refused.stderr.decode()
+
+
+def test_a_question_needs_no_folder_to_be_asked_in(world: World) -> None:
+    """A terminal sits in a work tree that was removed. A file of it is asked for in vain, and nothing is sent."""
+    gone = world.home / "gone"
+    world.prefix = ["/bin/sh", "-c", f'mkdir {gone} && cd {gone} && rmdir {gone} && exec "$@"', "sh"]
+
+    answered = run_command(world, "ask", "gemini", "hello")
+    refused = run_command(world, "ask", "gemini", "hello", "--file", "notes.txt")
+
+    assert (answered.returncode, answered.stdout.decode().strip()) == (0, HELLO)
+    assert refused.returncode == 64, refused
+    assert b"The folder you are in is no more" in refused.stderr
+    assert len(world.gemini.generations) == 1

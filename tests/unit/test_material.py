@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from llm_mcp_hub.conversation import Part
 from llm_mcp_hub.errors import InvalidRequest, Misconfigured, Timeout
+from llm_mcp_hub.main import editors_roots
 from llm_mcp_hub.material.diff import GitDiff
 from llm_mcp_hub.material.gathering import Attachment, Material, attachment, default_roots
 from llm_mcp_hub.material.repository import settings
@@ -1187,6 +1188,16 @@ def test_else_it_is_the_working_directory_in_a_work_tree(repo: Path, tmp_path: P
         assert default_roots({"CLAUDE_PROJECT_DIR": str(tmp_path / "no")}, cwd, tmp_path / "home") == (cwd,)
     for cwd in (tmp_path / "plain", repo / ".git", repo / "nothing", tmp_path):
         assert default_roots({}, cwd, tmp_path / "home") == ()
+
+
+def test_a_working_directory_that_is_gone_is_no_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal sits in a work tree that was removed: its hub starts all the same."""
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    monkeypatch.delenv("CLAUDE_PROJECT_DIR", raising=False)
+
+    assert editors_roots() == ()
 
 
 def test_neither_the_home_nor_what_holds_it_is_a_root_by_default(repo: Path) -> None:

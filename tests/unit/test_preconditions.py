@@ -246,15 +246,23 @@ def test_no_part_of_a_proxys_password_is_shown(user: str, password: str) -> None
     assert parts is None or parts == ("http://***@proxy.example:3128", "proxy.example", 3128)
 
 
-def test_a_file_of_certificates_must_be_one(tmp_path: Path) -> None:
-    """There, readable, and with certificates in it."""
-    good, empty = tmp_path / "ca.pem", tmp_path / "empty.pem"
+def test_a_file_of_certificates_must_be_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There, readable, and with certificates in it; for CLIs that run in folders of their own."""
+    monkeypatch.chdir(tmp_path)
+    good, empty, key = tmp_path / "ca.pem", tmp_path / "empty.pem", tmp_path / "key.pem"
     good.write_text("-----BEGIN CERTIFICATE-----\n")
     empty.touch()
+    key.write_text("-----BEGIN PRIVATE KEY-----\n")
 
     assert only(preconditions.certificates({})).state == "ok"
     assert str(good) in only(preconditions.certificates({"SSL_CERT_FILE": str(good)})).message
-    for path, part in ((tmp_path / "gone", "is no file"), (tmp_path, "is no file"), (empty, "holds no certificate")):
+    for path, part in (
+        (tmp_path / "gone", "is no file"),
+        (tmp_path, "is no file"),
+        (empty, "holds no certificate"),
+        (key, "holds no certificate"),
+        (Path(good.name), "is no absolute path"),
+    ):
         finding = only(preconditions.certificates({"NODE_EXTRA_CA_CERTS": str(path)}))
         assert finding.state == "blocks"
         assert part in finding.message

@@ -400,6 +400,17 @@ def test_a_secret_may_be_in_a_file(tmp_path: Path, name: str, marked: bool) -> N
 
 
 @pytest.mark.parametrize("name", SECRETS)
+def test_an_empty_secrets_file_is_an_error(tmp_path: Path, name: str) -> None:
+    """The hub would start on a store of its own, unsealed, with unsigned alerts, or with another token."""
+    (tmp_path / "secret").write_text("\n")
+    file = named_file(tmp_path, f"{name}={GIVEN[name][0]}\n")
+
+    error = refused({f"{name}_FILE": str(tmp_path / "secret")}, file)
+
+    assert f"{name}_FILE names is empty" in error.message
+
+
+@pytest.mark.parametrize("name", SECRETS)
 def test_a_secret_itself_comes_before_its_file(tmp_path: Path, name: str) -> None:
     """Both may be set: the plain one is the more deliberate."""
     (tmp_path / "secret").write_text("from-the-file")

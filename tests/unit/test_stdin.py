@@ -104,6 +104,29 @@ def test_what_is_too_large_is_refused_before_all_of_it_is_read(tmp_path: Path, m
             stdin.read(asked("Who?"))
 
 
+def test_a_question_is_read_to_the_longest_that_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`zcat big.log.gz | llm-mcp-hub ask claude`, or a pipe without an end: it would fill the memory."""
+    with (tmp_path / "large").open("wb") as large:
+        large.truncate(1 << 40)
+    with (tmp_path / "large").open() as opened:
+        monkeypatch.setattr(sys, "stdin", opened)
+        with pytest.raises(InvalidRequest, match="larger than a question, which has 1,000,000 characters"):
+            stdin.read(asked())
+
+
+def test_a_question_that_went_to_a_file_is_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`ask claude --file "Why …?"` at a terminal: too long for a name, it is not there either."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stdin", Terminal())
+
+    with pytest.raises(InvalidRequest, match="--file names a file that is not there"):
+        stdin.read(asked("--file", "Why? " * 100))
+
+
 @pytest.mark.parametrize("words", [[], ["-"]])
 def test_one_stdin_is_not_both_the_question_and_a_file(words: list[str]) -> None:
     """Whichever came first would leave nothing for the other."""

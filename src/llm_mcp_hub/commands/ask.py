@@ -14,7 +14,7 @@ from llm_mcp_hub import starting
 from llm_mcp_hub.commands import stdin, stdout
 from llm_mcp_hub.commands.live import LiveLine
 from llm_mcp_hub.commands.spoken import spoken
-from llm_mcp_hub.errors import HubError
+from llm_mcp_hub.errors import HubError, InvalidRequest
 from llm_mcp_hub.material.diff import GitDiff
 from llm_mcp_hub.material.gathering import Attachment
 from llm_mcp_hub.providers.base import Event, Restarted, Text
@@ -64,9 +64,16 @@ async def _ask(settings: Settings, given: argparse.Namespace, prompt: str, piped
     live = LiveLine(quiet=given.json)
     if task is not None:
         on_loop(ENDING, lambda _number: task.cancel())
+    here = composition.working_folder()
+    files = [file if here is None else str(here / file) for file in given.file or () if file != "-"]
+    if here is None and not all(Path(file).is_absolute() for file in files):
+        raise InvalidRequest(
+            "The folder you are in is no more, so --file cannot start there.",
+            action="Change into another one, or give the whole path.",
+        )
     try:
         # What somebody types in a shell may read what that person can read; relative to where it is typed.
-        async with composition.build_hub(settings, roots=(Path.cwd(), Path("/"))) as hub:
+        async with composition.build_hub(settings, roots=(*((here,) if here else ()), Path("/"))) as hub:
             starting.loaded()
             ask = hub.new_ask(
                 given.provider,
@@ -79,7 +86,7 @@ async def _ask(settings: Settings, given: argparse.Namespace, prompt: str, piped
             )
             ask = await hub.with_material(
                 ask,
-                files=[str(Path.cwd() / file) for file in given.file or () if file != "-"],
+                files=files,
                 git_diff=None if given.git_diff is None else GitDiff(given.git_diff or None, ()),
                 attachments=piped,
             )

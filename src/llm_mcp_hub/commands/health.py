@@ -26,7 +26,7 @@ def run(settings: Settings) -> int:
     try:
         connection.request("GET", PROBED)
         answer = connection.getresponse()
-    except (OSError, HTTPException) as error:
+    except (OSError, UnicodeError, HTTPException) as error:  # UnicodeError: a host that is no name
         why = getattr(error, "strerror", None) or str(error) or type(error).__name__
         hangs = isinstance(error, TimeoutError)
         step = "Look at its log, and start it again." if hangs else "Start it with: llm-mcp-hub serve"

@@ -9,6 +9,7 @@ says that something comes, and waits.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import select
 import stat
@@ -17,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from llm_mcp_hub.conversation import PROMPT_LIMIT
 from llm_mcp_hub.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 NAME = "stdin"
 SILENT_S = 2.0
+LONGEST = 4 * PROMPT_LIMIT
+"""Bytes of a question at most, in UTF-8."""
 
 
 def read(given: argparse.Namespace) -> tuple[str, list[Attachment]]:
@@ -61,7 +65,12 @@ def question(given: argparse.Namespace) -> str:
             has = "--git-diff has the word behind it for its base" if taken else f"{named} has the word behind it"
             note = f"; {has}" if taken or named else ""
             print(f"Type the question, then Ctrl-D on a line of its own{note}.", file=sys.stderr)
-        data = sys.stdin.buffer.read()
+        data = sys.stdin.buffer.read(LONGEST + 1)
+        if len(data) > LONGEST:
+            raise InvalidRequest(
+                f"stdin is larger than a question, which has {PROMPT_LIMIT:,} characters at most.",
+                action=f'Put it before one: llm-mcp-hub ask {given.provider} "…" --file -',
+            )
     if not data.strip():
         if taken:
             raise swallowed
@@ -101,7 +110,13 @@ def _piped(*, quiet: bool) -> bytes:
 
 def _look_for(files: Sequence[str]) -> None:
     """Before somebody types a question, which would be lost. Raises InvalidRequest for a file that is not there."""
-    if any(file != "-" and not Path(file).exists() for file in files):
+
+    def is_there(file: str) -> bool:
+        with contextlib.suppress(OSError):  # a question, say, which is too long for a name
+            return Path(file).exists()
+        return False
+
+    if any(file != "-" and not is_there(file) for file in files):
         raise InvalidRequest(
             "--file names a file that is not there.",
             action="Check the path; a relative one starts in the folder you are in.",

@@ -341,8 +341,9 @@ def _take_new_sides(scope: _Scope, sides: _Sides, tree: Path) -> None:
             _write(tree.joinpath(*names), content, mode)
     for folder in folders:
         try:
-            _, attributes = look(scope.top, [*folder, ".gitattributes"], 1_000_000)
-            _write(tree.joinpath(*folder, ".gitattributes"), attributes, _FILE)
+            mode, attributes = look(scope.top, [*folder, ".gitattributes"], 1_000_000)
+            if mode != _LINK:  # which git does not follow either
+                _write(tree.joinpath(*folder, ".gitattributes"), attributes, _FILE)
         except (Unreadable, FileExistsError):  # there is none, or it has changed and is there already
             continue
     for link, target in links.items():  # last: nothing is written through one
@@ -390,9 +391,8 @@ def _told(title: str, text: str, out: Mapping[bytes, str], untracked: Sequence[b
         lines += ["Changed, not shown:", *_named([f"{shown(os.fsdecode(path))} {out[path]}" for path in sorted(out)])]
     if untracked:
         lines += ["Untracked, not shown:", *_named([shown(os.fsdecode(path)) for path in untracked])]
-    if "\ufffd" in text:
-        lines.append("Bytes that are no UTF-8 are shown as \ufffd.")
-    return "\n".join([*lines, "", text])
+    note = ["Bytes that are no UTF-8 are shown as \ufffd."] if "\ufffd" in text else []
+    return "\n".join([*lines, *note, "", text])
 
 
 def _named(names: Sequence[str]) -> list[str]:

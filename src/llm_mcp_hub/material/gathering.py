@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextlib
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -272,22 +273,23 @@ def attachment(
     return Attachment(name, kept, None, data)
 
 
-def default_roots(around: Mapping[str, str], cwd: Path, home: Path) -> tuple[Path, ...]:
+def default_roots(around: Mapping[str, str], cwd: Path | None, home: Path) -> tuple[Path, ...]:
     """Where files may be read over stdio when nobody has said so: the project that the client is in, or nowhere.
 
-    CLAUDE_PROJECT_DIR, else the working directory when it is in a git work tree. Never the home or a folder above it:
-    an editor that was started there has no project, and all that the owner has would be open.
+    CLAUDE_PROJECT_DIR, else the working directory (None: it is gone) when it is in a git work tree. Never the home or
+    a folder above it: an editor that was started there has no project, and all that the owner has would be open.
     """
     whole_life = os.path.realpath(home)
 
     def is_project(folder: Path) -> bool:
-        return (
-            folder.is_absolute() and folder.is_dir() and not Path(whole_life).is_relative_to(os.path.realpath(folder))
-        )
+        with contextlib.suppress(OSError):  # below a folder that this user may not enter
+            below = Path(whole_life).is_relative_to(os.path.realpath(folder))
+            return folder.is_absolute() and folder.is_dir() and not below
+        return False
 
     named = Path(around.get("CLAUDE_PROJECT_DIR") or ".")
     if is_project(named):
         return (named,)
-    if is_project(cwd) and work_tree(str(cwd)) is not None:
+    if cwd is not None and is_project(cwd) and work_tree(str(cwd)) is not None:
         return (cwd,)
     return ()
