@@ -52,6 +52,8 @@ UNDER_LOAD_S = 8.0
 SETTLES_S = 1.5
 """What a hub does after the last answer: it makes clients and sessions ahead."""
 WARM_UP = 0.3
+FEWEST = 4
+"""Samples at rest that a slope is made of: with fewer it has no bounds, and nothing would ever grow."""
 """So much of a run counts for nothing: what is kept for later turns is filled up."""
 SAMPLE_S = 2.0
 KILLED_EVERY, REFUSED_EVERY = 4, 6
@@ -319,6 +321,10 @@ def _left(world: World) -> list[str]:
 def _told(soak: Soak, faults: dict[str, list[str]], *, minutes: float, kind: str, on: dict[str, Any]) -> int:
     """Print and write what came of it. Returns the exit code."""
     rows, load = soak.rows(), soak.load
+    counted_samples = len(soak.at_rest) - int(len(soak.at_rest) * WARM_UP)
+    completed = load.counts["completed"]
+    faults["too few samples for a slope"] = [] if counted_samples >= FEWEST else [f"{counted_samples} of {FEWEST}"]
+    faults["too few answers"] = [] if completed * 2 > load.asks else [f"{completed} of {load.asks}"]
     print(f"\nat rest, after the first {WARM_UP:.0%}; `most`: also under load\n{plain(COLUMNS, rows)}\n")
     done = {name: count for name, count in sorted(load.counts.items()) if name.startswith("did: ")}
     ended = {name: count for name, count in sorted(load.counts.items()) if not name.startswith("did: ")}

@@ -195,7 +195,11 @@ class HttpHub:
         """SIGTERM, and wait. Returns the exit code."""
         if self.process.poll() is None:
             self.process.terminate()
-        code = self.process.wait(DEADLINE_S)
+        try:
+            code = self.process.wait(DEADLINE_S)
+        except subprocess.TimeoutExpired:  # the test has failed; the others want the machine
+            self.process.kill()
+            raise
         self._reader.join(DEADLINE_S)
         return code
 

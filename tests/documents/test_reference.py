@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from llm_mcp_hub.children.environment import NETWORK
+from llm_mcp_hub.children.environment import HARMLESS, NETWORK
 from llm_mcp_hub.cli import EX_UNAVAILABLE, EXIT_CODES
 from llm_mcp_hub.errors import CODES, HubError
 from llm_mcp_hub.settings import SECRETS, Settings, load
@@ -75,7 +75,7 @@ def test_what_is_handed_on_is_told() -> None:
     """The variables that reach the CLIs are named, all of them."""
     [handed] = [part.source for part in sections(SETTINGS_PAGE) if part.heading == "What is handed on"]
 
-    assert set(re.findall(r"`([A-Z_]+)`", handed)) == {name for name in NETWORK if name.isupper()}
+    assert set(re.findall(r"`([A-Z_]+)`", handed)) == {*NETWORK, *HARMLESS}
 
 
 # -- error codes -------------------------------------------------------------------------------------------------------

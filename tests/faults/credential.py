@@ -99,12 +99,14 @@ def of_the_future(stage: Stage) -> Generator[Got]:
 def changed_meanwhile(stage: Stage) -> Generator[Got]:
     """The owner makes new ones while the old ones are in use."""
 
+    token, access = "sk-ant-oat01-" + "another" * 12, google.made_up("access")
+
     def answer(provider: Any) -> Callable[[Received], Any]:
         def reply(_received: Received) -> Any:
             if provider == "claude":
-                stage.write_token("sk-ant-oat01-" + "another" * 12)
+                stage.write_token(token)
                 return anthropic.Answer(HELLO["claude"])
-            stage.write_login(access_token=google.made_up("access"), refresh_token=google.made_up("refresh"))
+            stage.write_login(access_token=access, refresh_token=google.made_up("refresh"))
             return google.Answer(HELLO["gemini"])
 
         return reply
@@ -112,7 +114,9 @@ def changed_meanwhile(stage: Stage) -> Generator[Got]:
     stage.replies.update({provider: answer(provider) for provider in PROVIDERS})
     yield stage.ask()
     stage.replies.clear()
-    assert stage.next_ask() == ANSWERED  # with the new ones
+    assert stage.next_ask() == ANSWERED
+    last = (stage.world.claude.received[-1], stage.world.gemini.generations[-1])
+    assert [one.headers["authorization"].removeprefix("Bearer ") for one in last] == [token, access]
     stage.new_logins()
 
 

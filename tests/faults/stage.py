@@ -379,3 +379,4 @@ def make_stage(kind: str, folder: Path) -> Generator[Stage]:
         finally:
             stage.end(by_force=sys.exc_info()[0] is not None)
         world.wait_until_no_child()
+        assert world.surprises == [], world.surprises

@@ -67,7 +67,7 @@ def main(inputs: int, seed: int, only: str) -> int:
         }
         on |= {"seconds": round(seconds, 1), "seed": seed, "versions": installed()}
         record("fuzz", "Inputs that are taken or refused with a code", COLUMNS, rows, ran_on=on, summary=summary)
-    return 1 if unhandled else 0
+    return 1 if unhandled or not thrown else 0
 
 
 def _row(tally: Tally) -> tuple[object, ...]:

@@ -79,6 +79,10 @@ class Served:
         self.session = self._loop.run_until_complete(self._opened())
         """One of the older era."""
 
+    def begin_anew(self) -> None:
+        """Its session of the older era has been ended: what follows would meet nothing but that."""
+        self.session = self._loop.run_until_complete(self._opened())
+
     async def _live(self) -> None:
         async with self.app.router.lifespan_context(self.app):
             self._up.set()
@@ -229,6 +233,8 @@ def _request(replica: bool) -> Callable[[tuple[Any, ...]], str]:
         }
         status, said = app.answered(scope, cut(body, cuts) or [b""])
         assert status, "no answer"
+        if method == "DELETE" and status == 200:
+            app.begin_anew()
         if status >= 400:
             safe(said.decode("utf-8", "replace"))
         assert b'"code":"internal"' not in said, said[:300]

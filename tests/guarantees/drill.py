@@ -369,11 +369,18 @@ class Hub:
         self._session: str | None = None
         self._threads: list[threading.Thread] = []
         self._port = 0
+        try:
+            self._begin(over_pipes=over_pipes)
+        except BaseException:  # nobody will end it: there is no `with` yet
+            self.process.kill()
+            raise
+
+    def _begin(self, *, over_pipes: bool) -> None:
         if over_pipes:
             self._in_a_thread(self._read)
         else:
             self._port = int(str(self.log.wait_for("Uvicorn running on ")["event"]).split(" ")[3].rpartition(":")[2])
-        if era == "legacy":
+        if self.era == "legacy":
             self._shake_hands()
         elif over_pipes:
             self.call("token_status", {}).result()  # there is no handshake in this era
@@ -397,10 +404,11 @@ class Hub:
         for call in self._calls.values():
             if call.socket is not None:
                 call.hang_up()
-        if error is not None:
+        try:
+            if error is None:
+                self.end()
+        finally:
             self.process.kill()
-        else:
-            self.end()
         self.process.wait(DEADLINE_S)
         for thread in self._threads:
             thread.join(DEADLINE_S)

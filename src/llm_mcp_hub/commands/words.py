@@ -75,7 +75,9 @@ def _parser() -> tuple[_Parser, Mapping[str, _Parser]]:
     serve.add_argument("--host", help="address to listen on (HUB_HOST, 127.0.0.1)")
     serve.add_argument("--port", type=int, help="port to listen on (HUB_PORT, 8000)")
     serve.add_argument(
-        "--first-client", metavar="NAME", help="where no client has a token yet, make this one's (HUB_FIRST_CLIENT)"
+        "--first-client",
+        metavar="NAME",
+        help="where no clients' file is yet, make this one's token (HUB_FIRST_CLIENT)",
     )
     commands.add_parser("health", help="whether a hub answers at HUB_HOST and HUB_PORT; needs no token")
 

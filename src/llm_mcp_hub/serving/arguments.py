@@ -83,7 +83,11 @@ class AskArguments(Strict):
     ]
     git_diff: Annotated[
         GitDiffArgument | None,
-        Field(default=None, description="Puts the diff of the repository before the prompt; {} for all of it."),
+        Field(
+            default=None,
+            description="Puts the diff of the repository before the prompt; {} for all of it. "
+            "New files are named only.",
+        ),
     ]
     attachments: Annotated[
         list[AttachmentArgument] | None,
