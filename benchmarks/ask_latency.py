@@ -26,7 +26,14 @@ BETWEEN_S = 0.5
 
 async def asks(bench: Bench, world: World, provider: Provider) -> Table:
     """A new conversation each."""
-    table = Table(f"ask/{provider}", f"One ask, {provider.title()}: a new conversation", "ms", base="direct")
+    table = Table(
+        f"ask/{provider}",
+        f"One ask, {provider.title()}: a new conversation",
+        "ms",
+        base="direct",
+        about=f"The hub's asks come {PAUSE_S:.0f} s apart, in which it makes the next client ready; that is not timed. "
+        "The throughput below has no such pauses.",
+    )
     for way in ways(world, bench.peers, provider=provider):
         try:
             taken = await _asked(bench, way)

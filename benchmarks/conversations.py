@@ -86,7 +86,13 @@ def _run(command: list[str], around: dict[str, str], cwd: str) -> tuple[str, flo
 
 
 async def turns(bench: Bench, world: World, provider: Provider) -> Table:
-    table = Table(f"turn/{provider}", f"A conversation's second turn, {provider.title()}", "ms", base="cli")
+    table = Table(
+        f"turn/{provider}",
+        f"A conversation's second turn, {provider.title()}",
+        "ms",
+        base="cli",
+        about=f"The hub's turns come {PAUSE_S:.0f} s after what was asked before.",
+    )
     warm = await second_turns(world, provider, bench.rounds(MANY), elsewhere=False)
     table.add("hub", "hub, warm", warm)
     cold = await second_turns(world, provider, bench.rounds(FEW), elsewhere=True)

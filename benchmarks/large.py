@@ -23,6 +23,8 @@ from tests.harness import World
 ABOUT = "Prompts and answers of 1 MB and 5 MB."
 ROUNDS = 3
 PROMPT_LIMIT = 1_000_000
+ENDS = 1_000
+"""Characters at both ends of a prompt that are looked for in what arrives."""
 SIZES = {
     "1": ("1 MB", "abcdefghijklmnopqrstuvwxyz", 1_000_000),
     "5": ("5 MB of Hangul", "가나다라마바사아자차", 1_666_667),
@@ -62,9 +64,11 @@ async def prompts(bench: Bench, world: World, provider: Provider, size: str) -> 
         await _send(world, way, opened, prompt)
 
     def check(way: Way) -> None:
-        arrived = sum(len(each) for each in strings(asked(world, way.provider)[-1].json))
-        if arrived < len(prompt):
-            raise FailedError(f"{arrived:,} of {len(prompt):,} characters arrived")
+        came = "".join(strings(asked(world, way.provider)[-1].json))
+        if len(came) < len(prompt):
+            raise FailedError(f"{len(came):,} of {len(prompt):,} characters arrived")
+        if not (prompt[:ENDS] in came and prompt[-ENDS:].strip() in came):  # a CLI's own words come with it
+            raise FailedError("the prompt arrived without its beginning or its end")
 
     for way in ways(world, bench.peers, provider=provider):
         await _row(bench, table, way, send, check)

@@ -88,10 +88,11 @@ async def caller(http: aiohttp.ClientSession, target: Target, era: str) -> Calla
     return lambda: post(http, target, headers, message)
 
 
-async def load(calls: Sequence[Callable[[], Awaitable[Any]]], seconds: float) -> list[float]:
-    """Each client calls one after the other for so long: how long each call took (seconds)."""
+async def load(calls: Sequence[Callable[[], Awaitable[Any]]], seconds: float) -> tuple[list[float], float]:
+    """Each client calls one after the other for so long: how long each call took, and all of them (seconds)."""
     taken: list[float] = []
-    until = time.perf_counter() + seconds
+    start = time.perf_counter()
+    until = start + seconds
 
     async def one_after_another(call: Callable[[], Awaitable[Any]]) -> None:
         while (began := time.perf_counter()) < until:
@@ -99,12 +100,13 @@ async def load(calls: Sequence[Callable[[], Awaitable[Any]]], seconds: float) ->
             taken.append(time.perf_counter() - began)
 
     await asyncio.gather(*(one_after_another(call) for call in calls))
-    return taken
+    return taken, time.perf_counter() - start
 
 
 async def latency(bench: Bench, targets: Sequence[Target], era: str, clients: int) -> list[Table]:
     """Every target under the same load, in turns: how long a call takes, and how many are answered."""
     taken: dict[str, list[float]] = {target.key: [] for target in targets}
+    lasted = dict.fromkeys(taken, 0.0)
     title = f"era {era}, {clients} client{'s at once' if clients > 1 else ''}"
     seconds = bench.seconds(BLOCK_S)
     async with opened() as http:
@@ -113,11 +115,13 @@ async def latency(bench: Bench, targets: Sequence[Target], era: str, clients: in
             await load(each, 0.3)
         for _ in range(BLOCKS):
             for key, each in calls.items():
-                taken[key] += await load(each, seconds)
+                each_took, all_took = await load(each, seconds)
+                taken[key] += each_took
+                lasted[key] += all_took
     table = Table(f"http-{clients}/{era}", f"A call over HTTP: {title}", "ms", base="bare")
     for target in targets:
         each = taken[target.key]
-        rate = len(each) / seconds / BLOCKS
+        rate = len(each) / lasted[target.key]
         table.add(target.key, target.name, [value * 1e3 for value in each], f"{rate:,.0f} calls/s")
     return [table]
 
@@ -160,7 +164,8 @@ async def rate(url: str, path: str, clients: int, seconds: float) -> float:
                 if response.status != 200:
                     raise RuntimeError(f"{path}: {response.status}")
 
-        return len(await load([get] * clients, seconds)) / seconds
+        answered, lasted = await load([get] * clients, seconds)
+        return len(answered) / lasted
 
 
 def plain_server(world: World) -> HttpHub:

@@ -323,9 +323,12 @@ def _program(
             assert process.stdout is not None
             process.stdin.write(given)
             process.stdin.close()
-            await process.stdout.read(1)
-            taken = (time.perf_counter() - began) * 1e3
-            await process.communicate()
+            async with asyncio.timeout(DEADLINE_S):
+                first = await process.stdout.read(1)
+                taken = (time.perf_counter() - began) * 1e3
+                _rest, complaint = await process.communicate()
+            if process.returncode or not first:
+                raise FailedError(f"exit code {process.returncode}: {complaint.decode(errors='replace')[-300:]}")
             return taken
 
         async def ask(prompt: str) -> str:

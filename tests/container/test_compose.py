@@ -109,11 +109,15 @@ def test_no_secret_stands_in_it() -> None:
         load(around={"HUB_STATE_KEY": "missing", "HOME": "/"})
 
 
-def test_a_hub_has_time_to_end() -> None:
-    """Docker kills what has not ended: that must come after the asks' own time."""
+def test_a_hub_and_what_stands_before_it_have_time_to_end() -> None:
+    """Docker kills what has not ended: that must come after the asks' own time. A proxy is stopped before its hubs."""
     least = Settings().hub_drain_s + LINGER_S + 5
+    proxies = [service for service in SERVICES.values() if "nginx" in service["image"]]
 
-    assert {float(hub["stop_grace_period"].removesuffix("s")) >= least for hub in HUBS.values()} == {True}
+    assert len(proxies) == 2
+    for service in (*HUBS.values(), *proxies):
+        assert float(service["stop_grace_period"].removesuffix("s")) >= least
+    assert {service["stop_signal"] for service in proxies} == {"SIGQUIT"}
 
 
 def test_the_owners_login_is_mounted_read_only_where_the_image_looks() -> None:

@@ -24,7 +24,7 @@ LOGINS, PROJECT = "/root/.gemini", "/work"
 """Where the brief mounts the owner's logins, and where a client over stdio shows its project."""
 RUN = {
     **dict.fromkeys(("-d", "-i", "-it", "--rm", "--no-healthcheck", "--read-only"), 0),
-    **dict.fromkeys(("--name", "-p", "-v", "-e", "--env-file", "--user"), 1),
+    **dict.fromkeys(("--name", "-p", "-v", "-e", "--env-file", "--user", "--stop-timeout"), 1),
     **dict.fromkeys(("--tmpfs", "--cap-drop", "--security-opt"), 1),
 }
 """Options of `docker run` that the README uses, and how many words each takes; every other one is looked up first."""
@@ -86,10 +86,12 @@ def test_a_line_of_compose_names_what_compose_yaml_has(command: str) -> None:
 def test_a_line_of_docker_run_fits_the_image(command: str) -> None:
     """Its port, its volume, the places where it looks, and a word that the hub knows after its name."""
     rest = words(command)[1:]
+    options: list[str] = []
     while rest[0] != IMAGE:
         option, *rest = rest
         assert option in RUN, option
         given, rest = rest[: RUN[option]], rest[RUN[option] :]
+        options += [option, *given]
         if option == "-p":
             assert re.fullmatch(rf"127\.0\.0\.1:\d+:{PORT[0]}", given[0])
         if option == "-v":
@@ -99,6 +101,10 @@ def test_a_line_of_docker_run_fits_the_image(command: str) -> None:
             assert (target in VOLUME) == (re.fullmatch(r"[a-z-]+", source) is not None)
 
     assert is_word_of_the_hub(rest[1:])
+    if "-d" in options:  # else Docker would kill a hub that brings its asks to their end
+        assert options[options.index("--stop-timeout") + 1] == SERVICES["llm-hub"]["stop_grace_period"].removesuffix(
+            "s"
+        )
 
 
 def test_the_image_is_called_as_it_is_built() -> None:
