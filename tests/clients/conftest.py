@@ -29,7 +29,8 @@ class Served:
 
     def __init__(self, world: World, folder: Path, stack: ExitStack) -> None:
         self.world = world
-        self._guarded_world = World(world.home, world.claude, world.gemini, {"HUB_STATE_DIR": str(folder / "guarded")})
+        apart = {"HUB_STATE_DIR": str(folder / "guarded")}
+        self._guarded_world = World(world.home, world.claude, world.gemini, apart, claude_warm=0)
         self._stack = stack
 
     @cached_property
@@ -55,6 +56,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Generator[Served]:
     """Two hubs that share their stand-ins, and nothing else."""
     folder = tmp_path_factory.mktemp("clients")
     with make_world(folder / "open") as world, ExitStack() as stack:
+        world.claude_warm = 0  # what a client waits for here is not its first ask
         yield Served(world, folder, stack)
 
 

@@ -769,14 +769,14 @@ async def test_what_stops_a_hub_from_getting_warm_is_known_before_the_first_ask(
 
 async def test_to_verify_spends_one_tiny_ask_a_minute_over_all_hubs() -> None:
     """And leaves no ask and no conversation behind."""
-    provider = ScriptedProvider("one", [done()])
-    hub, another = make_hub(provider), make_hub(ScriptedProvider("one"))
+    providers = [ScriptedProvider("one", [done()]) for _ in range(2)]  # whichever hub is first
+    hub, another = map(make_hub, providers)
     assert (await hub.token_status(verify=False))["one"].last_success_at is None
 
     statuses = await asyncio.gather(*(within(one.token_status(verify=True)) for one in [hub, another] * 5))
     after = await another.token_status()
 
-    assert len(provider.asked) == 1
+    assert sum(len(provider.asked) for provider in providers) == 1
     assert all(status["one"].usable for status in statuses)
     assert sum("It was not asked again" in status["one"].message for status in statuses) == 9
     assert after["one"].evidence is not None

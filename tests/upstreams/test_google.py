@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import os
 import stat
 import subprocess
 import threading
@@ -47,6 +48,8 @@ from .google import (
 
 GEMINI = str(Path(__file__).parents[2] / "gemini-cli" / "node_modules" / ".bin" / "gemini")
 DEADLINE_S = 60.0
+COMPILED = Path(GEMINI).parents[1] / ".cache" / "compiled"
+"""What `make install` has had compiled, with these options: without it each start compiles all of it."""
 MODEL = "gemini-2.5-pro"
 SYSTEM = "You are asked by a test."
 SETTINGS: dict[str, Any] = {
@@ -136,7 +139,9 @@ class Gemini:
         settings.write_text(json.dumps(SETTINGS))
         (self.home / "system.md").write_text(SYSTEM)
         env = {
-            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "PATH": os.environ["PATH"],
+            "NODE_OPTIONS": "--max-old-space-size=1024",
+            "NODE_COMPILE_CACHE": str(COMPILED),
             "HOME": str(self.home),
             "GEMINI_CLI_HOME": str(self.home),
             "TMPDIR": str(tmp),
