@@ -52,9 +52,9 @@ UNDER_LOAD_S = 8.0
 SETTLES_S = 1.5
 """What a hub does after the last answer: it makes clients and sessions ahead."""
 WARM_UP = 0.3
+"""So much of a run counts for nothing: what is kept for later turns is filled up."""
 FEWEST = 4
 """Samples at rest that a slope is made of: with fewer it has no bounds, and nothing would ever grow."""
-"""So much of a run counts for nothing: what is kept for later turns is filled up."""
 SAMPLE_S = 2.0
 KILLED_EVERY, REFUSED_EVERY = 4, 6
 """Rounds of load from one killed child, or one refused access token, to the next."""

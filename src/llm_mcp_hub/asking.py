@@ -199,7 +199,7 @@ class Asking:
             running.whole = True  # to cancel it now would only keep it from being written down
         except HubError as error:
             try:
-                await self._note_limits(running.ask, login, error)
+                await self._note_limit(running.ask, login, error)
             finally:  # for one, too, that is cancelled meanwhile
                 await entry.login.failed(login, error, list(windows.values()))
             self.shown()
@@ -209,7 +209,7 @@ class Asking:
                 with anyio.CancelScope(shield=True):
                     await entry.login.worked(login, list(windows.values()))
             raise
-        await self._note_limits(running.ask, login, finished.blocks)
+        await self._note_limit(running.ask, login, finished.blocks)
         await entry.login.worked(login, list(windows.values()))
         asyncio.get_running_loop().call_later(ANSWER_FIRST_S, self.shown)
         return finished
@@ -250,7 +250,7 @@ class Asking:
                 elif isinstance(event, Limits):
                     windows.update({window.window: window for window in event.windows})
                     # Now: other hubs are not to pay until this answer is whole, and its end is told from now on.
-                    await self._note_limits(ask, login, event.blocks)
+                    await self._note_limit(ask, login, event.blocks)
                 watch.saw(event)
                 if isinstance(event, Finished):
                     return event
@@ -314,10 +314,9 @@ class Asking:
                 return answer.model_copy(update={"conversation_id": known, "warnings": (*answer.warnings, UNSAVED)})
         return overtaken
 
-    async def _note_limits(self, ask: Ask, login: str, *met: HubError | None) -> None:
-        limits = [error for error in met if error is not None and error.code in {"quota_exhausted", "billing_blocked"}]
-        if limits:
-            await self.cooldowns.note(ask.provider, login, ask.model, *limits)
+    async def _note_limit(self, ask: Ask, login: str, met: HubError | None) -> None:
+        if met is not None and met.code in {"quota_exhausted", "billing_blocked"}:
+            await self.cooldowns.note(ask.provider, login, ask.model, met)
 
 
 def _tell(said: structlog.stdlib.BoundLogger, ending: Ending, broke: Exception | None, *, cancelled: bool) -> None:

@@ -32,18 +32,17 @@ class CoolDowns:
         self._clock = clock
         self._unwritten: dict[str, Cooled] = {}
 
-    async def note(self, provider: str, login: str, model: str, *errors: HubError) -> None:
-        """Remember errors that name the time of their end; one that does not is none to remember. Raises nothing.
+    async def note(self, provider: str, login: str, model: str, error: HubError) -> None:
+        """Remember an error that names the time of its end; one that does not is none to remember. Raises nothing.
 
-        They are known at once, whatever becomes of their being written down.
+        It is known at once, whatever becomes of its being written down.
         """
-        for error in errors:
-            if error.retry_after_s:
-                told = error.details()
-                del told["partial_text"], told["ask_id"]
-                cooled = Cooled(error=told, until=self._clock() + error.retry_after_s)
-                key = COOL.format(provider=provider, login=login, model=model if error.only_model else EVERY_MODEL)
-                self._unwritten[key] = cooled
+        if not error.retry_after_s:
+            return
+        told = error.details()
+        del told["partial_text"], told["ask_id"]
+        key = COOL.format(provider=provider, login=login, model=model if error.only_model else EVERY_MODEL)
+        self._unwritten[key] = Cooled(error=told, until=self._clock() + error.retry_after_s)
         with contextlib.suppress(StoreUnavailable):
             await self.write_late()
 

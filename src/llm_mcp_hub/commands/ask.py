@@ -61,9 +61,6 @@ async def _ask(settings: Settings, given: argparse.Namespace, prompt: str, piped
             print("\n[the answer began anew]", file=sys.stderr)
             printed = 0
 
-    live = LiveLine(quiet=given.json)
-    if task is not None:
-        on_loop(ENDING, lambda _number: task.cancel())
     here = composition.working_folder()
     files = [file if here is None else str(here / file) for file in given.file or () if file != "-"]
     if here is None and not all(Path(file).is_absolute() for file in files):
@@ -71,6 +68,9 @@ async def _ask(settings: Settings, given: argparse.Namespace, prompt: str, piped
             "The folder you are in is no more, so --file cannot start there.",
             action="Change into another one, or give the whole path.",
         )
+    live = LiveLine(quiet=given.json)
+    if task is not None:
+        on_loop(ENDING, lambda _number: task.cancel())
     try:
         # What somebody types in a shell may read what that person can read; relative to where it is typed.
         async with composition.build_hub(settings, roots=(*((here,) if here else ()), Path("/"))) as hub:
