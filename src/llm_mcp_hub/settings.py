@@ -361,8 +361,8 @@ def _from_file(env_file: Path | None) -> tuple[dict[str, str], tuple[str, ...]]:
                 )
         with file.open(encoding="utf-8-sig") as lines:  # opened here: dotenv takes a folder for an empty file
             values, faults = env_text.parsed(lines)
-    except (OSError, UnicodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
+    except (OSError, env_text.Unreadable) as error:
+        why = error.strerror if isinstance(error, OSError) else error
         raise Misconfigured(
             f"The settings file {file} cannot be read ({why}).", action="Name a readable file with --env-file."
         ) from error

@@ -699,18 +699,25 @@ def test_a_new_env_file_is_for_its_owner_alone(claude_desk: Desk, tmp_path: Path
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
-def test_an_env_file_that_must_not_be_written_is_told_before_the_login(claude_desk: Desk, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("content", "mode", "reason"),
+    [("", 0o666, "other users can write it"), (f"A={' ' * 1_000}#\n", 0o600, "it has a thousand blanks in a row")],
+    ids=["open", "blanks"],
+)
+def test_an_env_file_that_must_not_be_written_is_told_before_the_login(
+    claude_desk: Desk, tmp_path: Path, content: str, mode: int, reason: str
+) -> None:
     """Nobody signs in for nothing."""
     file = tmp_path / "open.env"
-    file.touch()
-    file.chmod(0o666)
+    file.write_text(content)
+    file.chmod(mode)
 
     told = run_command(claude_desk.world, "login", "claude", "--write-env", str(file))
 
     assert told.returncode == 78
-    assert b"other users can write it" in told.stderr
+    assert reason in told.stderr.decode()
     assert told.stdout == b""
-    assert file.read_bytes() == b""
+    assert file.read_text() == content
 
 
 @pytest.mark.parametrize("there", [True, False], ids=["with .env", "without"])

@@ -15,7 +15,7 @@ from dotenv import dotenv_values
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_mcp_hub.commands.env_file import check, rewrite
+from llm_mcp_hub.commands.env_file import check, rehearse, rewrite
 from llm_mcp_hub.env_text import with_values
 from llm_mcp_hub.errors import Misconfigured
 from tests.harness import DEADLINE_S
@@ -63,6 +63,21 @@ def test_a_value_is_read_as_it_was_written(value: str) -> None:
     text = with_values("A=1\n", {"PATH_TO_IT": value})
 
     assert dotenv_values(stream=StringIO(text), interpolate=False) == {"A": "1", "PATH_TO_IT": value}
+
+
+@pytest.mark.parametrize("blank", [" ", "\t", "\u2028"])
+def test_blanks_that_would_take_a_minute_are_refused_and_nothing_is_written(tmp_path: Path, blank: str) -> None:
+    """The rehearsal says so before anybody has made an effort; fewer of them stay as they are."""
+    file = tmp_path / "wide.env"
+    before = f"A=1{blank * 200_000}2\n"
+    file.write_text(before)
+
+    for attempt in (rehearse, rewrite):
+        with pytest.raises(Misconfigured, match=r"wide\.env is not written: it has a thousand blanks in a row"):
+            attempt(check(file), lambda text: with_values(text, NEW))
+    assert file.read_text() == before
+    assert list(tmp_path.glob(".wide*")) == []
+    assert with_values(f"A=1{blank * 999}2\n", NEW) == f"A=1{blank * 999}2\nTOKEN=new\n"
 
 
 # The file -----------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from llm_mcp_hub import others
+from llm_mcp_hub.env_text import Unreadable
 from llm_mcp_hub.errors import Misconfigured
 
 
@@ -39,6 +40,14 @@ def check(file: Path) -> Path:
     return meant
 
 
+def rehearse(file: Path, change: Callable[[str], str]) -> None:
+    """Make this change of a checked file's text, and write nothing. Raises Misconfigured where `rewrite` would."""
+    try:
+        _changed(file, change)
+    except OSError as error:
+        raise _unreplaceable(file, error) from error
+
+
 def rewrite(file: Path, change: Callable[[str], str]) -> str:
     """Put `change` of its text in place of a checked file. Returns what the user is to be told of it, mostly nothing.
 
@@ -49,9 +58,7 @@ def rewrite(file: Path, change: Callable[[str], str]) -> str:
     beside = file.with_name(f".{file.name}-{secrets.token_hex(4)}")
     try:
         about = file.stat() if file.exists() else None
-        # Bytes that are no UTF-8, and line ends, come back as they were.
-        text = file.read_bytes().decode("utf-8", "surrogateescape") if about is not None else ""
-        content = change(text).encode("utf-8", "surrogateescape")
+        content = _changed(file, change)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)  # else Windows writes other line ends
         with os.fdopen(os.open(beside, flags, 0o600), "wb") as written:
             written.write(content)
@@ -63,12 +70,24 @@ def rewrite(file: Path, change: Callable[[str], str]) -> str:
     except OSError as error:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
-        raise _unusable(
-            file, f"it cannot be replaced ({error.strerror})", "Name a file in a folder that you can write."
-        ) from error
+        raise _unreplaceable(file, error) from error
     if about is not None and others.can_read(about.st_mode):
         return f"Other users of this machine can read {file}: chmod 600 {file}"
     return ""
+
+
+def _changed(file: Path, change: Callable[[str], str]) -> bytes:
+    # Bytes that are no UTF-8, and line ends, come back as they were.
+    text = file.read_bytes().decode("utf-8", "surrogateescape") if file.exists() else ""
+    try:
+        return change(text).encode("utf-8", "surrogateescape")
+    except Unreadable as error:
+        raise _unusable(file, f"{error}, so it is no settings file", "Name another file.") from error
+
+
+def _unreplaceable(file: Path, error: OSError) -> Misconfigured:
+    why = f"it cannot be replaced ({error.strerror})"
+    return _unusable(file, why, "Name a file in a folder that you can write.")
 
 
 def _unusable(file: Path, why: str, action: str) -> Misconfigured:

@@ -94,6 +94,7 @@ async def _login(parts: LoginParts, write_env: Path | None, timeout_s: float, sa
     written = None
     if write_env is not None:  # what could not be written is told before anybody has made an effort
         written = env_file.check(write_env)
+        env_file.rehearse(written, lambda before: with_values(before, {}))
         for file in flow.exported("", datetime.now(UTC), written).files:
             env_file.check(file)
     _say(f"Logging in to {flow.title}: its own program is started …")
