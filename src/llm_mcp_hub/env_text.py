@@ -42,7 +42,7 @@ def with_values(text: str, values: Mapping[str, str]) -> str:
     A variable that is set already gets its new value where it stands, every time it stands there: programs differ in
     which one of two counts. Any other is appended.
 
-    Raises Unreadable.
+    Raises Unreadable, also where it would be the values' fault.
     """
     mark, body = (text[:1], text[1:]) if _readable(text).startswith("\ufeff") else ("", text)
     written: list[str] = []
@@ -58,7 +58,8 @@ def with_values(text: str, values: Mapping[str, str]) -> str:
     ending = "\r\n" if "\r\n" in body else "\n"
     if missing and written and not written[-1].endswith(("\n", "\r")):
         written.append(ending)
-    return mark + "".join([*written, *(f"{name}={_quoted(value)}{ending}" for name, value in missing.items())])
+    written += [f"{name}={_quoted(value)}{ending}" for name, value in missing.items()]
+    return _readable(mark + "".join(written))
 
 
 def _readable(text: str) -> str:

@@ -14,7 +14,7 @@ from dotenv import dotenv_values
 from hypothesis import strategies as st
 
 from llm_mcp_hub.commands import json_edit
-from llm_mcp_hub.env_text import with_values
+from llm_mcp_hub.env_text import Unreadable, with_values
 from llm_mcp_hub.errors import Misconfigured
 from llm_mcp_hub.settings import SECRETS, Settings, examine, load
 from tests.fuzz.engine import CANARY, TAKEN, Target, refused, safe
@@ -100,7 +100,11 @@ def _written(value: tuple[bytes, str]) -> str:
     content, secret = value
     text = content.decode("utf-8", "surrogateescape")
     kept = "".join(each for each in secret if each not in "\r\n\0" and not "\ud800" <= each <= "\udfff")
-    done = with_values(text, {"TOKEN_X": kept})
+    try:
+        done = with_values(text, {"TOKEN_X": kept})
+    except Unreadable as error:
+        safe(str(error))
+        return "unreadable"
     done.encode("utf-8", "surrogateescape")
     before, after = (
         dotenv_values(stream=io.StringIO(each.removeprefix("\ufeff")), interpolate=False) for each in (text, done)
@@ -172,7 +176,7 @@ def targets() -> list[Target]:
             [(content, CANARY) for content in ENV_FILES],
             st.tuples(st.one_of(st.binary(max_size=60), st.sampled_from(ENV_FILES)), ANY_TEXT),
             _written,
-            frozenset({"unread"}),
+            frozenset({"unread", "unreadable"}),
         ),
         Target(
             "clients' JSON",

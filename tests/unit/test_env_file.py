@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_mcp_hub.commands.env_file import check, rehearse, rewrite
-from llm_mcp_hub.env_text import with_values
+from llm_mcp_hub.env_text import Unreadable, with_values
 from llm_mcp_hub.errors import Misconfigured
 from tests.harness import DEADLINE_S
 
@@ -77,6 +77,8 @@ def test_blanks_that_would_take_a_minute_are_refused_and_nothing_is_written(tmp_
             attempt(check(file), lambda text: with_values(text, NEW))
     assert file.read_text() == before
     assert list(tmp_path.glob(".wide*")) == []
+    with pytest.raises(Unreadable):
+        with_values("A=1\n", {"TOKEN": blank * 1_000})
     assert with_values(f"A=1{blank * 999}2\n", NEW) == f"A=1{blank * 999}2\nTOKEN=new\n"
 
 
