@@ -2,7 +2,8 @@
 # Everything is installed below this folder: .venv, gemini-cli/node_modules, .tools. Needs Python >= 3.11, Node >= 20.
 
 PYTHON ?= python3
-WORKERS ?= 4
+# Two for each of two cores, for tests wait a lot; one for each of more, up to eight, as each has CLIs of 200 MB.
+WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 4); [ $$n -lt 4 ] && n=4; [ $$n -gt 8 ] && n=8; echo $$n)
 PYTEST := pytest -n $(WORKERS) --dist load -q
 BIN := .venv/bin
 export PYRIGHT_PYTHON_CACHE_DIR := $(CURDIR)/.tools/pyright
