@@ -39,6 +39,10 @@ class Shelf(Protocol):
         """Return when so much time has gone by on the store's clock."""
         ...
 
+    def empty(self) -> None:
+        """Take all away that is in it, under the hubs that use it."""
+        ...
+
 
 class SqliteShelf:
     """A file; its clock stands still but for `wait`."""
@@ -54,6 +58,10 @@ class SqliteShelf:
 
     async def wait(self, seconds: float) -> None:
         self.now += seconds
+
+    def empty(self) -> None:
+        for file in self.folder.glob("hub.sqlite3*"):
+            file.rename(file.with_name(f"away-{file.name}"))
 
 
 class RedisShelf:
@@ -78,6 +86,10 @@ class RedisShelf:
             async with asyncio.timeout(DEADLINE_S):
                 while now() <= over:
                     await asyncio.sleep(0.005)
+
+    def empty(self) -> None:
+        with self.server.client() as client:
+            client.flushall()
 
 
 @asynccontextmanager

@@ -294,6 +294,28 @@ async def test_the_store_knows_no_login(shelf: Shelf) -> None:
         assert b":made-up:" not in written
 
 
+async def test_a_store_that_was_replaced_is_one_for_all_hubs_again(shelf: Shelf) -> None:
+    """Its file was moved away, as is advised for a damaged one, or a Redis emptied: the salt in it is another one."""
+    clock = Clock()
+    one = hub(shelf.open(), clock)
+    await one.look()
+    await one.failed("made-up", USED_UP)
+    clock.go(seconds=1)
+    shelf.empty()
+    others = [hub(shelf.open(), clock, provider=name) for name in ("two", "one")]
+    before = [(await other.look()).status for other in others]
+
+    clock.go(seconds=1)
+    await one.look()
+    learned = await hub(shelf.open(), clock).look()
+    await one.failed("made-up", REFUSED)
+
+    assert before == ["valid", "valid"]
+    assert (learned.status, level(learned)) == ("valid", "proven")  # what it had learned before is not lost either
+    assert (await others[1].look()).status == "rejected"
+    assert (await hub(shelf.open(), clock).look()).status == "rejected"
+
+
 async def test_garbage_in_the_ledger_counts_as_nothing(shelf: Shelf) -> None:
     """Others can write to a Redis."""
     store = shelf.open()

@@ -12,7 +12,7 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Generator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 import pytest
 
-from llm_mcp_hub.children.supervision import EXHAUSTED, Child, RunFolder, hindrance, said
+from llm_mcp_hub.children.supervision import EXHAUSTED, Child, RunFolder, hindrance, ran, said
 
 DEADLINE_S = 60.0
 
@@ -415,6 +415,21 @@ async def test_a_program_that_hangs_is_ended_with_all_that_it_has_started(tmp_pa
     assert await said(command, environment=AROUND, limit_s=1) is None
     async with asyncio.timeout(DEADLINE_S):
         assert await released == b""
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("listen", [said, ran])
+async def test_what_has_left_a_programs_session_is_not_waited_for(
+    tmp_path: Path, listen: Callable[..., Awaitable[object]]
+) -> None:
+    """It lives on, as a daemon does, and holds the pipe that the program was given."""
+    pid = tmp_path / "pid"
+    command = script(tmp_path / "program", f"setsid sh -c 'echo $$ >\"{pid}\"; exec sleep 600' & echo here; wait")
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            assert await listen(command, environment=AROUND, limit_s=1) is None
+    finally:
+        os.kill(int(pid.read_text()), signal.SIGKILL)
 
 
 @pytest.mark.anyio

@@ -23,6 +23,7 @@ import sys
 from collections import Counter
 from collections.abc import AsyncGenerator, Generator, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import psutil
 
@@ -33,6 +34,7 @@ from llm_mcp_hub.errors import Misconfigured
 EXHAUSTED = frozenset({errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """No more processes, descriptors or memory: the program that is not started then has no part in it."""
 _LONGEST = 64 * 1024
+_REAPED_S = 10.0
 _UNLESS_ORPHANED = '[ "$PPID" = "$1" ] || exit 1; shift; exec "$@"'
 """The kernel tells of a parent's death only those that have asked by then: who died before leaves an orphan, which has
 another parent."""
@@ -208,15 +210,12 @@ async def said(command: Sequence[str], *, environment: Mapping[str, str], limit_
 
     Nothing of it stays, see `_alone`. Raises OSError when it cannot be started.
     """
-    text = b""
     try:
-        async with _alone(command, environment, asyncio.subprocess.DEVNULL) as child, asyncio.timeout(limit_s):
-            assert child.stdout is not None
-            while (piece := await child.stdout.read(_LONGEST)) and len(text) < _LONGEST:
-                text += piece
+        async with _alone(command, environment, asyncio.subprocess.DEVNULL) as heard, asyncio.timeout(limit_s):
+            await heard.enough.wait()
     except TimeoutError:
         return None
-    return text[:_LONGEST].decode("utf-8", "replace")
+    return heard.first[:_LONGEST].decode("utf-8", "replace")
 
 
 async def ran(command: Sequence[str], *, environment: Mapping[str, str], limit_s: float) -> tuple[int, str] | None:
@@ -225,23 +224,70 @@ async def ran(command: Sequence[str], *, environment: Mapping[str, str], limit_s
 
     Nothing of it stays, see `_alone`. Raises OSError when it cannot be started.
     """
-    text = b""
     try:
-        async with _alone(command, environment, asyncio.subprocess.STDOUT) as child, asyncio.timeout(limit_s):
-            assert child.stdout is not None
-            while piece := await child.stdout.read(_LONGEST):
-                text = (text + piece)[-_LONGEST:]
-            code = await child.wait()
+        async with _alone(command, environment, asyncio.subprocess.STDOUT) as heard, asyncio.timeout(limit_s):
+            await heard.silent.wait()
+            await heard.ended.wait()
+            code = heard.code()
     except TimeoutError:
         return None
-    return code, text.decode("utf-8", "replace")
+    return code, heard.last.decode("utf-8", "replace")
+
+
+class _Heard(asyncio.SubprocessProtocol):
+    """The beginning and the end of what a program writes, and how far it is.
+
+    asyncio's `Process.wait` is none that can be waited with: in Python 3.11 it waits for the end of the pipes too, which
+    anybody can hold open who has left the program's session, and which a reader that has paused never sees.
+    """
+
+    def __init__(self) -> None:
+        self.first = bytearray()
+        self.last = bytearray()
+        self.enough = asyncio.Event()
+        """As much as `first` holds has come, or all."""
+        self.silent = asyncio.Event()
+        self.ended = asyncio.Event()
+        self.gone = asyncio.Event()
+        """It has ended, and its pipes are closed."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.SubprocessTransport", transport)
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        self.first += data[: _LONGEST - len(self.first)]
+        self.last = (self.last + data)[-_LONGEST:]
+        if len(self.first) >= _LONGEST:
+            self.enough.set()
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+        self.enough.set()
+        self.silent.set()
+
+    def process_exited(self) -> None:
+        self.ended.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.gone.set()
+
+    def code(self) -> int:
+        """The exit code of one that has ended."""
+        code = self._transport.get_returncode()
+        assert code is not None
+        return code
+
+    async def reaped(self) -> None:
+        """Wait until it is gone, its pipe closed whoever else holds it; one that no kill reaches is not waited for."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_REAPED_S):
+                await self.ended.wait()
+                self._transport.close()
+                await self.gone.wait()
 
 
 @contextlib.asynccontextmanager
-async def _alone(
-    command: Sequence[str], environment: Mapping[str, str], stderr: int
-) -> AsyncGenerator[asyncio.subprocess.Process]:
-    """A program in a session of its own, with its stdout to be read and nothing to read for itself.
+async def _alone(command: Sequence[str], environment: Mapping[str, str], stderr: int) -> AsyncGenerator[_Heard]:
+    """A program in a session of its own, which is listened to, with nothing to read for itself.
 
     At the end it and what it has started in its session are killed, also where the caller is cancelled, and on Linux
     the kernel ends it with us.
@@ -250,7 +296,8 @@ async def _alone(
     if setpriv is not None and not os.access(command[0], os.X_OK):
         raise FileNotFoundError(command[0])  # else setpriv would be what was started, and its complaint goes nowhere
     bound = ["--pdeathsig", "KILL", "--", "/bin/sh", "-c", _UNLESS_ORPHANED, "sh", str(os.getpid())]
-    child = await asyncio.create_subprocess_exec(
+    transport, heard = await asyncio.get_running_loop().subprocess_exec(
+        _Heard,
         *([setpriv, *bound] if setpriv else []),
         *command,
         stdin=asyncio.subprocess.DEVNULL,
@@ -261,14 +308,14 @@ async def _alone(
         start_new_session=True,
     )
     try:
-        yield child
+        yield heard
     finally:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             if sys.platform == "win32":
-                child.kill()
+                transport.kill()
             else:
-                os.killpg(child.pid, signal.SIGKILL)  # the whole session: what it has started may hold our pipe open
-        await asyncio.shield(child.wait())
+                os.killpg(transport.get_pid(), signal.SIGKILL)  # the whole session: it may hold our pipe open
+        await asyncio.shield(heard.reaped())
 
 
 def child_in(home: Path) -> Child:

@@ -42,11 +42,12 @@ class Ledger:
         self._store = store
         self._provider = provider
         self._salt = b""
+        self.moves = 0
+        """How often the store has turned out to be another one than before: its file was replaced, or it was emptied."""
 
     async def known(self, marks: Sequence[str]) -> dict[str, Known]:
         """What is known of each of these logins, by its mark."""
-        keys = [await self._key(mark, kind) for mark in marks for kind in (*KINDS, "quota")]
-        values = iter(await self._store.get(*keys) if keys else [])
+        values = iter(await self._read(marks) if marks else [])
         found: dict[str, Known] = {}
         for mark in marks:
             first, issued = (read(_Moment, next(values)) for _ in range(2))
@@ -62,6 +63,18 @@ class Ledger:
                 quota=quota.windows if quota else (),
             )
         return found
+
+    async def _read(self, marks: Sequence[str]) -> Sequence[bytes | None]:
+        """Every kind's record of each login, by the salt that the store has now: hubs that start later have no other."""
+        values: Sequence[bytes | None] = ()
+        for _ in range(2):
+            keys = [await self._key(mark, kind) for mark in marks for kind in (*KINDS, "quota")]
+            salt, *values = await self._store.get(SALT, *keys)
+            if salt == self._salt:
+                break
+            self._salt = b""
+            self.moves += 1
+        return values
 
     async def saw(self, mark: str, at: float) -> None:
         """Note when a login was first seen; only the first word counts."""
@@ -115,9 +128,10 @@ class Ledger:
 
     async def _fingerprint(self, mark: str) -> str:
         if not self._salt:
-            await self._store.add(SALT, secrets.token_bytes(32), ttl_s=SALT_S)
+            made = secrets.token_bytes(32)
+            await self._store.add(SALT, made, ttl_s=SALT_S)
             (salt,) = await self._store.get(SALT)
-            self._salt = salt or b""
+            self._salt = salt or made
         return hmac.new(self._salt, mark.encode(), hashlib.sha256).hexdigest()[:32]
 
 

@@ -53,6 +53,7 @@ class Monitor:
         self._known: dict[str, Known] = {}
         self._unwritten: dict[str, Known] = {}
         """What the store has not taken yet, by mark."""
+        self._moves = 0
         self._seen: set[str] = set()
         self._dated: set[str] = set()
         self._lasted: tuple[Lasted, ...] = ()
@@ -90,26 +91,40 @@ class Monitor:
         held = self._reader.held()
         marks = [one.mark for one in held if one.mark]
         with contextlib.suppress(StoreUnavailable):
-            for mark in marks:
-                if mark not in self._seen:
-                    await self._ledger.saw(mark, self._clock().timestamp())
-                    self._seen.add(mark)
-            for one in held:
-                if one.issued is not None and one.issued_by == "ledger" and one.mark not in self._dated:
-                    await self._ledger.note(one.mark, Known(issued_at=one.issued[0].timestamp()))
-                    self._dated.add(one.mark)
-            for mark, known in list(self._unwritten.items()):
-                await self._ledger.note(mark, known, late=True)
-                if self._unwritten.get(mark) is known:  # else another look wrote it, or more was learned meanwhile
-                    del self._unwritten[mark]
-            account = next((one.account for one in held if one.account), "")
-            found, self._lasted = await asyncio.gather(self._ledger.known(marks), self._ledger.lasted(account))
-            for mark, known in found.items():
-                self._known[mark] = merged(self._known.get(mark, NOTHING), known)
+            for _ in range(2):
+                moves = self._ledger.moves
+                await self._write_down(held)
+                account = next((one.account for one in held if one.account), "")
+                found, self._lasted = await asyncio.gather(self._ledger.known(marks), self._ledger.lasted(account))
+                for mark, known in found.items():
+                    self._known[mark] = merged(self._known.get(mark, NOTHING), known)
+                if moves == self._ledger.moves:  # else what was written down stands where nobody looks any more
+                    break
         for one in held:
             if one.mark and self._known.get(one.mark, NOTHING).first_seen is None:
                 self._learn(one.mark, Known(first_seen=self._clock().timestamp()))
         return self._verdict(self._chosen(held))
+
+    async def _write_down(self, held: Sequence[Held]) -> None:
+        """Write down what the store does not have yet: all of it, where the store has become another one."""
+        if self._moves != self._ledger.moves:
+            self._moves = self._ledger.moves
+            self._seen.clear()
+            self._dated.clear()
+            self._unwritten = {mark: known for mark, known in self._known.items() if known != NOTHING}
+        for mark in (one.mark for one in held if one.mark):
+            if mark not in self._seen:
+                first = self._known.get(mark, NOTHING).first_seen
+                await self._ledger.saw(mark, self._clock().timestamp() if first is None else first)
+                self._seen.add(mark)
+        for one in held:
+            if one.issued is not None and one.issued_by == "ledger" and one.mark not in self._dated:
+                await self._ledger.note(one.mark, Known(issued_at=one.issued[0].timestamp()))
+                self._dated.add(one.mark)
+        for mark, known in list(self._unwritten.items()):
+            await self._ledger.note(mark, known, late=True)
+            if self._unwritten.get(mark) is known:  # else another look wrote it, or more was learned meanwhile
+                del self._unwritten[mark]
 
     async def worked(self, mark: str, quota: Sequence[QuotaWindow] = ()) -> None:
         """An ask with this login was answered. Raises nothing."""
