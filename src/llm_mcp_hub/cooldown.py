@@ -82,4 +82,8 @@ class CoolDowns:
 def met_by(cooled: Cooled, now: float) -> HubError | None:
     """The error that an ask would meet at this moment; None when the limit is over."""
     left = cooled.until - now
-    return from_details({**cooled.error, "retry_after_s": max(1, round(left))}) if left > 0 else None
+    if left <= 0:
+        return None
+    error = from_details({**cooled.error, "retry_after_s": max(1, round(left))})
+    error.shows = None  # nobody was asked: of the login it says nothing that was not known
+    return error

@@ -29,6 +29,7 @@ def told(error: HubError, ask: Ask, ask_id: str | None, others: Sequence[str]) -
         ask_id=ask_id,
         retryable=error.retryable,
     )
+    new.shows = error.shows
     new.__cause__ = error
     return new
 

@@ -97,7 +97,7 @@ class Logins:
         if not await login.may_verify():
             return Note("It was not asked again: less than a minute ago somebody had it proven, or tried to.")
         error = await self._prove(name)
-        if error is None or error.shows is not None:
+        if error is None or error.shows in {"accepted", "refused"}:
             return Note()
         return Note(f"It could not be proven now ({error.code}): {error.message}", error.message)
 

@@ -384,9 +384,14 @@ def _filled(name: str, path: str) -> str:
 
 
 def _secret_from(name: str, path: str) -> str:
+    why: Exception | None = None
     try:
-        return Path(path).expanduser().read_text("utf-8-sig").strip()
+        with Path(path).expanduser().open(encoding="utf-8-sig") as file:
+            text = file.read(env_text.MOST_CHARS + 1)
+        if len(text) <= env_text.MOST_CHARS:  # `/dev/zero` has no end
+            return text.strip()
     except (OSError, ValueError, RuntimeError) as error:  # no UTF-8, NUL in the path; `~` of nobody
-        raise Misconfigured(
-            f"The file that {name} names cannot be read.", action=f"Make {name} the path of a readable file."
-        ) from error
+        why = error
+    raise Misconfigured(
+        f"The file that {name} names cannot be read.", action=f"Make {name} the path of a readable file."
+    ) from why

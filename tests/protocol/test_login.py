@@ -701,8 +701,12 @@ def test_a_new_env_file_is_for_its_owner_alone(claude_desk: Desk, tmp_path: Path
 
 @pytest.mark.parametrize(
     ("content", "mode", "reason"),
-    [("", 0o666, "other users can write it"), (f"A={' ' * 1_000}#\n", 0o600, "it has a thousand blanks in a row")],
-    ids=["open", "blanks"],
+    [
+        ("", 0o666, "other users can write it"),
+        (f"A={' ' * 1_000}#\n", 0o600, "it has a thousand blanks in a row"),
+        ("#" * (1 << 20), 0o600, "it has more than a million characters"),
+    ],
+    ids=["open", "blanks", "full"],
 )
 def test_an_env_file_that_must_not_be_written_is_told_before_the_login(
     claude_desk: Desk, tmp_path: Path, content: str, mode: int, reason: str

@@ -200,6 +200,16 @@ def test_a_file_that_is_not_what_it_seems_is_refused(tmp_path: Path, make: Calla
     assert told.value.action
 
 
+def test_a_file_of_any_size_is_read_to_an_end(tmp_path: Path) -> None:
+    """One of 3 GB, all of it a hole, would fill the memory."""
+    file = tmp_path / "old.env"
+    file.touch(mode=0o600)
+    os.truncate(file, 3 << 30)
+
+    with pytest.raises(Misconfigured, match="more than a million characters"):
+        put(file)
+
+
 def test_a_change_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     """Half a file would be worse than an old one."""
     file = tmp_path / "old.env"

@@ -797,7 +797,22 @@ async def test_a_proof_that_failed_without_a_word_on_the_login_is_told() -> None
 
     assert (status.status, status.usable) == ("valid", True)
     assert status.message.endswith("It could not be proven now (timeout): No answer within 60 s.")
-    assert "proven" not in (await hub.token_status())["one"].message.partition("could not")[0]
+    assert "could not be proven" not in (await hub.token_status())["one"].message
+
+
+async def test_a_proof_that_a_limit_keeps_from_being_asked_is_told() -> None:
+    """The provider is not asked as long as it has said that it would not answer."""
+    used_up = QuotaExhausted("It is used up.", action="Wait.", retry_after_s=600)
+    provider = ScriptedProvider("one", [used_up])
+    hub = make_hub(provider)
+    with pytest.raises(QuotaExhausted):
+        await within(hub.ask(hub.new_ask("one", "Hello?")))
+
+    [status] = (await within(hub.token_status(verify=True))).values()
+
+    assert len(provider.asked) == 1
+    assert status.usable
+    assert status.message.endswith("It could not be proven now (quota_exhausted): It is used up.")
 
 
 async def test_what_a_refused_proof_shows_is_told_once() -> None:

@@ -728,5 +728,7 @@ def test_a_settings_file_that_cannot_be_read_is_told_with_its_reason(tmp_path: P
     binary.write_text(f"HUB_PORT=8{' ' * 100_000}0\n")
     assert "(it has a thousand blanks in a row)" in refused({}, binary).message
     assert "(it has more than a million characters)" in refused({}, Path("/dev/zero")).message
+    endless = {"CLAUDE_CODE_OAUTH_TOKEN_FILE": "/dev/zero"}
+    assert "names cannot be read" in refused(endless).message
     assert "(Is a directory)" in refused({}, tmp_path).message
     assert "(No such file or directory)" in refused({}, tmp_path / "none.env").message

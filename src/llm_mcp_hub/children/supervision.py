@@ -237,8 +237,8 @@ async def ran(command: Sequence[str], *, environment: Mapping[str, str], limit_s
 class _Heard(asyncio.SubprocessProtocol):
     """The beginning and the end of what a program writes, and how far it is.
 
-    asyncio's `Process.wait` is none that can be waited with: in Python 3.11 it waits for the end of the pipes too, which
-    anybody can hold open who has left the program's session, and which a reader that has paused never sees.
+    asyncio's own `Process.wait` is of no use: in Python 3.11 it waits for the end of the pipes too, which anybody who
+    has left the program's session can hold open, and which a reader that has paused never sees.
     """
 
     def __init__(self) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from llm_mcp_hub import others
-from llm_mcp_hub.env_text import Unreadable
+from llm_mcp_hub.env_text import MOST_CHARS, Unreadable
 from llm_mcp_hub.errors import Misconfigured
 
 
@@ -41,7 +41,7 @@ def check(file: Path) -> Path:
 
 
 def rehearse(file: Path, change: Callable[[str], str]) -> None:
-    """Make this change of a checked file's text, and write nothing. Raises Misconfigured where `rewrite` would."""
+    """Make this change of a checked file's text, and write nothing. Raises Misconfigured where the text forbids it."""
     try:
         _changed(file, change)
     except OSError as error:
@@ -78,7 +78,10 @@ def rewrite(file: Path, change: Callable[[str], str]) -> str:
 
 def _changed(file: Path, change: Callable[[str], str]) -> bytes:
     # Bytes that are no UTF-8, and line ends, come back as they were.
-    text = file.read_bytes().decode("utf-8", "surrogateescape") if file.exists() else ""
+    text = ""
+    if file.exists():
+        with file.open("rb") as there:
+            text = there.read(4 * MOST_CHARS + 1).decode("utf-8", "surrogateescape")
     try:
         return change(text).encode("utf-8", "surrogateescape")
     except Unreadable as error:

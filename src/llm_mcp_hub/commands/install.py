@@ -316,7 +316,8 @@ def _address(url: str) -> SplitResult:
 def _token_from(name: str) -> str:
     try:
         if name != "-":
-            raw = Path(name).expanduser().read_bytes()[:8192]
+            with Path(name).expanduser().open("rb") as file:
+                raw = file.read(8192)
         elif sys.stdin is None:
             raw = b""
         elif sys.stdin.isatty():  # what is typed there is not shown: it may be recorded

@@ -45,6 +45,8 @@ REFUSED = frozenset({"auth_missing", "auth_expired", "auth_rejected", "account_i
 STDIN = 0
 CHUNK = 64 * 1024
 LONGEST = 16 * 1024
+MOST_TOKEN_CHARS = 1024
+"""A setup-token has 108."""
 
 
 def run(settings: Settings, provider: str, *, write_env: Path | None, timeout_s: float) -> int:
@@ -94,8 +96,9 @@ async def _login(parts: LoginParts, write_env: Path | None, timeout_s: float, sa
     written = None
     if write_env is not None:  # what could not be written is told before anybody has made an effort
         written = env_file.check(write_env)
-        env_file.rehearse(written, lambda before: with_values(before, {}))
-        for file in flow.exported("", datetime.now(UTC), written).files:
+        like_it = flow.exported(MOST_TOKEN_CHARS * "x", datetime.now(UTC), written)
+        env_file.rehearse(written, lambda before: with_values(before, like_it.variables))
+        for file in like_it.files:
             env_file.check(file)
     _say(f"Logging in to {flow.title}: its own program is started …")
     person = AtTheTerminal(parts.hide)

@@ -43,7 +43,7 @@ class Ledger:
         self._provider = provider
         self._salt = b""
         self.moves = 0
-        """How often the store has turned out to be another one than before: its file was replaced, or it was emptied."""
+        """How often the store has turned out to be another one: its file was replaced, or it was emptied."""
 
     async def known(self, marks: Sequence[str]) -> dict[str, Known]:
         """What is known of each of these logins, by its mark."""
@@ -65,7 +65,7 @@ class Ledger:
         return found
 
     async def _read(self, marks: Sequence[str]) -> Sequence[bytes | None]:
-        """Every kind's record of each login, by the salt that the store has now: hubs that start later have no other."""
+        """Every kind's record of each login, by the salt that the store has now: other hubs know no other."""
         values: Sequence[bytes | None] = ()
         for _ in range(2):
             keys = [await self._key(mark, kind) for mark in marks for kind in (*KINDS, "quota")]

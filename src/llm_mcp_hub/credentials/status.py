@@ -76,7 +76,8 @@ def local(now: datetime, then: datetime) -> str:
 
 def local_moment(then: datetime) -> str:
     """A moment as a person reads it, in this machine's zone."""
-    return f"{then.astimezone():%A %-d %b %Y %H:%M %Z}"
+    here = then.astimezone()
+    return f"{here:%A} {here.day} {here:%b %Y %H:%M %Z}"  # Windows has no form for a day without its zero
 
 
 def spoken(seconds: float) -> str:

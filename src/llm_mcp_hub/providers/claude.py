@@ -1,4 +1,4 @@
-"""Claude, through claude-agent-sdk and the Claude Code CLI bundled in its wheel. The only module that knows either.
+"""Claude, through claude-agent-sdk and the Claude Code CLI bundled in its wheel. These `claude*.py` alone know either.
 
 Rules, each measured on SDK 0.2.187 with CLI 2.1.330:
 

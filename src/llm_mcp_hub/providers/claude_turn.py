@@ -173,7 +173,7 @@ class Turn:
         )
 
     def _error(self, message: ResultMessage) -> HubError:
-        """Claude's failures as ours. Order: window, kind of failure, HTTP status, end of the loop (measured table)."""
+        """Claude's failures as ours. Order (measured): a used-up window, how the turn ended, kind and HTTP status."""
         status = _count({"status": message.api_error_status}, "status")
         kind, why = self.failed_as, _text(message.terminal_reason)
         errors = message.errors if isinstance(message.errors, list) else []
