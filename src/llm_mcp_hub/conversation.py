@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -51,6 +51,9 @@ class Noun(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_bytes="base64", val_json_bytes="base64")
 
 
+Unshown = Annotated[str, Field(repr=False)]
+"""Words that were asked or answered: in no `repr`, for whatever shows one."""
+UnshownIfAny = Annotated[str | None, Field(repr=False)]
 Seconds = Annotated[float, Field(ge=0, le=2e11, allow_inf_nan=False)]
 """Since 1970, or a length of time; whatever is added to it within reason, calendars can still show it (year 8307)."""
 
@@ -103,8 +106,8 @@ class Part(Noun):
     name: str
     """As the caller called it: a path, or an attachment's name."""
     mime_type: str
-    text: str | None = None
-    data: bytes | None = None
+    text: UnshownIfAny = None
+    data: bytes | None = Field(default=None, repr=False)
 
     @property
     def shown(self) -> str:
@@ -124,9 +127,9 @@ class Exchange(Noun):
     ask_id: str
     provider: str
     model: str
-    prompt: str
+    prompt: Unshown
     parts: tuple[Part, ...] = ()
-    answer: str
+    answer: Unshown
     at: str
     """ISO 8601, UTC."""
 
@@ -158,9 +161,9 @@ class Ask:
 
     ask_id: str
     provider: str
-    prompt: str
+    prompt: str = field(repr=False)
     model: str
-    system: str | None
+    system: str | None = field(repr=False)
     timeout_s: float
     principal: str = OWNER
     conversation_id: str = ""

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Literal
 
-from llm_mcp_hub.conversation import Answer, Ask, ErrorDetails, Moment, Noun, read
+from llm_mcp_hub.conversation import Answer, Ask, ErrorDetails, Moment, Noun, Unshown, read
 from llm_mcp_hub.errors import Busy, HubError, Internal, StoreUnavailable, from_details
 from llm_mcp_hub.store.base import ASK, ASKS, CANCEL, PROBED, RUNNING, TALKING, Held, Put, Store, key
 
@@ -38,7 +38,7 @@ class Record(Noun):
     instance: str
     """The hub that runs it."""
     conversation_id: str
-    title: str
+    title: Unshown
     """The beginning of the prompt, so that its owner knows it again."""
     created_at: Moment
     updated_at: Moment

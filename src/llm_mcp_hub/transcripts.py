@@ -6,7 +6,7 @@ turn at a time: whoever asks holds a lease on the conversation.
 
 from __future__ import annotations
 
-from llm_mcp_hub.conversation import Ask, Exchange, Noun, read
+from llm_mcp_hub.conversation import Ask, Exchange, Noun, Unshown, UnshownIfAny, read
 from llm_mcp_hub.errors import InvalidRequest, NotFound
 from llm_mcp_hub.journal import now, title
 from llm_mcp_hub.store.base import CONVERSATION, CONVERSATIONS, TURNS, Put, Store, key
@@ -17,9 +17,9 @@ class Conversation(Noun):
 
     conversation_id: str
     principal: str
-    title: str
+    title: Unshown
     """The beginning of its first prompt."""
-    system: str | None = None
+    system: UnshownIfAny = None
     """Given at the first turn, and for good."""
     created_at: str
     updated_at: str

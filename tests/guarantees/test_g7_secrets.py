@@ -1,4 +1,4 @@
-"""G7, secrets stay: no token and no prompt in logs, errors, words of a process, metrics, traces or the store's keys.
+"""G7, secrets stay: no token and no prompt in logs, errors, a process's words, metrics, traces, `repr`s or store keys.
 
 Canaries stand where an owner's secrets stand, and in what is asked. A hub goes through answers, each kind of failure,
 with providers that quote all they know in every error, and through its own collapse; then everything it has written,
@@ -18,20 +18,34 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 import psutil
 import pytest
 from aiohttp import web
 
+from llm_mcp_hub.conversation import Ask, Exchange, Part
+from llm_mcp_hub.credentials.known import Held
 from llm_mcp_hub.credentials.saved import Saved, SavedLogins
+from llm_mcp_hub.credentials.status import Credential
+from llm_mcp_hub.journal import opened
+from llm_mcp_hub.material.gathering import Attachment
+from llm_mcp_hub.providers.acp import Data
+from llm_mcp_hub.providers.claude_pool import Connected
+from llm_mcp_hub.providers.gemini import Login
+from llm_mcp_hub.providers.login import Exported
+from llm_mcp_hub.serving.arguments import AskArguments
+from llm_mcp_hub.transcripts import Conversation
 from tests.guarantees.search import Canary, Search, text_of
 from tests.harness import DEADLINE_S, HttpHub, Line, World, make_world, open_line, run_command
 from tests.upstreams import anthropic, google
 from tests.upstreams.loopback import LoopbackServer, Received
 from tests.upstreams.otlp import Collector
 from tests.upstreams.redis import RedisServer
+
+if TYPE_CHECKING:
+    from claude_agent_sdk import ClaudeSDKClient
 
 PROMPTS = ("prompt", "system", "file")
 OF_THE_HUB = ("Redis password", "webhook secret", "webhook address", "collector key")
@@ -397,6 +411,47 @@ class Tour:
 
 def is_claude(process: Any) -> bool:
     return "/claude-" in process.environ().get("HOME", "")
+
+
+CANARY = "made-up-canary"
+
+
+def holders() -> list[object]:
+    """Each kind of value that holds what was asked or a credential, with the canary in it."""
+    part = Part(name="a", mime_type="text/plain", text=CANARY, data=CANARY.encode())
+    turn = Exchange(ask_id="ask", provider="one", model="one-1", prompt=CANARY, parts=(part,), answer=CANARY, at="now")
+    ask = Ask("ask", "one", CANARY, "one-1", CANARY, 60, parts=(part,), history=(turn,))
+    given = {"prompt": CANARY, "system": CANARY}
+    attached = [{"name": "a", "mime_type": "b", "text": CANARY, "data": CANARY}]
+    return [
+        part,
+        turn,
+        ask,
+        opened(ask, "hub"),
+        Conversation(
+            conversation_id="a",
+            principal="b",
+            title=CANARY,
+            system=CANARY,
+            created_at="",
+            updated_at="",
+            provider="one",
+        ),
+        AskArguments.model_validate({**given, "attachments": attached}),
+        Attachment("a", "b", CANARY, CANARY.encode()),
+        Data("image/png", CANARY.encode()),
+        Login(CANARY.encode(), "mark"),
+        Connected(cast("ClaudeSDKClient", None), None, Path("/home"), "one-1", CANARY, None, CANARY, 0.0),
+        Held("The login", Credential(kind="login", source="file"), "a", "b", secret=CANARY),
+        Saved(CANARY, datetime.now(UTC)),
+        Exported({"NAME": CANARY}, {Path("/home"): CANARY}),
+    ]
+
+
+@pytest.mark.parametrize("holder", holders(), ids=lambda holder: type(holder).__name__)
+def test_no_value_shows_what_it_holds(holder: object) -> None:
+    """An exception or a log line of anybody's shows a value by its `repr`."""
+    assert CANARY not in repr(holder)
 
 
 @pytest.mark.parametrize("store", ["sqlite", "redis"])

@@ -12,7 +12,7 @@ import base64
 import contextlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -42,9 +42,9 @@ class _Torn(Exception):
 class _Login:
     """What a login file holds."""
 
-    content: str
-    refresh: str | None
-    access: str | None
+    content: str = field(repr=False)
+    refresh: str | None = field(repr=False)
+    access: str | None = field(repr=False)
     expires: datetime | None
     account: str
 

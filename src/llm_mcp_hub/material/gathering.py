@@ -12,7 +12,7 @@ import binascii
 import contextlib
 import os
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from llm_mcp_hub.conversation import Part, whole
@@ -54,8 +54,8 @@ class Attachment:
 
     name: str
     mime_type: str
-    text: str | None
-    data: bytes | None
+    text: str | None = field(repr=False)
+    data: bytes | None = field(repr=False)
 
 
 class Material:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 VERSION = 1
@@ -59,7 +59,7 @@ class Data:
     """A block of data: a picture, or what the agent hands on to the model as it does pictures."""
 
     mime_type: str
-    content: bytes
+    content: bytes = field(repr=False)
 
 
 Block = str | Data

@@ -11,7 +11,7 @@ import contextlib
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -49,9 +49,9 @@ class Connected:
     child: Child | None
     home: Path
     model: str
-    system: str | None
+    system: str | None = field(repr=False)
     effort: str | None
-    token: str
+    token: str = field(repr=False)
     since: float
     conversation: str | None = None
     """The conversation that it has seen, and nothing else; None for one that has seen nothing."""

@@ -24,7 +24,7 @@ import contextlib
 import re
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ BACKOFF_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 class Login:
     """A copy of the owner's login: the file's content, and a mark that changes when the login does."""
 
-    content: bytes
+    content: bytes = field(repr=False)
     mark: str
 
 

@@ -39,8 +39,8 @@ class AttachmentArgument(Strict):
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
     mime_type: Annotated[str, Field(min_length=1, max_length=100)]
-    text: Annotated[str | None, Field(default=None, description="Either this or data.")]
-    data: Annotated[str | None, Field(default=None, description="Base64.")]
+    text: Annotated[str | None, Field(default=None, repr=False, description="Either this or data.")]
+    data: Annotated[str | None, Field(default=None, repr=False, description="Base64.")]
 
 
 class AskArguments(Strict):
@@ -51,6 +51,7 @@ class AskArguments(Strict):
         Field(
             min_length=1,
             max_length=PROMPT_LIMIT,
+            repr=False,
             description="The question. It reaches the model character for character; nothing in it is expanded or run.",
         ),
     ]
@@ -60,6 +61,7 @@ class AskArguments(Strict):
         Field(
             default=None,
             max_length=PROMPT_LIMIT,
+            repr=False,
             description="Instruction for the whole conversation; at its first turn only.",
         ),
     ]
