@@ -172,6 +172,12 @@ def test_a_long_module_has_an_answer_to_why() -> None:
     assert [name for name in long if not any(Path(name).name in line for line in answered)] == []
 
 
+def test_a_path_in_a_next_step_can_be_typed_as_it_stands() -> None:
+    """On macOS the state and the settings are in `Application Support`: unquoted, `rm` would get two paths."""
+    typed = r"(?:chmod [\w+-]+|\brm|\bmv|\bcat|stops it:) \{(?!shlex\.quote)"
+    assert lines_with(typed, MODULES) == []
+
+
 def test_dates_are_written_as_every_system_writes_them() -> None:
     """`%-d` is glibc's; Windows raises for it, and no test can see that here."""
     assert lines_with(r"%[-_^0#][A-Za-z]", MODULES) == []

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -357,7 +358,8 @@ def _from_file(env_file: Path | None) -> tuple[dict[str, str], tuple[str, ...]]:
                 return {}, ()
             if others.can_write(file.stat().st_mode):
                 raise Misconfigured(
-                    f"{file} can be written by others, so its settings are not used.", action=f"Run: chmod 600 {file}"
+                    f"{file} can be written by others, so its settings are not used.",
+                    action=f"Run: chmod 600 {shlex.quote(str(file))}",
                 )
         with file.open(encoding="utf-8-sig") as lines:  # opened here: dotenv takes a folder for an empty file
             values, faults = env_text.parsed(lines)

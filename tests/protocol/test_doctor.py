@@ -408,6 +408,20 @@ def test_a_model_that_is_none_blocks_the_hub(healthy: World) -> None:
     assert "CLAUDE_MODEL" in found["logins"]["message"]
 
 
+def test_an_address_for_alerts_that_cannot_be_called_blocks_the_hub(healthy: World) -> None:
+    """As it stops every start; nothing of it is shown."""
+    healthy.changes["HUB_ALERT_WEBHOOK_URL"] = "https://1.2.3.999/made-up-path"
+
+    found = examined(healthy)
+    asked = run_command(healthy, "ask", "claude", "Hello?")
+
+    assert worse(found) == {"logins": "blocks"}
+    assert "HUB_ALERT_WEBHOOK_URL" in found["logins"]["message"]
+    assert asked.returncode == 78
+    assert b"HUB_ALERT_WEBHOOK_URL" in asked.stderr
+    assert b"made-up-path" not in asked.stderr
+
+
 # -- the state folder, the clock ---------------------------------------------------------------------------------------
 
 

@@ -406,6 +406,17 @@ def test_what_another_program_wrote_meanwhile_is_kept(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.glob("settings*")) == [file.name, done.backup.name]
 
 
+def test_a_large_file_of_a_clients_is_changed_too(tmp_path: Path) -> None:
+    """Claude Code's grows with what it is used for."""
+    file = tmp_path / "settings.json"
+    file.write_text("x" * (5 << 20))
+
+    done = client_file.edit(file, lambda text: text + "!")
+
+    assert done.changed
+    assert file.stat().st_size == (5 << 20) + 1
+
+
 def test_it_waits_while_its_client_writes(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Claude Code holds a folder beside its file meanwhile; one that nobody holds any more is taken away."""
     file, lock = home / ".claude.json", home / ".claude.json.lock"

@@ -206,8 +206,21 @@ def test_a_file_of_any_size_is_read_to_an_end(tmp_path: Path) -> None:
     file.touch(mode=0o600)
     os.truncate(file, 3 << 30)
 
-    with pytest.raises(Misconfigured, match="more than a million characters"):
+    with pytest.raises(Misconfigured, match="it is larger than 4 MiB"):
         put(file)
+
+
+def test_a_part_of_a_file_is_never_taken_for_the_whole(tmp_path: Path) -> None:
+    """It would be written back as that."""
+    file = tmp_path / "old.env"
+    file.write_text("A=1\n" * 100)
+    file.chmod(0o600)
+
+    with pytest.raises(Misconfigured, match="it is larger than"):
+        rewrite(check(file), lambda text: text, most=399)
+    rewrite(check(file), lambda text: text, most=400)
+
+    assert file.read_text() == "A=1\n" * 100
 
 
 def test_a_change_that_fails_leaves_the_old_file(tmp_path: Path) -> None:

@@ -139,6 +139,26 @@ def test_a_secret_that_is_none_is_refused_at_the_start(secret: str) -> None:
     assert secret.removeprefix("whsec_") == "" or secret not in caught.value.message
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        f"https://1.2.3.999/{CANARY}",
+        f"https://[v1.x]/{CANARY}",
+        f"https://alerts.example/\x01{CANARY}",
+        f"https://alerts.example/\ud800{CANARY}",
+        f"https://xn--{CANARY}-.example/" + 70_000 * "x",
+    ],
+    ids=["no IPv4", "no IPv6", "control", "half a character", "long"],
+)
+def test_an_address_that_cannot_be_called_is_refused_at_the_start(address: str) -> None:
+    """And not quoted: who knows it can send there."""
+    with pytest.raises(Misconfigured, match="HUB_ALERT_WEBHOOK_URL") as told:
+        Webhook(address)
+
+    assert CANARY not in f"{told.value.message} {told.value.action}"
+    assert told.value.__suppress_context__
+
+
 async def test_without_a_secret_nothing_is_signed() -> None:
     """Slack and Discord check no signature: their address is the secret."""
     with Receiver(200) as receiver:

@@ -119,7 +119,7 @@ def _replace(file: Path, before: str, after: str) -> None:
         return after
 
     try:
-        env_file.rewrite(file, change)
+        env_file.rewrite(file, change, most=LARGEST)
     except Misconfigured as error:
         raise error.__cause__ or error from None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shlex
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,8 @@ from pathlib import Path
 from llm_mcp_hub import others
 from llm_mcp_hub.env_text import MOST_CHARS, Unreadable
 from llm_mcp_hub.errors import Misconfigured
+
+MOST_BYTES = 4 * MOST_CHARS
 
 
 def check(file: Path) -> Path:
@@ -34,7 +37,7 @@ def check(file: Path) -> Path:
     if about is not None and not stat.S_ISREG(about.st_mode):
         raise _unusable(file, "it is no file", "Name a file.")
     if about is not None and others.can_write(about.st_mode):
-        raise _unusable(file, "other users can write it", f"Run: chmod go-w {meant}")
+        raise _unusable(file, "other users can write it", f"Run: chmod go-w {shlex.quote(str(meant))}")
     if not os.access(folder, os.W_OK | os.X_OK) or (about is not None and not os.access(meant, os.R_OK)):
         raise _unusable(file, "this user cannot read and replace it", "Name a file in a folder that you can write.")
     return meant
@@ -43,22 +46,22 @@ def check(file: Path) -> Path:
 def rehearse(file: Path, change: Callable[[str], str]) -> None:
     """Make this change of a checked file's text, and write nothing. Raises Misconfigured where the text forbids it."""
     try:
-        _changed(file, change)
+        _changed(file, change, MOST_BYTES)
     except OSError as error:
         raise _unreplaceable(file, error) from error
 
 
-def rewrite(file: Path, change: Callable[[str], str]) -> str:
+def rewrite(file: Path, change: Callable[[str], str], *, most: int = MOST_BYTES) -> str:
     """Put `change` of its text in place of a checked file. Returns what the user is to be told of it, mostly nothing.
 
     A new file is for its owner alone, an old one keeps its mode, its extended attributes (Linux) and, where the system
-    allows it, its owner.
+    allows it, its owner. One of more than `most` bytes is refused.
     Raises Misconfigured; the file is then as it was.
     """
     beside = file.with_name(f".{file.name}-{secrets.token_hex(4)}")
     try:
         about = file.stat() if file.exists() else None
-        content = _changed(file, change)
+        content = _changed(file, change, most)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)  # else Windows writes other line ends
         with os.fdopen(os.open(beside, flags, 0o600), "wb") as written:
             written.write(content)
@@ -72,16 +75,19 @@ def rewrite(file: Path, change: Callable[[str], str]) -> str:
             beside.unlink(missing_ok=True)
         raise _unreplaceable(file, error) from error
     if about is not None and others.can_read(about.st_mode):
-        return f"Other users of this machine can read {file}: chmod 600 {file}"
+        return f"Other users of this machine can read {file}: chmod 600 {shlex.quote(str(file))}"
     return ""
 
 
-def _changed(file: Path, change: Callable[[str], str]) -> bytes:
+def _changed(file: Path, change: Callable[[str], str], most: int) -> bytes:
     # Bytes that are no UTF-8, and line ends, come back as they were.
     text = ""
     if file.exists():
         with file.open("rb") as there:
-            text = there.read(4 * MOST_CHARS + 1).decode("utf-8", "surrogateescape")
+            content = there.read(most + 1)
+        if len(content) > most:  # a part of it would be written back as the whole
+            raise _unusable(file, f"it is larger than {most >> 20} MiB", "Name another file.")
+        text = content.decode("utf-8", "surrogateescape")
     try:
         return change(text).encode("utf-8", "surrogateescape")
     except Unreadable as error:

@@ -10,6 +10,7 @@ import argparse
 import getpass
 import json
 import re
+import shlex
 import shutil
 import sys
 import sysconfig
@@ -132,7 +133,10 @@ def install(
     if edited.changed and replaced[0]:
         notes = (f"Another entry {SERVER} was there. It has been replaced; the copy has it.", *notes)
     if entry.token_in_file and edited.others_read:
-        notes = (*notes, f"The file holds the token, and other users of this machine can read it: chmod 600 {file}")
+        notes = (
+            *notes,
+            f"The file holds the token, and others on this machine can read it: chmod 600 {shlex.quote(str(file))}",
+        )
     elif entry.token_in_file:
         notes = (*notes, "The file holds the token as plain text, for you alone.")
     if edited.changed:
@@ -148,7 +152,9 @@ def _of_copy(edited: Edited, held_token: bool) -> tuple[str, ...]:
     """What is told of a copy of the file as it was that holds a token, and has the mode of the file."""
     if edited.backup is None or not edited.others_read or not held_token:
         return ()
-    return (f"The copy holds a token, and other users of this machine can read it: rm {edited.backup}",)
+    return (
+        f"The copy holds a token, and other users of this machine can read it: rm {shlex.quote(str(edited.backup))}",
+    )
 
 
 def remove(client: str) -> Installed:

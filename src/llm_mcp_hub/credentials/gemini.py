@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -177,14 +178,14 @@ class GeminiCredentials:
         except OSError as error:
             raise Misconfigured(
                 f"The Google login file {path} cannot be read ({error.strerror}).",
-                action=f"Let this user read it: chmod u+r {path}, or run the hub as its owner.",
+                action=f"Let this user read it: chmod u+r {shlex.quote(str(path))}, or run the hub as its owner.",
                 provider=NAME,
             ) from error
         if len(content) > LARGEST:
             raise self._not_a_login(str(path))
         shared = others.can_read(about.st_mode) or others.can_write(about.st_mode)
         note = f"Other users of this machine can read {path}." if shared else ""
-        step = f"Run: chmod 600 {path}" if shared else ""
+        step = f"Run: chmod 600 {shlex.quote(str(path))}" if shared else ""
         return content.decode("utf-8", "surrogateescape"), about.st_mtime, note, step
 
     # -- any login -----------------------------------------------------------------------------------------------------

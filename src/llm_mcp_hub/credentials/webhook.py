@@ -55,9 +55,16 @@ class Webhook:
             close_s: how long `close` waits for what is on its way.
             clock: seconds since 1970.
 
-        Raises Misconfigured for a secret that is no base64 after `whsec_`, or too short.
+        Raises Misconfigured for a secret that is no base64 after `whsec_`, or too short, and for an address that the
+        HTTP client does not take.
         """
-        self._url = httpx2.URL(url)
+        try:
+            self._url = httpx2.URL(url)
+        except (httpx2.InvalidURL, ValueError):
+            raise Misconfigured(
+                "HUB_ALERT_WEBHOOK_URL is no address that can be called.",
+                action="Copy the address from your receiver once more: HUB_ALERT_WEBHOOK_URL.",
+            ) from None  # what complains of it may quote it
         self._key = None if secret is None else key_of(secret)
         self._try_s = try_s
         self._pauses_s = tuple(pauses_s)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import re
+import shlex
 import shutil
 import sys
 from collections.abc import AsyncGenerator, Mapping
@@ -81,7 +82,11 @@ async def _cli(cli: Path | None, around: Mapping[str, str], home: Path, limit_s:
     except OSError as error:
         return blocks(name, f"{cli} cannot be started ({error.strerror or 'not executable'})", install)
     if text is None:
-        return blocks(name, f"{cli} --version has not answered in {limit_s:g} s", f"See what stops it: {cli} --version")
+        return blocks(
+            name,
+            f"{cli} --version has not answered in {limit_s:g} s",
+            f"See what stops it: {shlex.quote(str(cli))} --version",
+        )
     number = re.search(r"\d+\.\d+\.\d+", text)
     if number is None:
         return blocks(name, f"{cli} cannot be started here, or tells no version", install)

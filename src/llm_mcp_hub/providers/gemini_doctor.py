@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import re
+import shlex
 from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from typing import Literal
@@ -123,7 +124,7 @@ def judge_cli(command: str, path: Path | None, text: str) -> Finding:
     if path is None:
         action = INSTALL_ACTION if command == DEFAULT else CHOSEN_ACTION
         return blocks(name, f"The Gemini CLI ({command}) was not found", action)
-    look = f"See what stops it: {path} --version"
+    look = f"See what stops it: {shlex.quote(str(path))} --version"
     if text == HANGS:
         return blocks(name, f"{path} --version hangs", look)
     numbers = re.search(r"(\d+)\.(\d+)\.\d+\S*", text)

@@ -20,6 +20,7 @@ import json
 import os
 import re
 import secrets
+import shlex
 import shutil
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -200,7 +201,7 @@ async def tools(around: Mapping[str, str]) -> Tools:
         raise _missing("npm, which belongs to Node.js, was not found in PATH.", f"Install npm; {SETUP}")
     version = (await _told([npm, "--version"], environment)).strip()
     if not version.partition(".")[0].isdigit():
-        raise _missing(f"npm at {npm} cannot be started.", f"See what stops it: {npm} --version; {SETUP}")
+        raise _missing(f"npm at {npm} cannot be started.", f"See what stops it: {shlex.quote(npm)} --version; {SETUP}")
     if int(version.partition(".")[0]) < OLDEST_NPM:
         raise _missing(f"npm at {npm} is too old ({version}).", f"Update it: npm install -g npm; {SETUP}")
     return Tools(Path(npm), Path(itself or node))

@@ -17,6 +17,7 @@ import hmac
 import os
 import re
 import secrets
+import shlex
 import stat
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -345,7 +346,7 @@ class Clients:
                 if not stat.S_ISREG(about.st_mode):
                     raise self._unusable("it is no file", "Name a file with HUB_CLIENTS_FILE.")
                 if others.can_write(about.st_mode):
-                    raise self._unusable("other users can write it", f"Run: chmod 600 {self.file}")
+                    raise self._unusable("other users can write it", f"Run: chmod 600 {shlex.quote(str(self.file))}")
                 return Book.model_validate_json(opened.read()), _mark(about)
         except OSError as error:
             raise self._unreadable(error) from error
