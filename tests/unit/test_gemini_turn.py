@@ -17,6 +17,7 @@ from llm_mcp_hub.conversation import Ask, Exchange, Part, StopReason
 from llm_mcp_hub.errors import HubError, UpstreamError
 from llm_mcp_hub.providers import acp
 from llm_mcp_hub.providers.acp import Reply
+from llm_mcp_hub.providers.gemini_home import counted
 from llm_mcp_hub.providers.gemini_turn import (
     account_error,
     agent_version,
@@ -582,3 +583,13 @@ def test_a_login_is_shown_as_over_where_the_cli_would_not_renew_it_by_itself(con
     assert (aged is not None) is changes
     if aged is not None:
         assert json.loads(aged) == {**json.loads(content), "expiry_date": 1}
+
+
+@pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\x85", "\x0b"])
+def test_no_character_of_an_answer_hides_what_it_took(mark: str) -> None:
+    """JSON has these as they are, and Python takes each for the end of a line."""
+    written = [{"type": "user"}, {"type": "gemini", "content": f"a{mark}b", "tokens": {"thoughts": 3, "cached": 9}}]
+    file = "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in written)
+
+    assert counted(file) == {"thoughts": 3, "cached": 9}
+    assert counted(file[:-5]) == {}

@@ -417,6 +417,20 @@ async def test_a_program_that_hangs_is_ended_with_all_that_it_has_started(tmp_pa
         assert await released == b""
 
 
+def test_a_folder_that_cannot_be_looked_into_keeps_no_hub_from_starting(tmp_path: Path) -> None:
+    """Nor the sweep from the folders behind it."""
+    for name in ("0", "z"):
+        (tmp_path / "run" / name / "lock").mkdir(parents=True)
+    dead = tmp_path / "run" / "dead"
+    dead.mkdir()
+    (dead / "lock").touch()
+    run = RunFolder(tmp_path)
+    try:
+        assert not dead.exists()
+    finally:
+        run.close()
+
+
 @pytest.mark.anyio
 @pytest.mark.parametrize("listen", [said, ran])
 async def test_what_has_left_a_programs_session_is_not_waited_for(

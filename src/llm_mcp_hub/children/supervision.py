@@ -59,7 +59,7 @@ def _end_children(homes: Iterable[Path]) -> None:
             # The number may have a new owner by now: only a process that lives in this home is ours.
             if home is not None:
                 process = psutil.Process(pid)
-                if any(value.startswith(str(home)) for value in process.environ().values()):
+                if any(f"{value}{os.sep}".startswith(f"{home}{os.sep}") for value in process.environ().values()):
                     process.kill()
 
 
@@ -158,7 +158,7 @@ class RunFolder:
                 continue
             try:
                 handle = os.open(folder / "lock", OPENED, 0o600)
-            except FileNotFoundError:  # its hub has just ended and removed it
+            except OSError:  # its hub has just ended and removed it; or it is somebody else's, or no hub's
                 continue
             try:
                 lock(handle, wait=False)

@@ -88,7 +88,8 @@ class Home:
 def counted(session_file: str) -> Mapping[str, int]:
     """The finer usage of the last answer in a session's file; empty where it tells none."""
     try:
-        for line in reversed(session_file.splitlines()):
+        # Not `splitlines`: within a line an answer may have a U+2028 as it is.
+        for line in reversed([line for line in session_file.split("\n") if line.strip()]):
             record = json.loads(line)
             if record.get("type") == "gemini" and isinstance(record.get("tokens"), dict):
                 return {name: count for name, count in record["tokens"].items() if isinstance(count, int)}
