@@ -215,7 +215,7 @@ async def said(command: Sequence[str], *, environment: Mapping[str, str], limit_
             await heard.enough.wait()
     except TimeoutError:
         return None
-    return heard.first[:_LONGEST].decode("utf-8", "replace")
+    return heard.first.decode("utf-8", "replace")
 
 
 async def ran(command: Sequence[str], *, environment: Mapping[str, str], limit_s: float) -> tuple[int, str] | None:
