@@ -24,7 +24,17 @@ def make(folder: Path) -> None:
 
 
 def check(folder: Path) -> None:
-    """Raise Misconfigured where others could write there, or have; one that is not there yet is fine."""
+    """Raise Misconfigured where others could write there, or have; one that is not there yet is fine.
+
+    So does a path that is no UTF-8: the Gemini CLI is told it in JSON.
+    """
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        raise Misconfigured(
+            "The path of the state folder (HUB_STATE_DIR) is no UTF-8.",
+            action="Set HUB_STATE_DIR to a folder whose path is UTF-8.",
+        ) from None
     try:
         place, about = folder.lstat(), folder.stat()
     except OSError:  # told by whoever writes there

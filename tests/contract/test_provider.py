@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +14,7 @@ from llm_mcp_hub.providers import claude_pool
 from llm_mcp_hub.providers.base import Alive, Finished, Limits, Text
 from tests.contract.conftest import (
     CODES,
+    DEADLINE_S,
     Failure,
     Rig,
     all_events,
@@ -151,6 +154,24 @@ async def test_an_upstream_that_fails_is_a_coded_error(rig: Rig, how: Failure) -
     assert (error.code, error.provider) == (CODES[how], rig.provider.traits.name)
     assert error.action
     assert (await answer(rig)).text == "Hello again."
+
+
+async def test_what_was_said_in_a_failed_ask_stays_in_no_file(rig: Rig) -> None:
+    """Gemini's CLI writes the whole conversation into two files of its home then, and lives on."""
+    mark = f"mark-{os.urandom(6).hex()}"
+    rig.fail("the upstream fails")
+    with pytest.raises(HubError):
+        await all_events(rig, new_ask(rig, f"A question with a {mark}.", system=f"An instruction with a {mark}."))
+    rig.say("Well.")
+    assert (await answer(rig)).text == "Well."
+
+    def holding() -> list[str]:
+        files = [Path(folder, name) for folder, _, names in os.walk(rig.run.path) for name in names]
+        return [file.name for file in files if file.is_file() and mark.encode() in file.read_bytes()]
+
+    async with asyncio.timeout(DEADLINE_S):
+        while holding():
+            await asyncio.sleep(0.1)
 
 
 async def test_a_child_that_dies_ends_its_ask_with_what_it_had_said(rig: Rig) -> None:

@@ -20,7 +20,7 @@ import trustme
 
 from llm_mcp_hub.errors import Misconfigured, StoreUnavailable
 from llm_mcp_hub.store.base import LAPSED_KEPT_S, Held
-from llm_mcp_hub.store.redis import RedisStore
+from llm_mcp_hub.store.redis import RedisStore, connection
 from tests.contract.stores import DEADLINE_S, LONG_S, refusal, until_refused, until_written
 from tests.upstreams.redis import RedisServer, free_port
 
@@ -477,6 +477,14 @@ async def test_a_database_that_is_not_there_is_told(server: RedisServer) -> None
         assert "no database" in (await refusal(store)).message
 
 
+@pytest.mark.parametrize("address", ["redis://h/{}", "redis://h?db={}", "unix:///s?db={}"])
+@pytest.mark.parametrize("number", ["one", "-1", "\u0661", "9" * 5000], ids=["word", "sign", "other digits", "long"])
+def test_a_database_that_is_no_number_is_refused(address: str, number: str) -> None:
+    """Python reads no number of 5,000 digits, and says so in an error without a code."""
+    with pytest.raises(Misconfigured, match="the database is a number"):
+        connection(address.format(number))
+
+
 async def test_a_socket_file_is_an_address_too(tmp_path: Path) -> None:
     """For a server on the same machine that listens nowhere else."""
     with RedisServer(tmp_path / "redis", unixsocket=str(tmp_path / "s")):
@@ -630,7 +638,7 @@ def test_the_library_is_imported_by_who_uses_it_only() -> None:
     """It takes a tenth of a second and more: a hub that keeps its records in a file starts without it."""
     code = """
 import sys
-from llm_mcp_hub.store.redis import RedisStore
+from llm_mcp_hub.store.redis import RedisStore, connection
 RedisStore("redis://127.0.0.1")
 assert not [name for name in sys.modules if name.split(".")[0] == "redis"]
 """

@@ -802,6 +802,7 @@ def test_a_dead_hubs_folder_is_swept_with_what_still_lives_in_it(tmp_path: Path)
         (dead / name).mkdir(parents=True)
         processes.append(subprocess.Popen(["sleep", "600"], env={"HOME": str(home), "PATH": os.environ["PATH"]}))
         (dead / name / "pid").write_text(str(processes[-1].pid))
+    (dead / "lock").touch()
     left, stranger = processes
     try:
         RunFolder(tmp_path).close()

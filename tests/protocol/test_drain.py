@@ -7,6 +7,7 @@ import json
 import signal
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
@@ -16,7 +17,7 @@ import pytest
 
 from tests.guarantees.drill import Gate, Log, run_folders, wait_until_gemini_starts
 from tests.guarantees.durable import until
-from tests.harness import DEADLINE_S, TOKEN, Era, HttpHub, World, http_hub, run_command
+from tests.harness import DEADLINE_S, ROOT, TOKEN, Era, HttpHub, World, http_hub, run_command
 from tests.protocol.conftest import Shared
 from tests.protocol.streams import SENT, VERSION, Open, answer_in, error_in, greeted
 from tests.protocol.test_http import MCP, ask
@@ -345,6 +346,26 @@ def test_a_signal_while_gemini_is_warmed_ends_the_hub_in_order(lean: World) -> N
         wait_until_gemini_starts(lean)
         process.terminate()
         ended_in_order(lean, process, log)
+
+
+def test_a_hub_over_stdio_whose_end_goes_wrong_ends_all_the_same(tmp_path: Path) -> None:
+    """Its client's end of stdin is open, and the thread that reads it would keep the process."""
+    words = [sys.executable, "-m", "tests.protocol.watched", "stdio", str(tmp_path), "fails-to-close"]
+    with (
+        (tmp_path / "log").open("w") as log,
+        subprocess.Popen(words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log) as process,
+    ):
+        try:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write(b'{"jsonrpc":"2.0","id":1,"method":"ping"}\n')
+            process.stdin.flush()
+            assert process.stdout.readline()
+            process.terminate()
+            assert process.wait(DEADLINE_S) == 0
+        finally:
+            process.kill()
+    assert "the hub did not end as it should" in (tmp_path / "log").read_text()
 
 
 # Under another server -----------------------------------------------------------------------------------------------

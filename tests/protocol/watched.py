@@ -1,7 +1,7 @@
 """A hub to be started as a process, over `stdio` or `http`, whose login is said to change with every ask.
 
 It is made of the hub's own parts around a provider that plays a script; what watches the logins is told of each change,
-as whoever looks after the logins does it. `--port` is that of HTTP.
+as whoever looks after the logins does it. With `fails-to-close` behind the folder, over stdio, its end goes wrong.
 """
 
 from __future__ import annotations
@@ -42,10 +42,14 @@ class Changing(ScriptedProvider):
             yield event
 
 
-def hub_of(folder: Path, updates: Updates, reader: ScriptedReader | None = None) -> Hub:
+def hub_of(
+    folder: Path, updates: Updates, reader: ScriptedReader | None = None, *, fails_to_close: bool = False
+) -> Hub:
     store = SqliteStore(folder)
+    provider = Changing(updates)
+    provider.fails_to_close = fails_to_close
     return Hub(
-        {"one": Entry(Changing(updates), login(store, reader), 1)},
+        {"one": Entry(provider, login(store, reader), 1)},
         store=store,
         deadlines=Deadlines(whole=NEVER_S, first_text=NEVER_S, idle=NEVER_S),
         queue_limit=1,
@@ -58,13 +62,15 @@ def server_of(hub: Hub, updates: Updates) -> Server[Any]:
     return server
 
 
-def main(way: str, folder: Path) -> int:
+def main(way: str, folder: Path, *, fails_to_close: bool = False) -> int:
     updates = Updates()
     if way == "stdio":
         front = divide()
         from llm_mcp_hub.serving import stdio
 
-        return stdio.run(lambda: hub_of(folder, updates), lambda hub: server_of(hub, updates), front)
+        return stdio.run(
+            lambda: hub_of(folder, updates, fails_to_close=fails_to_close), lambda hub: server_of(hub, updates), front
+        )
     from llm_mcp_hub.serving import http
     from llm_mcp_hub.serving.auth import Clients
 
@@ -81,4 +87,4 @@ def main(way: str, folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1], Path(sys.argv[2])))
+    raise SystemExit(main(sys.argv[1], Path(sys.argv[2]), fails_to_close="fails-to-close" in sys.argv[3:]))

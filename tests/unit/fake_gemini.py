@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,10 @@ def keep(session: str, line: bytes) -> None:
 
 def main() -> None:
     script: dict[str, Any] = json.loads(sys.argv[1])
-    say(script.get("preamble", "\x1b[8m\x1b[c\x1b[2K\r\x1b[0m").encode())
+    preamble: str | list[str] = script.get("preamble", "\x1b[8m\x1b[c\x1b[2K\r\x1b[0m")
+    for piece in [preamble] if isinstance(preamble, str) else preamble:
+        say(piece.encode())
+        time.sleep(0.05)
     deaf = script.get("deaf", 0)
     arriving = lines()
     sessions = itertools.count(1)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shlex
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import replace
@@ -20,6 +21,7 @@ from llm_mcp_hub.conversation import Ask, Exchange
 from llm_mcp_hub.errors import HubError
 from llm_mcp_hub.providers import gemini_home, gemini_process, gemini_sessions
 from llm_mcp_hub.providers.base import Event, Finished, Text
+from llm_mcp_hub.providers.gemini import GeminiProvider, Login
 from llm_mcp_hub.providers.gemini_child import SESSION_TURNS
 from llm_mcp_hub.providers.gemini_process import Process
 
@@ -136,9 +138,10 @@ def test_a_home_that_is_gone_does_not_hide_why_its_cli_ended(tmp_path: Path) -> 
     assert gemini_home.died_at_start(tmp_path / "gone").code == "upstream_error"
 
 
-async def test_the_terminals_query_is_answered(begin: Begin, tmp_path: Path) -> None:
-    """Without the answer the CLI waits for a second at each start."""
-    await begin({})
+@pytest.mark.parametrize("pieces", [["\x1b[8m\x1b[c\x1b[2K\r\x1b[0m"], ["\x1b[8m\x1b[", "c\x1b[2K\r\x1b[0m"]], ids=len)
+async def test_the_terminals_query_is_answered(begin: Begin, tmp_path: Path, pieces: list[str]) -> None:
+    """Without the answer the CLI waits for a second at each start. It need not come in one piece."""
+    await begin({"preamble": pieces})
 
     assert (tmp_path / "heard").read_bytes().startswith(b"\x1b[?62c{")
 
@@ -295,6 +298,38 @@ async def test_a_silent_cli_is_given_up_and_gets_no_further_ask(begin: Begin, mo
 
     assert raised.value.code == "upstream_error"
     assert process.worn_out
+
+
+async def test_a_cli_that_was_silent_before_anybody_asked_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or it would live until the next ask, which may never come."""
+    monkeypatch.setattr(gemini_process, "CONTROL_TIMEOUT_S", 0.3)
+    command = tmp_path / "gemini"
+    script = shlex.quote(json.dumps({**GOOD, "session/new": []}))
+    command.write_text(f"#!/bin/sh\nexec {sys.executable} {FAKE} {script}\n")
+    command.chmod(0o700)
+    run = RunFolder(tmp_path / "state")
+    provider = GeminiProvider(
+        run=run,
+        around={"PATH": os.environ["PATH"]},
+        login=lambda: Login(b"{}", "mark"),
+        default_model=MODEL,
+        command=str(command),
+    )
+    try:
+        error = await provider.warm()
+
+        assert error is not None
+        assert error.message == "Gemini's CLI did not answer within 0 s."
+        async with asyncio.timeout(DEADLINE_S):
+            while list(run.path.glob("gemini-*")):
+                await asyncio.sleep(0.02)
+        assert [process for process in psutil.process_iter() if str(run.path) in _home(process)] == []
+    finally:
+        provider.kill()
+        await provider.close()
+        run.close()
 
 
 async def test_who_waits_behind_a_request_without_an_answer_is_told_with_it(

@@ -59,6 +59,13 @@ def test_what_is_looked_at_is_what_the_hub_uses(folder: Path) -> None:
     assert sorted(used) == [folder / name for name in sorted(state_folder.USED)]
 
 
+def test_a_folder_whose_path_is_no_utf8_is_refused(tmp_path: Path) -> None:
+    """Not at the first ask, when the path goes to a CLI in JSON; and the sentence can be written."""
+    told = refused(Path(os.fsdecode(os.fsencode(tmp_path) + b"/stat\xe9")))
+
+    assert told.message.encode()
+
+
 @pytest.mark.parametrize("mode", [0o770, 0o777, 0o722, 0o2770])
 def test_a_folder_that_others_can_write_is_refused(folder: Path, mode: int) -> None:
     """They could put a login of theirs there; its owner can close it."""

@@ -136,6 +136,38 @@ def test_a_folder_that_somebody_has_removed_is_made_again(state: Path, removed: 
     assert names(state / "run") == {".lock"}
 
 
+def test_a_hub_whose_lock_alone_is_removed_is_not_taken_for_dead(state: Path) -> None:
+    """As a cleaner does: its child lives on, no other hub tells of its death, and it locks its folder again."""
+    run, other = RunFolder(state), RunFolder(state)
+    home = run.new_home("claude")
+    with sleeper(HOME=str(home)) as child:
+        (home / "pid").write_text(str(child.pid))
+        (run.path / "lock").unlink()
+
+        assert other.dead() == []
+        assert child.poll() is None
+        assert home.is_dir()
+        assert run.dead() == []
+        assert (run.path / "lock").is_file()
+        assert other.dead() == []
+    run.close()
+    other.close()
+    assert names(state / "run") == {".lock"}
+
+
+def test_what_a_hub_left_that_died_while_it_removed_its_folder_goes(state: Path) -> None:
+    """Its lock had gone already; a login may have been left. It had ended its asks, so nobody is told of its death."""
+    left = state / "run" / "left" / "gemini-1"
+    left.mkdir(parents=True)
+    (left / "pid").write_text("1")
+
+    run = RunFolder(state)
+
+    assert run.dead() == []
+    assert not left.exists()
+    run.close()
+
+
 def test_a_folder_that_cannot_be_made_again_closes_no_other_file(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its lock was closed, and the number of that file is another one's when it is tried the next time."""
     run = RunFolder(state)

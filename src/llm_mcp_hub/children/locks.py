@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 import time
@@ -22,6 +23,8 @@ if sys.platform == "win32":
                 os.lseek(descriptor, 0, os.SEEK_SET)
                 msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
             except OSError as error:
+                if error.errno not in (errno.EACCES, errno.EDEADLK):  # nobody holds it: it cannot be locked at all
+                    raise
                 if not wait:
                     raise BlockingIOError(error.errno, error.strerror) from error
                 time.sleep(_AGAIN_S)  # its own waiting gives up after ten tries

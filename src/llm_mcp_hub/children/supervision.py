@@ -6,7 +6,9 @@
         <child>/                     a child's private home; `pid` in it names the process
 
 A folder whose lock is free belongs to a dead hub. Its children should be gone (pseudo-terminal, parent-death signal);
-where the system has neither, the sweep ends those whose environment still points into that folder.
+where the system has neither, the sweep ends those whose environment still points into that folder. One whose lock
+somebody has removed may be a living hub's, which makes it again: it goes once nothing lives in it, and tells of no
+death.
 """
 
 from __future__ import annotations
@@ -46,8 +48,8 @@ def _remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _end_children(homes: Iterable[Path]) -> None:
-    """End what lives in these homes: each child, and what it has started in a process group that it leads."""
+def _living_in(homes: Iterable[Path]) -> Generator[psutil.Process]:
+    """What lives in these homes: each child, and what it has started in a process group that it leads."""
     noted: dict[int, Path] = {}
     for home in homes:
         with contextlib.suppress(OSError, ValueError):
@@ -60,7 +62,14 @@ def _end_children(homes: Iterable[Path]) -> None:
             if home is not None:
                 process = psutil.Process(pid)
                 if any(f"{value}{os.sep}".startswith(f"{home}{os.sep}") for value in process.environ().values()):
-                    process.kill()
+                    yield process
+
+
+def _end_children(homes: Iterable[Path]) -> None:
+    """End what lives in these homes."""
+    for process in _living_in(homes):
+        with contextlib.suppress(psutil.Error):
+            process.kill()
 
 
 class RunFolder:
@@ -96,8 +105,12 @@ class RunFolder:
         lock(self._lock, wait=False)
         self.empty.mkdir(mode=0o500, exist_ok=True)
 
+    @property
+    def _is_damaged(self) -> bool:
+        """Whether somebody has removed the folder of a hub that runs, or a part of it, as cleaners do."""
+        return not (self._closed or (self.empty.exists() and (self.path / "lock").exists()))
+
     def _make_again(self) -> None:
-        """Somebody has removed the folder of a hub that runs, as cleaners of temporary files do."""
         state_folder.make(self._root.parent)  # which may have gone too, and be another's by now
         self._root.mkdir(mode=0o700, exist_ok=True)
         with held(self._root / ".lock"):
@@ -108,7 +121,7 @@ class RunFolder:
         for home in self._left[:]:
             self._left.remove(home)
             self.drop_home(home)
-        if not self._closed and not self.empty.exists():
+        if self._is_damaged:
             self._make_again()
         home = self.path / f"{name}-{next(self._count)}"
         home.mkdir(mode=0o700)
@@ -146,6 +159,9 @@ class RunFolder:
 
         Raises nothing: a folder that cannot be read now is looked at the next time.
         """
+        with contextlib.suppress(OSError, Misconfigured):
+            if self._is_damaged:
+                self._make_again()
         with contextlib.suppress(OSError), held(self._root / ".lock", wait=False):
             self._swept += self._sweep()
         swept, self._swept = self._swept, []
@@ -157,8 +173,13 @@ class RunFolder:
             if not folder.is_dir():
                 continue
             try:
-                handle = os.open(folder / "lock", OPENED, 0o600)
-            except OSError:  # its hub has just ended and removed it; or it is somebody else's, or no hub's
+                handle = os.open(folder / "lock", OPENED & ~os.O_CREAT, 0o600)
+            except FileNotFoundError:  # its hub ends just now, or died in the middle of that; or it lives
+                with contextlib.suppress(OSError):
+                    if not any(_living_in(folder.iterdir())):
+                        _remove(folder)
+                continue
+            except OSError:  # it is somebody else's, or no hub's
                 continue
             try:
                 lock(handle, wait=False)

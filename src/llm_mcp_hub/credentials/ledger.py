@@ -69,11 +69,13 @@ class Ledger:
         values: Sequence[bytes | None] = ()
         for _ in range(2):
             keys = [await self._key(mark, kind) for mark in marks for kind in (*KINDS, "quota")]
+            used = self._salt
             salt, *values = await self._store.get(SALT, *keys)
-            if salt == self._salt:
+            if salt == used:
                 break
-            self._salt = b""
-            self.moves += 1
+            if self._salt == used:  # else another look has found the same meanwhile
+                self._salt = b""
+                self.moves += 1
         return values
 
     async def saw(self, mark: str, at: float) -> None:

@@ -164,22 +164,29 @@ class GeminiProvider:
             if process.worn_out:
                 self._retire(process)
             elif session is not None:  # else Google would only be asked at once what it has just refused
-                self._later(self._prepare(process))
+                self._later(self._prepare_next(process))
 
     async def warm(self) -> HubError | None:
         """Start the process and a session ahead, where that is wanted."""
         if not self._warm:
             return None
         try:
-            process = await self._process()
-            await process.prepare()
+            await self._prepare(await self._process())
         except HubError as error:
             return error
         return None
 
     async def _prepare(self, process: Process) -> None:
-        with contextlib.suppress(HubError):  # the next ask meets the same and tells it
+        """Sessions ahead. Raises HubError; a process that answers no more is let go of, and no ask waits for it."""
+        try:
             await process.prepare()
+        finally:
+            if process is self._current and process.worn_out:
+                self._retire(process)
+
+    async def _prepare_next(self, process: Process) -> None:
+        with contextlib.suppress(HubError):  # the next ask meets the same and tells it
+            await self._prepare(process)
 
     async def close(self) -> None:
         self._current = None

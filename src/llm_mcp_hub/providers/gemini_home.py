@@ -3,7 +3,9 @@
     <home>/.gemini/oauth_creds.json                  its login, which it renews in place
     <home>/.gemini/tmp/*/chats/session-*-ID.jsonl    a session: the whole conversation, and its finer usage
     <home>/tmp/gemini-client-error-*.json            on an API error, the whole conversation too
-    <home>/debug.log, <home>/stderr                  why it did not start, or opened no session
+    <home>/debug.log                                 why it did not start, or opened no session; on an API error, again
+                                                     the whole conversation
+    <home>/stderr                                    why it did not start
 
 What is said of a conversation goes with its session.
 """
@@ -13,8 +15,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 
 from llm_mcp_hub.errors import CliMissing, HubError, Misconfigured, UpstreamError
@@ -22,6 +25,8 @@ from llm_mcp_hub.providers.gemini_install import UPDATE_ACTION
 from llm_mcp_hub.providers.gemini_turn import NAME, start_error
 
 DEBUG_LOG_S = 2.0
+LATE_S = 1.0
+"""After a session is let go of, the CLI may still write what it has to say of it."""
 ROOM_BYTES = 1 << 20
 """With less than this on the disk, that is what ended a start."""
 
@@ -32,27 +37,30 @@ class Home:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._login_written = 0
+        self._log_readers = 0
+        self._log_is_due = False
 
     def new_login(self) -> str | None:
         """The login file, if the CLI has written it since it was last asked for: it renews the login as it needs to."""
         file = login_file(self.path)
         try:
             written = file.stat().st_mtime_ns
-            if self._login_written in (0, written):
-                self._login_written = written
-                return None
-            self._login_written = written
-            return file.read_text("utf-8")
+            content = None if self._login_written in (0, written) else file.read_text("utf-8")
         except (OSError, UnicodeError):
             return None
+        self._login_written = written
+        return content
 
-    @property
-    def logged(self) -> int:
-        """How long the CLI's debug log is now."""
+    @contextlib.contextmanager
+    def log_kept(self) -> Generator[int]:
+        """How long the CLI's debug log is now; as long as this lasts, nobody empties it."""
+        self._log_readers += 1
         try:
-            return debug_file(self.path).stat().st_size
-        except OSError:
-            return 0
+            yield _size(debug_file(self.path))
+        finally:
+            self._log_readers -= 1
+            if self._log_is_due:
+                self._empty_log()
 
     async def debug_log(self, sign: str, since: int = 0) -> str:
         """What the CLI's debug log says after its byte `since`, once that holds `sign`.
@@ -66,7 +74,14 @@ class Home:
         return _text(debug_file(self.path), since)
 
     def forget(self, session: str) -> None:
-        """Remove what the CLI wrote about a session: it is the whole conversation. What stays goes with the home."""
+        """Remove what the CLI wrote about a session: it is the whole conversation. What stays goes with the home.
+
+        Done at once and again a little later, with what it has still written.
+        """
+        self._remove(session)
+        asyncio.get_running_loop().call_later(LATE_S, self._remove, session)
+
+    def _remove(self, session: str) -> None:
         written = [
             *self.path.glob(f".gemini/tmp/*/chats/session-*-{session[:8]}.jsonl"),
             *(self.path / "tmp").glob("gemini-client-error-*.json"),
@@ -74,6 +89,14 @@ class Home:
         for file in written:
             with contextlib.suppress(OSError):
                 file.unlink()
+        self._empty_log()
+
+    def _empty_log(self) -> None:
+        """The CLI appends to it (O_APPEND), so it goes on at the new end."""
+        self._log_is_due = self._log_readers > 0
+        if not self._log_is_due:
+            with contextlib.suppress(OSError):
+                os.truncate(debug_file(self.path), 0)
 
     def counted(self, session: str) -> Mapping[str, int]:
         """The finer usage that the CLI writes only to its session file; empty when it is not there."""
@@ -154,8 +177,18 @@ def _free(home: Path) -> int:
         return ROOM_BYTES
 
 
-def _text(file: Path, since: int = 0) -> str:
+def _size(file: Path) -> int:
     try:
-        return file.read_bytes()[since:][-65536:].decode("utf-8", "replace")
+        return file.stat().st_size
+    except OSError:
+        return 0
+
+
+def _text(file: Path, since: int = 0) -> str:
+    """The last 64 KiB of what stands after the byte `since`."""
+    try:
+        with file.open("rb") as stream:
+            stream.seek(max(since, _size(file) - 65536))
+            return stream.read(65536).decode("utf-8", "replace")
     except OSError:
         return ""

@@ -146,10 +146,11 @@ class Process:
                 if not data:
                     raise died_at_start(self.home.path)
                 if asking is None:
+                    fresh = seen[1 - len(_TERMINAL_QUERY) :] + data  # it may come in two pieces
                     seen = (seen + data)[-65536:]
                     if any(text in seen for text in _LOGIN_TEXT):
                         raise start_error(debug_log=await self.home.debug_log(LOGIN_VERDICT))
-                    if _TERMINAL_QUERY in data:
+                    if _TERMINAL_QUERY in fresh:
                         await terminal.write(_TERMINAL_ANSWER)
                     query = seen.find(_TERMINAL_QUERY)
                     if query >= 0 and _PREAMBLE_END in seen[query:]:
@@ -281,10 +282,10 @@ class Process:
         async with self._opening:
             if self._stuck is not None:  # or all who wait here would wait in vain, one after the other
                 raise self._stuck
-            logged = self.home.logged
-            reply = await self._control("session/new", {"cwd": str(self._cwd), "mcpServers": []})
-        if reply.result is None:
-            raise account_error(reply, debug_log=await self.home.debug_log("Authentication failed", logged))
+            with self.home.log_kept() as logged:
+                reply = await self._control("session/new", {"cwd": str(self._cwd), "mcpServers": []})
+                if reply.result is None:
+                    raise account_error(reply, debug_log=await self.home.debug_log("Authentication failed", logged))
         session, self.models = opened(reply.result)
         return Session(session, self._model, time.monotonic())
 

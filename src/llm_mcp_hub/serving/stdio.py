@@ -84,20 +84,31 @@ async def _run(
             rest = [loop.create_task(hub.left_to_themselves()), loop.create_task(told.wait())]
             await asyncio.wait(rest, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        watching.cancel()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_S):
-                await asyncio.gather(watching, return_exceptions=True)
-                await hub.close()
-        hub.kill()
-        log.info("hub ended")
-        flushing = loop.run_in_executor(None, flush)
-        await asyncio.wait([flushing], timeout=FLUSH_S)
-        with contextlib.suppress(OSError):  # a client that has died reads neither
-            sys.stdout.flush()
-            sys.stderr.flush()
         failed = serving.done() and not serving.cancelled() and serving.exception() is not None
-        os._exit(1 if failed else 0)
+        watching.cancel()
+        try:
+            await asyncio.gather(watching, return_exceptions=True)
+            await _closed(hub)
+            flushing = loop.run_in_executor(None, flush)
+            await asyncio.wait([flushing], timeout=FLUSH_S)
+            with contextlib.suppress(OSError):  # a client that has died reads neither
+                sys.stdout.flush()
+                sys.stderr.flush()
+        finally:  # whatever has gone wrong: else the process would wait for its client
+            os._exit(1 if failed else 0)
+
+
+async def _closed(hub: Hub) -> None:
+    """Let the hub end, and after CLOSE_S at the latest its children."""
+    try:
+        async with asyncio.timeout(CLOSE_S):
+            await hub.close()
+    except TimeoutError:
+        pass
+    except Exception as error:
+        log.exception("the hub did not end as it should", exc_info=error)
+    hub.kill()
+    log.info("hub ended")
 
 
 def _at_the_end_of(descriptor: int, then: Callable[[], object]) -> None:

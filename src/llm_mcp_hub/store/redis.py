@@ -103,7 +103,7 @@ def connection(url: str) -> dict[str, Any]:
         database = parts.path.strip("/") or database
     else:
         raise refused("it must begin with redis://, rediss:// or unix://")
-    if not (database.isascii() and database.isdigit()):
+    if not (database.isascii() and database.isdigit() and len(database) < 10):
         raise refused("the database is a number")
     if parts.scheme == "rediss":
         told |= {"ssl": True, "ssl_ca_certs": query.get("ssl_ca_certs")}
