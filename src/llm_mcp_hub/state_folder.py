@@ -19,6 +19,7 @@ USED = ("clients.json", "first-client.token", "gemini-cli", "hub.sqlite3", "logi
 
 def make(folder: Path) -> None:
     """Make it if need be, 0700, and see that it can be trusted. Raises OSError, and Misconfigured as `check` does."""
+    _check_path(folder)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     check(folder)
 
@@ -26,15 +27,9 @@ def make(folder: Path) -> None:
 def check(folder: Path) -> None:
     """Raise Misconfigured where others could write there, or have; one that is not there yet is fine.
 
-    So does a path that is no UTF-8: the Gemini CLI is told it in JSON.
+    Raised too for a path that is no UTF-8.
     """
-    try:
-        str(folder).encode()
-    except UnicodeEncodeError:
-        raise Misconfigured(
-            "The path of the state folder (HUB_STATE_DIR) is no UTF-8.",
-            action="Set HUB_STATE_DIR to a folder whose path is UTF-8.",
-        ) from None
+    _check_path(folder)
     try:
         place, about = folder.lstat(), folder.stat()
     except OSError:  # told by whoever writes there
@@ -68,3 +63,14 @@ def check(folder: Path) -> None:
                 "this hub's.",
                 action=f"Look at it, and move it away: mv {shlex.quote(str(path))} {shlex.quote(f'{path}.foreign')}",
             )
+
+
+def _check_path(folder: Path) -> None:
+    """The Gemini CLI is told its path in JSON, which holds nothing but UTF-8."""
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        raise Misconfigured(
+            "The path of the state folder (HUB_STATE_DIR) is no UTF-8.",
+            action="Set HUB_STATE_DIR to a folder whose path is UTF-8.",
+        ) from None

@@ -638,7 +638,7 @@ def test_the_library_is_imported_by_who_uses_it_only() -> None:
     """It takes a tenth of a second and more: a hub that keeps its records in a file starts without it."""
     code = """
 import sys
-from llm_mcp_hub.store.redis import RedisStore, connection
+from llm_mcp_hub.store.redis import RedisStore
 RedisStore("redis://127.0.0.1")
 assert not [name for name in sys.modules if name.split(".")[0] == "redis"]
 """

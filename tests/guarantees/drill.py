@@ -33,6 +33,7 @@ from typing import Any, Literal, Self, cast
 
 import psutil
 import pytest
+from _pytest.mark import ParameterSet
 from anyio.from_thread import start_blocking_portal
 from mcp.client import Client
 from mcp.client.stdio import stdio_client
@@ -51,6 +52,11 @@ environment is scrubbed."""
 def repeated(test: Callable[..., None]) -> Callable[..., None]:
     """A test that every run makes once, and that is a drill where it is made more often."""
     return pytest.mark.drill(test) if ROUNDS > 1 else test
+
+
+def in_a_drill(*row: object) -> ParameterSet:
+    """A row that only a drill makes: what it shows others have shown but for the way that leads there."""
+    return pytest.param(*row, marks=pytest.mark.drill)
 
 
 Provider = Literal["claude", "gemini"]

@@ -117,7 +117,7 @@ def going_on() -> dict[str, str]:
     return {}
 
 
-FIRST = ("commands of the CLIs", "mentions of files", "words of the CLIs", "shells and templates", "sizes")
+FIRST = ("commands of the CLIs", "mentions of files", "sizes")
 """What a CLI may take for its own at the beginning of a session, and what would make the history of one too long."""
 
 
@@ -126,7 +126,7 @@ FIRST = ("commands of the CLIs", "mentions of files", "words of the CLIs", "shel
 def test_a_hostile_prompt_reaches_the_model_character_for_character(
     line: Line, baits: Baits, going_on: dict[str, str], name: str, provider: str
 ) -> None:
-    """One ask is one request, and its text is the prompt; half of them are later turns of one conversation."""
+    """One ask is one request, and its text is the prompt; most of them are later turns of one conversation."""
     prompt = corpus.placed(ARRIVE[name], baits.folders)
     later = not name.startswith(FIRST) and len(prompt) < LONG
     more = {"conversation_id": going_on[provider]} if later and provider in going_on else {}
@@ -197,12 +197,14 @@ PIECES = st.sampled_from(
 TEXTS = st.lists(PIECES | st.text(st.characters(exclude_categories=["Cs"])), min_size=1, max_size=8).map("".join)
 
 
-def _reaches(line: Line, world: World, provider: str, prompt: str) -> None:
+def _reaches(line: Line, world: World, provider: str, prompt: str, going_on: dict[str, str]) -> None:
     sent = Sent(world, provider)
-    result = line.call(f"ask_{provider}", {"prompt": prompt})
+    more = {"conversation_id": going_on[provider]} if provider in going_on else {}
+    result = line.call(f"ask_{provider}", {"prompt": prompt, **more})
     if prompt.strip() and prompt.replace("\ufeff", "").strip():
         assert not result.is_error, result.content
         assert_same(sent.prompt(), prompt)
+        going_on[provider] = answer_of(result)["conversation_id"]
     else:
         assert error_of(result)["code"] == "invalid_request"
         assert sent.nothing
@@ -218,16 +220,18 @@ _SETTINGS = settings(
 
 @settings(_SETTINGS, max_examples=15)
 @given(prompt=TEXTS)
-def test_any_text_reaches_claude_or_is_refused_as_blank(line: Line, baits: Baits, prompt: str) -> None:
-    """Whatever Unicode there is, in any order."""
-    _reaches(line, baits.world, "claude", prompt)
+def test_any_text_reaches_claude_or_is_refused_as_blank(
+    line: Line, baits: Baits, going_on: dict[str, str], prompt: str
+) -> None:
+    """Whatever Unicode there is, in any order; as turns of one conversation, for each process costs a second."""
+    _reaches(line, baits.world, "claude", prompt, going_on)
 
 
 @settings(_SETTINGS, max_examples=60)
 @given(prompt=TEXTS)
 def test_any_text_reaches_gemini_or_is_refused_as_blank(line: Line, baits: Baits, prompt: str) -> None:
     """Whatever Unicode there is, in any order."""
-    _reaches(line, baits.world, "gemini", prompt)
+    _reaches(line, baits.world, "gemini", prompt, {})
 
 
 # -- the other ways in -----------------------------------------------------------------------------------------------
@@ -254,12 +258,14 @@ def test_hostile_prompts_arrive_over_every_transport_in_both_eras(
     """The way into the hub changes nothing either."""
     with open_line(baits.world, transport, era, hub=hub if transport == "http" else None, cwd=baits.cwd) as way:
         for provider in PROVIDERS:
+            more: dict[str, str] = {}
             for name in FEW:
                 sent = Sent(baits.world, provider)
 
-                answer_of(way.call(f"ask_{provider}", {"prompt": ARRIVE[name]}))
+                answer = answer_of(way.call(f"ask_{provider}", {"prompt": ARRIVE[name], **more}))
 
                 assert_same(sent.prompt(), ARRIVE[name])
+                more = {"conversation_id": answer["conversation_id"]}
 
 
 EVERYTHING = (
@@ -556,13 +562,14 @@ def answering(provider: str, pieces: Sequence[str]) -> Any:
 @pytest.mark.parametrize("provider", PROVIDERS)
 @pytest.mark.parametrize("name", ANSWERS)
 def test_a_hostile_answer_comes_back_character_for_character(
-    line: Line, baits: Baits, name: str, provider: str
+    line: Line, baits: Baits, going_on: dict[str, str], name: str, provider: str
 ) -> None:
     """It is the whole of the first block (of all pages), and the text that programs read; no character is changed."""
     meant = "".join(ANSWERS[name])
+    more = {"conversation_id": going_on[provider]} if provider in going_on and len(meant) < LONG else {}
     baits.world.upstream(provider).script(answering(provider, ANSWERS[name]))
 
-    result = line.call(f"ask_{provider}", {"prompt": "hello"})
+    result = line.call(f"ask_{provider}", {"prompt": "hello", **more})
 
     assert_same("".join(text_of(page) for page in pages_of(line, result)), meant)
     assert_same("".join(answer_of(page)["text"] for page in pages_of(line, result)), meant)

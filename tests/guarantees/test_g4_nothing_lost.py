@@ -398,8 +398,7 @@ def test_an_answer_of_a_minute_is_there_for_a_client_that_waited_three_seconds(
         print(f"\nG4  wait_s 3, then gone, {kind}: answers of {took} fetched whole, without an id and after a restart")
 
 
-@pytest.mark.parametrize("kind", STORES)
-@pytest.mark.parametrize("era", ["auto", "legacy"])
+@pytest.mark.parametrize(("kind", "era"), [("sqlite", "auto"), ("redis", "legacy")])
 def test_a_ticket_over_http_needs_no_connection(world: World, tmp_path: Path, kind: StoreKind, era: Era) -> None:
     """The client leaves; another hub sees the ask work and end; after a restart of everything it is still there."""
     voices = Voices(world)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import shlex
@@ -343,6 +344,40 @@ async def test_who_waits_behind_a_request_without_an_answer_is_told_with_it(
 
     assert (tmp_path / "heard").read_bytes().count(b'"session/new"') == gemini_process.OPENING_AT_ONCE
     assert [getattr(end, "message", end) for end in ends] == ["Gemini's CLI did not answer within 1 s."] * 12
+
+
+async def test_who_waits_for_the_reason_of_a_refusal_keeps_no_other_from_asking(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The CLI writes it down a little later, or never."""
+    monkeypatch.setattr(gemini_home, "DEBUG_LOG_S", DEADLINE_S)
+    process = await begin({"session/new": [error(-32000, "Request failed")]})
+    asks = [asyncio.create_task(talk(process)) for _ in range(2 * gemini_process.OPENING_AT_ONCE)]
+
+    async with asyncio.timeout(DEADLINE_S / 2):
+        while (tmp_path / "heard").read_bytes().count(b'"session/new"') < len(asks):
+            await asyncio.sleep(0.02)
+
+    for ask in asks:
+        ask.cancel()
+    await asyncio.gather(*asks, return_exceptions=True)
+
+
+async def test_without_a_free_descriptor_a_session_is_let_go_of_all_the_same(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ask that ends just then has another error to tell."""
+    process = await begin({})
+    log = gemini_home.debug_file(process.home.path)
+    log.write_text("what was said")
+
+    def full(*_arguments: Any) -> Any:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(os, "scandir", full)
+    process.home.forget("s-1")
+
+    assert log.read_text() == ""
 
 
 async def test_a_line_without_an_end_ends_the_cli(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -136,36 +136,61 @@ def test_a_folder_that_somebody_has_removed_is_made_again(state: Path, removed: 
     assert names(state / "run") == {".lock"}
 
 
-def test_a_hub_whose_lock_alone_is_removed_is_not_taken_for_dead(state: Path) -> None:
-    """As a cleaner does: its child lives on, no other hub tells of its death, and it locks its folder again."""
-    run, other = RunFolder(state), RunFolder(state)
-    home = run.new_home("claude")
+@pytest.mark.parametrize("by", ["its own path", "a link"])
+def test_a_hub_whose_lock_alone_is_removed_is_not_taken_for_dead(state: Path, tmp_path: Path, by: str) -> None:
+    """As a cleaner does: its child lives on, so does a home where none lives yet, and no hub tells of its death."""
+    (tmp_path / "link").symlink_to(state)
+    run = RunFolder(state)
+    home, laid_out = run.new_home("claude"), run.new_home("gemini")
     with sleeper(HOME=str(home)) as child:
         (home / "pid").write_text(str(child.pid))
         (run.path / "lock").unlink()
 
-        assert other.dead() == []
+        other = RunFolder(state if by == "its own path" else tmp_path / "link")
+
+        for _ in range(2):
+            assert other.dead() == run.dead() == []
         assert child.poll() is None
         assert home.is_dir()
-        assert run.dead() == []
-        assert (run.path / "lock").is_file()
-        assert other.dead() == []
+        assert laid_out.is_dir()
     run.close()
     other.close()
     assert names(state / "run") == {".lock"}
 
 
-def test_what_a_hub_left_that_died_while_it_removed_its_folder_goes(state: Path) -> None:
-    """Its lock had gone already; a login may have been left. It had ended its asks, so nobody is told of its death."""
-    left = state / "run" / "left" / "gemini-1"
-    left.mkdir(parents=True)
-    (left / "pid").write_text("1")
+def test_a_dead_hub_whose_lock_is_removed_is_swept_with_its_child(state: Path) -> None:
+    """Nothing holds its folder, so the next hub tells of its death and ends what is left."""
+    with hub(state) as (process, home), sleeper(HOME=str(home)) as child:
+        (home / "pid").write_text(str(child.pid))
+        (home.parent / "lock").unlink()
+        process.kill()
+        process.wait(DEADLINE_S)
 
-    run = RunFolder(state)
+        run = RunFolder(state)
 
-    assert run.dead() == []
-    assert not left.exists()
+        assert run.dead() == [home.parent.name]
+        assert child.wait(DEADLINE_S) == -9
+        assert not home.exists()
+        run.close()
+
+
+def test_where_no_folder_can_be_locked_the_file_is_enough(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on NFS, which locks only what is open for writing."""
+    flock = fcntl.flock
+
+    def of_files(descriptor: int, how: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        flock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", of_files)
+    run, other = RunFolder(state), RunFolder(state)
+    run.new_home("claude")
+
+    assert other.dead() == []
     run.close()
+    other.close()
+    assert names(state / "run") == {".lock"}
 
 
 def test_a_folder_that_cannot_be_made_again_closes_no_other_file(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:

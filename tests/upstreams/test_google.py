@@ -597,6 +597,15 @@ def test_a_login_with_a_code_works_after_a_wrong_one(google: GoogleUpstream, tmp
 # The account --------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def unserved(stand_in: GoogleUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gemini]:
+    """One process whose account has never been served: it asks anew for each session."""
+    home = tmp_path_factory.mktemp("unserved")
+    write_login(home / ".gemini")
+    with Gemini(stand_in, home) as gemini:
+        yield gemini
+
+
 @pytest.mark.parametrize(
     ("account", "message"),
     [
@@ -617,13 +626,12 @@ def test_a_login_with_a_code_works_after_a_wrong_one(google: GoogleUpstream, tmp
     ids=lambda value: value[:24] if isinstance(value, str) else "",
 )
 def test_an_account_that_is_not_served_gets_no_session(
-    google: GoogleUpstream, tmp_path: Path, account: Account, message: str
+    google: GoogleUpstream, unserved: Gemini, account: Account, message: str
 ) -> None:
     """All of them are code -32000; Google's text is all that tells them apart."""
     google.account = account
-    write_login(tmp_path / ".gemini")
-    with Gemini(google, tmp_path) as gemini, pytest.raises(RefusedError) as refused:
-        gemini.session()
+    with pytest.raises(RefusedError) as refused:
+        unserved.session()
 
     assert refused.value.code == -32000
     assert message in refused.value.message

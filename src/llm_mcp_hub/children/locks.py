@@ -39,6 +39,26 @@ else:
         fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+def lock_folder(folder: Path) -> int | None:
+    """Take the lock of the folder itself, for as long as the descriptor is open that is returned.
+
+    None where none can be had: on Windows, and on file systems such as NFS, which lock only what is open for writing.
+    Raises BlockingIOError if another holds it, and OSError where the folder cannot be opened.
+    """
+    if sys.platform == "win32":
+        return None
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        lock(descriptor, wait=False)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
 @contextlib.contextmanager
 def held(file: Path, *, wait: bool = True) -> Generator[None]:
     """Hold the lock of a file, which is made if need be. Raises BlockingIOError, and OSError where it cannot be."""

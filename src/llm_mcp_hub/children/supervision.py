@@ -6,9 +6,8 @@
         <child>/                     a child's private home; `pid` in it names the process
 
 A folder whose lock is free belongs to a dead hub. Its children should be gone (pseudo-terminal, parent-death signal);
-where the system has neither, the sweep ends those whose environment still points into that folder. One whose lock
-somebody has removed may be a living hub's, which makes it again: it goes once nothing lives in it, and tells of no
-death.
+where the system has neither, the sweep ends those whose environment still points into that folder. Where the system
+can, the folder itself is locked too: a cleaner of temporary files may take the lock file alone from a hub that lives.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from typing import cast
 import psutil
 
 from llm_mcp_hub import state_folder
-from llm_mcp_hub.children.locks import OPENED, held, lock
+from llm_mcp_hub.children.locks import OPENED, held, lock, lock_folder
 from llm_mcp_hub.errors import Misconfigured
 
 EXHAUSTED = frozenset({errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
@@ -48,8 +47,8 @@ def _remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _living_in(homes: Iterable[Path]) -> Generator[psutil.Process]:
-    """What lives in these homes: each child, and what it has started in a process group that it leads."""
+def _end_children(homes: Iterable[Path]) -> None:
+    """End what lives in these homes: each child, and what it has started in a process group that it leads."""
     noted: dict[int, Path] = {}
     for home in homes:
         with contextlib.suppress(OSError, ValueError):
@@ -62,14 +61,7 @@ def _living_in(homes: Iterable[Path]) -> Generator[psutil.Process]:
             if home is not None:
                 process = psutil.Process(pid)
                 if any(f"{value}{os.sep}".startswith(f"{home}{os.sep}") for value in process.environ().values()):
-                    yield process
-
-
-def _end_children(homes: Iterable[Path]) -> None:
-    """End what lives in these homes."""
-    for process in _living_in(homes):
-        with contextlib.suppress(psutil.Error):
-            process.kill()
+                    process.kill()
 
 
 class RunFolder:
@@ -88,7 +80,7 @@ class RunFolder:
             self.name = secrets.token_hex(8)
             self.path = self._root / self.name
             self.empty = self.path / "empty"
-            self._lock: int | None = None
+            self._locks: list[int] = []
             self._closed = False
             self._make()
         self._count = itertools.count(1)
@@ -98,19 +90,21 @@ class RunFolder:
 
     def _make(self) -> None:
         self.path.mkdir(mode=0o700, exist_ok=True)
-        if self._lock is not None:  # what follows may fail, and the number be another file's by the next time
-            os.close(self._lock)
-            self._lock = None
-        self._lock = os.open(self.path / "lock", OPENED, 0o600)
-        lock(self._lock, wait=False)
+        self._let_go()  # what follows may fail, and the numbers be other files' by the next time
+        folder = lock_folder(self.path)
+        if folder is not None:
+            self._locks.append(folder)
+        file = os.open(self.path / "lock", OPENED, 0o600)
+        self._locks.append(file)
+        lock(file, wait=False)
         self.empty.mkdir(mode=0o500, exist_ok=True)
 
-    @property
-    def _is_damaged(self) -> bool:
-        """Whether somebody has removed the folder of a hub that runs, or a part of it, as cleaners do."""
-        return not (self._closed or (self.empty.exists() and (self.path / "lock").exists()))
+    def _let_go(self) -> None:
+        while self._locks:
+            os.close(self._locks.pop())
 
     def _make_again(self) -> None:
+        """Somebody has removed the folder of a hub that runs, as cleaners of temporary files do."""
         state_folder.make(self._root.parent)  # which may have gone too, and be another's by now
         self._root.mkdir(mode=0o700, exist_ok=True)
         with held(self._root / ".lock"):
@@ -121,7 +115,7 @@ class RunFolder:
         for home in self._left[:]:
             self._left.remove(home)
             self.drop_home(home)
-        if self._is_damaged:
+        if not self._closed and not self.empty.exists():
             self._make_again()
         home = self.path / f"{name}-{next(self._count)}"
         home.mkdir(mode=0o700)
@@ -146,11 +140,9 @@ class RunFolder:
         if self._closed:
             return
         self._closed = True
-        handle, self._lock = self._lock, None
         if sys.platform != "win32":
             _remove(self.path)
-        if handle is not None:
-            os.close(handle)
+        self._let_go()
         if sys.platform == "win32":  # which removes no file that is open
             _remove(self.path)
 
@@ -159,9 +151,6 @@ class RunFolder:
 
         Raises nothing: a folder that cannot be read now is looked at the next time.
         """
-        with contextlib.suppress(OSError, Misconfigured):
-            if self._is_damaged:
-                self._make_again()
         with contextlib.suppress(OSError), held(self._root / ".lock", wait=False):
             self._swept += self._sweep()
         swept, self._swept = self._swept, []
@@ -172,19 +161,15 @@ class RunFolder:
         for folder in self._root.iterdir():
             if not folder.is_dir():
                 continue
+            handles: list[int] = []
             try:
-                handle = os.open(folder / "lock", OPENED & ~os.O_CREAT, 0o600)
-            except FileNotFoundError:  # its hub ends just now, or died in the middle of that; or it lives
-                with contextlib.suppress(OSError):
-                    if not any(_living_in(folder.iterdir())):
-                        _remove(folder)
-                continue
-            except OSError:  # it is somebody else's, or no hub's
-                continue
-            try:
-                lock(handle, wait=False)
+                itself = lock_folder(folder)
+                if itself is not None:
+                    handles.append(itself)
+                handles.append(os.open(folder / "lock", OPENED, 0o600))
+                lock(handles[-1], wait=False)
                 homes = list(folder.iterdir())
-            except OSError:  # its hub lives, or has ended since and removed it
+            except OSError:  # its hub lives, or has just ended and removed it; or it is somebody else's, or no hub's
                 continue
             else:
                 _end_children(homes)
@@ -192,7 +177,8 @@ class RunFolder:
                     _remove(folder)
                 yield folder.name
             finally:
-                os.close(handle)
+                for handle in handles:
+                    os.close(handle)
             if sys.platform == "win32":
                 _remove(folder)
 

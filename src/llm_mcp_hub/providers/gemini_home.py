@@ -76,20 +76,19 @@ class Home:
     def forget(self, session: str) -> None:
         """Remove what the CLI wrote about a session: it is the whole conversation. What stays goes with the home.
 
-        Done at once and again a little later, with what it has still written.
+        Done at once, and once more a little later for what it was still writing. What comes after that goes with the
+        next session, or with the home.
         """
         self._remove(session)
         asyncio.get_running_loop().call_later(LATE_S, self._remove, session)
 
     def _remove(self, session: str) -> None:
-        written = [
-            *self.path.glob(f".gemini/tmp/*/chats/session-*-{session[:8]}.jsonl"),
-            *(self.path / "tmp").glob("gemini-client-error-*.json"),
-        ]
-        for file in written:
-            with contextlib.suppress(OSError):
-                file.unlink()
         self._empty_log()
+        for pattern in (f".gemini/tmp/*/chats/session-*-{session[:8]}.jsonl", "tmp/gemini-client-error-*.json"):
+            with contextlib.suppress(OSError):  # no descriptor is left to look with
+                for file in list(self.path.glob(pattern)):
+                    with contextlib.suppress(OSError):
+                        file.unlink()
 
     def _empty_log(self) -> None:
         """The CLI appends to it (O_APPEND), so it goes on at the new end."""

@@ -279,13 +279,14 @@ class Process:
 
     async def _new_session(self) -> Session:
         self._opened += 1
-        async with self._opening:
-            if self._stuck is not None:  # or all who wait here would wait in vain, one after the other
-                raise self._stuck
-            with self.home.log_kept() as logged:
+        with contextlib.ExitStack() as kept:
+            async with self._opening:
+                if self._stuck is not None:  # or all who wait here would wait in vain, one after the other
+                    raise self._stuck
+                logged = kept.enter_context(self.home.log_kept())
                 reply = await self._control("session/new", {"cwd": str(self._cwd), "mcpServers": []})
-                if reply.result is None:
-                    raise account_error(reply, debug_log=await self.home.debug_log("Authentication failed", logged))
+            if reply.result is None:
+                raise account_error(reply, debug_log=await self.home.debug_log("Authentication failed", logged))
         session, self.models = opened(reply.result)
         return Session(session, self._model, time.monotonic())
 

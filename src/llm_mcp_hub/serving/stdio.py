@@ -84,30 +84,32 @@ async def _run(
             rest = [loop.create_task(hub.left_to_themselves()), loop.create_task(told.wait())]
             await asyncio.wait(rest, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        failed = serving.done() and not serving.cancelled() and serving.exception() is not None
         watching.cancel()
         try:
-            await asyncio.gather(watching, return_exceptions=True)
-            await _closed(hub)
+            await _closed(hub, watching)
             flushing = loop.run_in_executor(None, flush)
             await asyncio.wait([flushing], timeout=FLUSH_S)
             with contextlib.suppress(OSError):  # a client that has died reads neither
                 sys.stdout.flush()
                 sys.stderr.flush()
         finally:  # whatever has gone wrong: else the process would wait for its client
+            failed = serving.done() and not serving.cancelled() and serving.exception() is not None
             os._exit(1 if failed else 0)
 
 
-async def _closed(hub: Hub) -> None:
-    """Let the hub end, and after CLOSE_S at the latest its children."""
+async def _closed(hub: Hub, watching: asyncio.Task[None]) -> None:
+    """Let the hub end, and after CLOSE_S at the latest its children. Raises nothing."""
+    limit = asyncio.timeout(CLOSE_S)
     try:
-        async with asyncio.timeout(CLOSE_S):
-            await hub.close()
-    except TimeoutError:
-        pass
-    except Exception as error:
-        log.exception("the hub did not end as it should", exc_info=error)
-    hub.kill()
+        try:
+            async with limit:
+                await asyncio.gather(watching, return_exceptions=True)
+                await hub.close()
+        finally:
+            hub.kill()
+    except BaseException as error:
+        if not (limit.expired() and isinstance(error, TimeoutError)):
+            log.exception("the hub did not end as it should", exc_info=error)
     log.info("hub ended")
 
 
