@@ -10,7 +10,7 @@ import asyncio
 import re
 import threading
 from collections.abc import Callable
-from typing import Literal, cast
+from typing import Literal
 
 
 class ConnectProxy:
@@ -28,7 +28,6 @@ class ConnectProxy:
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, name="stand-in proxy", daemon=True)
-        self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
 
     def start(self) -> None:
@@ -52,20 +51,23 @@ class ConnectProxy:
             self._loop.run_forever()
         finally:
             server.close()
-            for task in self._tasks:
+            self._turn()  # who has come just now gets a task yet, and that its beginning: it closes what it has
+            for task in asyncio.all_tasks(self._loop):
                 task.cancel()
-            self._loop.run_until_complete(asyncio.gather(*self._tasks, return_exceptions=True))
+            self._turn()
             self._loop.close()
 
+    def _turn(self) -> None:
+        """Let go on what can go on at once."""
+        for _ in range(10):
+            self._loop.run_until_complete(asyncio.sleep(0))
+
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = cast("asyncio.Task[None]", asyncio.current_task())
-        self._tasks.add(task)
         try:
             await self._serve(reader, writer)
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, asyncio.CancelledError):
             pass
         finally:
-            self._tasks.discard(task)
             writer.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
