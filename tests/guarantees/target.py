@@ -181,6 +181,12 @@ class Target:
         process = psutil.Process(self.hub.process.pid)
         return process.num_fds(), process.memory_info().rss >> 20
 
+    def keeps(self, talk: Talk) -> bool:
+        """Whether the hub still holds its side of that connection."""
+        port = talk.socket.getsockname()[1]
+        held = psutil.Process(self.hub.process.pid).net_connections("tcp")
+        return any(one.laddr.port == self.port and one.raddr and one.raddr.port == port for one in held)
+
     def serves(self) -> None:
         """Another client, on a connection of its own, gets its answer. Raises AssertionError."""
         with self.talk() as talk:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
+from typing import Any, cast
 
 import pytest
 import uvicorn
@@ -17,6 +18,8 @@ pytestmark = pytest.mark.anyio
 DEADLINE_S = 60.0
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 CHUNK = b"x" * (1 << 20)
+SNDBUF = 64 << 10
+"""What the system keeps of an answer for the server, twice over; the rest is the server's own."""
 
 
 async def disconnected(receive: Receive) -> None:
@@ -26,7 +29,7 @@ async def disconnected(receive: Receive) -> None:
 
 
 class App:
-    """Answers when it may; or without end, as fast as it is read."""
+    """Answers when it may; or without end, as fast as it is read; or so many bytes."""
 
     def __init__(self) -> None:
         self.gate = asyncio.Event()
@@ -42,6 +45,8 @@ class App:
                     await send({"type": "http.response.body", "body": CHUNK, "more_body": True})
                     await asyncio.sleep(0)
                 left.cancel()
+            elif scope["path"] == "/much":
+                await send({"type": "http.response.body", "body": bytes(int(scope["query_string"])), "more_body": True})
             else:
                 await self.gate.wait()
             await send({"type": "http.response.body", "body": b"done"})
@@ -57,9 +62,10 @@ class App:
 class Served:
     """A server of a test's own."""
 
-    def __init__(self, app: App, port: int, refused: list[str]) -> None:
+    def __init__(self, app: App, port: int, refused: list[str], server: uvicorn.Server) -> None:
         self.app = app
         self.port = port
+        self._server = server
         self.refused = refused
         """The reasons of all refusals so far."""
         self._writers: list[asyncio.StreamWriter] = []
@@ -70,6 +76,11 @@ class Served:
         writer.write(sent)
         return reader, writer
 
+    def unsent(self) -> list[int]:
+        """The bytes of each of its connections that the system has not taken yet."""
+        transports = [cast(Any, one).transport for one in self._server.server_state.connections]
+        return [transport.get_write_buffer_size() for transport in transports]
+
     def leave(self) -> None:
         for writer in self._writers:
             writer.transport.abort()
@@ -79,11 +90,12 @@ class Served:
 async def served(*, most: int = 100, head_s: float = DEADLINE_S) -> AsyncGenerator[Served]:
     app, refused = App(), list[str]()
     listening = socket.create_server(("127.0.0.1", 0))
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SNDBUF)
     protocol = connections.guarded(refused.append, most=most, head_s=head_s)
     config = uvicorn.Config(app, http=protocol, ws="none", lifespan="off", log_config=None, timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     serving = asyncio.ensure_future(server.serve(sockets=[listening]))
-    one = Served(app, listening.getsockname()[1], refused)
+    one = Served(app, listening.getsockname()[1], refused, server)
     try:
         yield one
     finally:
@@ -163,6 +175,30 @@ async def test_a_reader_that_takes_nothing_is_let_go_in_the_end(monkeypatch: pyt
 
         assert await asyncio.wait_for(slow.read(1), DEADLINE_S)
         assert hub.app.open == 1
+
+
+@pytest.mark.parametrize("connection", ["keep-alive", "close", "keep-alive, and its own side ends"])
+async def test_of_whatever_a_reader_does_not_take_nothing_is_kept(
+    connection: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even of one whose answer the system has taken but for a little: no buffer is ever full then."""
+    monkeypatch.setattr(connections, "STALL_S", 1.0)
+    kind, _, ends = connection.partition(",")
+    ask = "GET /much?{} HTTP/1.1\r\nHost: localhost\r\nConnection: " + kind + "\r\n\r\n"
+    async with served(head_s=1.0) as hub:
+        with ExitStack() as clients:
+            for kib in range(0, 400, 8):
+                client = clients.enter_context(socket.socket())
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                client.connect(("127.0.0.1", hub.port))
+                client.sendall(ask.format(kib << 10).encode())
+                if ends:
+                    client.shutdown(socket.SHUT_WR)
+            few = 0
+            async with asyncio.timeout(DEADLINE_S):
+                while (unsent := hub.unsent()) or not few:
+                    few = max(few, sum(0 < left < 64 << 10 for left in unsent))
+                    await asyncio.sleep(0.01)
 
 
 async def test_a_client_that_sends_on_can_read_why_it_was_closed() -> None:

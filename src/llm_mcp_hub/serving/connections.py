@@ -197,8 +197,7 @@ class Connection(H11Protocol):
         self._look()
 
     def eof_received(self) -> None:
-        if self._closing and self._under is not None:
-            self._under.close()
+        self._let_go()  # asyncio would close it all the same
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.room.leave(self)
@@ -215,17 +214,17 @@ class Connection(H11Protocol):
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self._stall is not None:
+        if self._stall is not None and not self._closes():
             self._stall.cancel()
 
     # -- what is done about it -----------------------------------------------------------------------------------------
 
     def give_way(self) -> None:
         """Make room for another one."""
-        if self._under is not None and self._under.get_write_buffer_size():
-            self._under.close()  # when its answer has been taken
-        elif self._under is not None:
+        if self._under is not None and not self._under.get_write_buffer_size():
             self._under.abort()
+        else:
+            self._let_go()  # when its answer has been taken
 
     def _look(self) -> None:
         """Whether a request is open now; from when on none is, the next head has its time."""
@@ -252,7 +251,7 @@ class Connection(H11Protocol):
         self.refused("head_time")
         if self.conn.our_state is h11.IDLE and self.conn.trailing_data[0]:  # a part of a head
             self._under.write(_LATE)
-        self._under.close()
+        self._let_go()
 
     def _closes(self) -> bool:
         return self._closing or self._under is None or self._under.is_closing()
@@ -264,12 +263,21 @@ class Connection(H11Protocol):
             return
         unread = self.conn.their_state in {h11.SEND_BODY, h11.ERROR}
         if self._closing or not unread or not transport.can_write_eof() or transport.is_closing():
-            transport.close()
+            self._let_go()
             return
         self._closing = True
         self.flow.resume_reading()
         transport.write_eof()
-        self.loop.call_later(LINGER_S, transport.close)
+        self.loop.call_later(LINGER_S, self._let_go)
+
+    def _let_go(self) -> None:
+        """Close when the reader has taken what stands ready; one that takes nothing, however little it is, goes too."""
+        if self._under is None or self._under.is_closing():
+            return
+        self._under.close()
+        if self._under.get_write_buffer_size():
+            self._stuck_at = 1 << 62
+            self._watch_reader()
 
     def _watch_reader(self) -> None:
         if self._stall is not None:
