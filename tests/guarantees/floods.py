@@ -68,7 +68,7 @@ def unread(target: Target) -> str:
     """Asks for much and reads nothing: the hub does not keep it for ever. What the system keeps of it after that, and
     for how long, is the system's: it may not even tell the client."""
     with target.talk() as talk:
-        asked = talk.send_meanwhile(bytes_of(target, get("/health/live", ALICE)) * 200_000)
+        asked = talk.send_meanwhile(bytes_of(target, modern("alice", "tools/list")) * 20_000)
         until(lambda: target.keeps(talk), "the hub has it")
         until(lambda: not target.keeps(talk), "the hub lets it go")
         talk.finish()

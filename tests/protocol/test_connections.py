@@ -18,6 +18,7 @@ pytestmark = pytest.mark.anyio
 DEADLINE_S = 60.0
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 CHUNK = b"x" * (1 << 20)
+LAST = b"4\r\ndone\r\n0\r\n\r\n"
 SNDBUF = 64 << 10
 """What the system keeps of an answer for the server, twice over; the rest is the server's own."""
 
@@ -105,6 +106,19 @@ async def served(*, most: int = 100, head_s: float = DEADLINE_S) -> AsyncGenerat
         await asyncio.wait_for(serving, DEADLINE_S)
 
 
+def reader_of_little(hub: Served) -> socket.socket:
+    """A client for which the system keeps as little as it can."""
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.connect(("127.0.0.1", hub.port))
+    return client
+
+
+def much(size: int, connection: str) -> bytes:
+    """A request for an answer of so many bytes."""
+    return f"GET /much?{size} HTTP/1.1\r\nHost: localhost\r\nConnection: {connection}\r\n\r\n".encode()
+
+
 async def all_of(reader: asyncio.StreamReader) -> bytes:
     """All that comes until the other side has closed."""
     async with asyncio.timeout(DEADLINE_S):
@@ -184,14 +198,11 @@ async def test_of_whatever_a_reader_does_not_take_nothing_is_kept(
     """Not even of one whose answer the system has taken but for a little: no buffer is ever full then."""
     monkeypatch.setattr(connections, "STALL_S", 1.0)
     kind, _, ends = connection.partition(",")
-    ask = "GET /much?{} HTTP/1.1\r\nHost: localhost\r\nConnection: " + kind + "\r\n\r\n"
     async with served(head_s=1.0) as hub:
         with ExitStack() as clients:
             for kib in range(0, 400, 8):
-                client = clients.enter_context(socket.socket())
-                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-                client.connect(("127.0.0.1", hub.port))
-                client.sendall(ask.format(kib << 10).encode())
+                client = clients.enter_context(reader_of_little(hub))
+                client.sendall(much(kib << 10, kind))
                 if ends:
                     client.shutdown(socket.SHUT_WR)
             few = 0
@@ -199,6 +210,54 @@ async def test_of_whatever_a_reader_does_not_take_nothing_is_kept(
                 while (unsent := hub.unsent()) or not few:
                     few = max(few, sum(0 < left < 64 << 10 for left in unsent))
                     await asyncio.sleep(0.01)
+
+
+async def nearly_taken() -> int:
+    """The size of an answer that the system takes for such a reader but for a few KiB."""
+    sizes = range(32 << 10, 400 << 10, 8 << 10)
+    async with served() as hub:
+        with ExitStack() as clients:
+            for size in sizes:
+                clients.enter_context(reader_of_little(hub)).sendall(much(size, "keep-alive"))
+            async with asyncio.timeout(DEADLINE_S):
+                while not (max(unsent := hub.unsent(), default=0) > 64 << 10 and len(unsent) == len(sizes)):
+                    await asyncio.sleep(0.01)
+            return next(size for size, left in zip(sizes, sorted(unsent), strict=True) if left > 16 << 10)
+
+
+async def test_a_slow_reader_gets_all_of_an_answer_that_is_complete(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though it is closed behind that, and the server sees nothing of what it takes from the system for a while."""
+    size = await nearly_taken()
+    monkeypatch.setattr(connections, "STALL_S", 1.0)
+    came = b""
+    async with served(head_s=0.2) as hub:
+        with reader_of_little(hub) as slow:
+            slow.sendall(much(size, "keep-alive"))
+            while hub.refused != ["head_time"]:
+                await asyncio.sleep(0.01)
+            assert max(hub.unsent()) > 0
+            slow.setblocking(False)
+            while piece := await asyncio.wait_for(asyncio.get_running_loop().sock_recv(slow, 2048), DEADLINE_S):
+                came += piece
+                await asyncio.sleep(0.2 if max(hub.unsent(), default=0) else 0.0)
+
+    assert bytes(size) in came
+    assert came.endswith(LAST)
+
+
+async def test_who_made_room_and_takes_nothing_is_not_kept_beside_those_who_have_a_place() -> None:
+    """Newcomers could pile up as many of them as they like."""
+    size = await nearly_taken()
+    async with served(most=4) as hub:
+        with ExitStack() as clients:
+            for _ in range(12):
+                clients.enter_context(reader_of_little(hub)).sendall(much(size, "keep-alive"))
+                await asyncio.sleep(0.05)
+            before = len(hub.unsent())
+            async with asyncio.timeout(DEADLINE_S):
+                while len(hub.unsent()) > 4:
+                    await asyncio.sleep(0.01)
+    assert before > 4
 
 
 async def test_a_client_that_sends_on_can_read_why_it_was_closed() -> None:

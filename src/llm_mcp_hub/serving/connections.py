@@ -117,6 +117,16 @@ class _Patient:
         self._transport = transport
         self.close = close
         self.is_closing = closes
+        self.written = 0
+        """Bytes so far."""
+
+    def write(self, data: bytes) -> None:
+        self.written += len(data)
+        self._transport.write(data)
+
+    def taken(self) -> int:
+        """How many bytes of them the other side has taken, as far as the system tells."""
+        return self.written - self._transport.get_write_buffer_size() - _queued(self._transport)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
@@ -151,13 +161,15 @@ class Connection(H11Protocol):
         super().__init__(*given, **named)
         self.conn = _Thrifty(h11.SERVER, self.config.h11_max_incomplete_event_size or HEAD_BYTES)
         self._under: asyncio.Transport | None = None
+        self._patient: _Patient | None = None
         self._admitted = False
         self._closing = False
         self._open = False
         self.cycle: Any = None  # uvicorn's own type does not say that there may be none
         self._head: asyncio.TimerHandle | None = None
         self._stall: asyncio.TimerHandle | None = None
-        self._stuck_at = 0
+        self._taken = 0
+        self._patience_s = STALL_S
 
     # -- what happens to it --------------------------------------------------------------------------------------------
 
@@ -174,7 +186,8 @@ class Connection(H11Protocol):
             transport.write(_NO_ROOM)
             transport.close()
             return
-        super().connection_made(cast(asyncio.Transport, _Patient(transport, self._close, self._closes)))
+        self._patient = _Patient(transport, self._close, self._closes)
+        super().connection_made(cast(asyncio.Transport, self._patient))
         self._wait_for_head()
 
     def data_received(self, data: bytes) -> None:
@@ -209,13 +222,13 @@ class Connection(H11Protocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._stuck_at = 1 << 62
         self._watch_reader()
 
     def resume_writing(self) -> None:
         super().resume_writing()
         if self._stall is not None and not self._closes():
             self._stall.cancel()
+            self._stall = None
 
     # -- what is done about it -----------------------------------------------------------------------------------------
 
@@ -223,8 +236,10 @@ class Connection(H11Protocol):
         """Make room for another one."""
         if self._under is not None and not self._under.get_write_buffer_size():
             self._under.abort()
-        else:
-            self._let_go()  # when its answer has been taken
+            return
+        self._let_go()  # when its answer has been taken; it has no place any more, so it has to be quick about it
+        self._patience_s = LINGER_S
+        self._watch_reader()
 
     def _look(self) -> None:
         """Whether a request is open now; from when on none is, the next head has its time."""
@@ -246,11 +261,11 @@ class Connection(H11Protocol):
         self._head = self.loop.call_later(self.head_s, self._late)
 
     def _late(self) -> None:
-        if self._under is None or self._closing:
+        if self._patient is None or self._closing:
             return
         self.refused("head_time")
         if self.conn.our_state is h11.IDLE and self.conn.trailing_data[0]:  # a part of a head
-            self._under.write(_LATE)
+            self._patient.write(_LATE)
         self._let_go()
 
     def _closes(self) -> bool:
@@ -275,24 +290,43 @@ class Connection(H11Protocol):
         if self._under is None or self._under.is_closing():
             return
         self._under.close()
-        if self._under.get_write_buffer_size():
-            self._stuck_at = 1 << 62
+        if self._under.get_write_buffer_size() and self._stall is None:
             self._watch_reader()
 
     def _watch_reader(self) -> None:
+        if self._patient is None:
+            return
         if self._stall is not None:
             self._stall.cancel()
-        self._stall = self.loop.call_later(STALL_S, self._stalled)
+        self._taken = self._patient.taken()
+        self._stall = self.loop.call_later(self._patience_s, self._stalled)
 
     def _stalled(self) -> None:
-        if self._under is None:
+        self._stall = None
+        if self._under is None or self._patient is None or not self._under.get_write_buffer_size():
             return
-        left = self._under.get_write_buffer_size()
-        if left >= self._stuck_at:
-            self._under.abort()
-        elif left:
-            self._stuck_at = left
+        if self._patient.taken() > self._taken:
             self._watch_reader()
+        else:
+            self._under.abort()
+
+
+def _queued(transport: asyncio.Transport) -> int:
+    """How many bytes the system holds for the other side; 0 where it does not tell.
+
+    Linux calls a socket writable again when a third of its buffer is free: of 4 MB a reader can take one with nothing
+    else to be seen of it.
+    """
+    if sys.platform == "win32":
+        return 0
+    import fcntl
+    import termios
+
+    try:
+        told = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
+    except OSError:
+        return 0
+    return int.from_bytes(told, sys.byteorder)
 
 
 def guarded(refused: Refused = nobody, *, most: int | None = None, head_s: float = HEAD_S) -> type[Connection]:
