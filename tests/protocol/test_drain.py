@@ -127,22 +127,24 @@ def test_a_hub_that_drains_finishes_what_runs_and_takes_nothing_new(lean: World,
     """On connections that are still open: not ready, a new ask is `busy`, an ask that runs can be come for."""
     go_on = held_answer(lean)
     with http_hub(lean) as hub, ExitStack() as stack:
-        lines = [stack.enter_context(Open(hub.url)) for _ in range(6)]
-        waiting, ticket, lost = (asked(lean, line, era) for line in lines[:3])
-        lines[4].session = greeted(hub.url)  # a new connection could not be had any more
+        waiting, ticket, lost = (asked(lean, stack.enter_context(Open(hub.url)), era) for _ in range(3))
+        session = greeted(hub.url)
+        # Not sooner, for a connection that says nothing is closed; nor later, for then there are none to be had.
+        look, one_more, lives = (stack.enter_context(Open(hub.url)) for _ in range(3))
+        one_more.session = session
         hub.process.terminate()
         logged(hub, "the hub ends")
-        lines[3].send("GET", "/health/ready")
-        refused = error_in(lines[4].call(era, "ask_claude", prompt="one more").result())
-        assert lines[3].ended.wait(DEADLINE_S)
-        live = lines[5].send("GET", "/health/live")
+        look.send("GET", "/health/ready")
+        refused = error_in(one_more.call(era, "ask_claude", prompt="one more").result())
+        assert look.ended.wait(DEADLINE_S)
+        live = lives.send("GET", "/health/live")
         assert live.ended.wait(DEADLINE_S)
         lost.socket.shutdown(socket.SHUT_RDWR)
         go_on.set()
         answers = [answer_in(line.result()) for line in (waiting, ticket)]
         code = hub.process.wait(DEADLINE_S)
 
-    assert (lines[3].status, json.loads(lines[3].body)["failing"]) == (503, ["draining"])
+    assert (look.status, json.loads(look.body)["failing"]) == (503, ["draining"])
     assert (live.status, live.headers["connection"]) == (200, "close")
     assert (refused["code"], refused["retryable"], refused["provider"]) == ("busy", True, "claude")
     assert 0 < refused["retry_after_s"] <= float(NEVER_S)
@@ -181,8 +183,9 @@ def test_a_client_that_does_not_read_or_never_ends_its_request_holds_nothing_up_
     lean.gemini.default = google.Answer("a" * LONG)
     pages = 12
     with http_hub(lean) as hub, ExitStack() as stack:
-        line, deaf, endless = (stack.enter_context(Open(hub.url)) for _ in range(3))
+        line = stack.enter_context(Open(hub.url))
         answer = answer_in(line.call("auto", "ask_gemini", prompt="much", wait_s=3600).result())
+        deaf, endless = (stack.enter_context(Open(hub.url)) for _ in range(2))
         endless.write(raw("ask_gemini", {"prompt": "x" * 1_000})[:-500])
         for _ in range(pages):
             deaf.write(raw("ask_result", {"ask_id": answer["ask_id"]}))
