@@ -226,8 +226,10 @@ async def test_a_new_login_is_taken_up_without_a_restart(rig: Rig) -> None:
 
 
 async def test_a_warm_provider_starts_nothing_for_an_ask(rig: Rig) -> None:
-    """`warm` is for the next ask: the process that answers it was there before."""
+    """`warm` is for the next ask: the process that answers it was there before, also where another warms already."""
     await answer(rig)
+    other = asyncio.ensure_future(rig.provider.warm())
+    await asyncio.sleep(0)
     await within(rig.provider.warm())
     before = {child.pid for child in children(rig)}
     gate = threading.Event()
@@ -239,6 +241,7 @@ async def test_a_warm_provider_starts_nothing_for_an_ask(rig: Rig) -> None:
     during = {child.pid for child in children(rig)}
     gate.set()
     await within(asking)
+    await within(other)
 
     assert before
     assert during <= before

@@ -228,7 +228,7 @@ async def nearly_taken() -> int:
 async def test_a_slow_reader_gets_all_of_an_answer_that_is_complete(monkeypatch: pytest.MonkeyPatch) -> None:
     """Though it is closed behind that, and the server sees nothing of what it takes from the system for a while."""
     size = await nearly_taken()
-    monkeypatch.setattr(connections, "STALL_S", 1.0)
+    monkeypatch.setattr(connections, "STALL_S", 3.0)
     came = b""
     async with served(head_s=0.2) as hub:
         with reader_of_little(hub) as slow:
@@ -237,7 +237,7 @@ async def test_a_slow_reader_gets_all_of_an_answer_that_is_complete(monkeypatch:
                 await asyncio.sleep(0.01)
             assert max(hub.unsent()) > 0
             slow.setblocking(False)
-            while piece := await asyncio.wait_for(asyncio.get_running_loop().sock_recv(slow, 2048), DEADLINE_S):
+            while piece := await asyncio.wait_for(asyncio.get_running_loop().sock_recv(slow, 1024), DEADLINE_S):
                 came += piece
                 await asyncio.sleep(0.2 if max(hub.unsent(), default=0) else 0.0)
 

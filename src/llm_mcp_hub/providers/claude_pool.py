@@ -116,7 +116,7 @@ class Pool:
         self._kept: list[Connected] = []
         self._all: set[Connected] = set()
         self._background: set[asyncio.Task[None]] = set()
-        self._refilling = False
+        self._filling: asyncio.Task[None] | None = None
         self.closed = False
 
     async def take(self, ask: Ask, token: str) -> Connected:
@@ -148,19 +148,14 @@ class Pool:
         asyncio.get_running_loop().call_later(KEPT_S + 1, self._let_old_go)
 
     async def refill(self, token: str) -> None:
-        """Connect clients ahead, up to the number wanted. Raises HubError."""
-        if self._refilling:  # or asks that end together would each start a child, and all but one be dropped
-            return
-        self._refilling = True
-        try:
-            while not self.closed and len(self._ready) < self._ahead:
-                connected = await self._connect(Ask("", NAME, "", self._default_model, None, 0), token)
-                if self.closed or len(self._ready) >= self._ahead:
-                    await self.drop(connected)
-                    return
-                self._ready.append(connected)
-        finally:
-            self._refilling = False
+        """Connect clients ahead, up to the number wanted. Raises HubError. Who comes meanwhile waits for the same."""
+        if self._filling is None or self._filling.done():  # or each would start a child, and all but one be dropped
+            self._filling = self.later(self._fill(token))
+            self._filling.add_done_callback(_seen)  # of an ask that was cancelled nobody waits for it any more
+        filling = self._filling
+        await asyncio.wait([filling])
+        if not filling.cancelled():  # else the pool is closed
+            filling.result()
 
     async def close(self) -> None:
         """End every client and wait for it."""
@@ -213,13 +208,22 @@ class Pool:
         """End a client in the background."""
         self.later(self.drop(connected))
 
-    def later(self, work: Any) -> None:
-        """Do something in the background; `close` waits for it."""
+    def later(self, work: Any) -> asyncio.Task[None]:
+        """Do something in the background; `close` ends it, and waits for its end."""
         task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+        return task
 
     # -- inside -----------------------------------------------------------------------------------------------------
+
+    async def _fill(self, token: str) -> None:
+        while not self.closed and len(self._ready) < self._ahead:
+            connected = await self._connect(Ask("", NAME, "", self._default_model, None, 0), token)
+            if self.closed or len(self._ready) >= self._ahead:
+                await self.drop(connected)
+                return
+            self._ready.append(connected)
 
     def _of(self, ask: Ask, token: str) -> Connected | None:
         """The client that was kept for this conversation, if it has seen all of it and fits."""
