@@ -220,7 +220,7 @@ class Pool:
     async def _fill(self, token: str) -> None:
         while not self.closed and len(self._ready) < self._ahead:
             connected = await self._connect(Ask("", NAME, "", self._default_model, None, 0), token)
-            if self.closed or len(self._ready) >= self._ahead:
+            if self.closed:
                 await self.drop(connected)
                 return
             self._ready.append(connected)
