@@ -19,6 +19,8 @@ DEADLINE_S = 60.0
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 CHUNK = b"x" * (1 << 20)
 LAST = b"4\r\ndone\r\n0\r\n\r\n"
+UVICORNS_S = 1
+"""uvicorn's own clock of a connection without a request, which must not count."""
 SNDBUF = 64 << 10
 """What the system keeps of an answer for the server, twice over; the rest is the server's own."""
 
@@ -82,18 +84,30 @@ class Served:
         transports = [cast(Any, one).transport for one in self._server.server_state.connections]
         return [transport.get_write_buffer_size() for transport in transports]
 
+    def closing(self) -> bool:
+        """Whether any connection is being closed, when all that stands ready has been taken."""
+        return any(cast(Any, one).transport.is_closing() for one in self._server.server_state.connections)
+
     def leave(self) -> None:
         for writer in self._writers:
             writer.transport.abort()
 
 
 @asynccontextmanager
-async def served(*, most: int = 100, head_s: float = DEADLINE_S) -> AsyncGenerator[Served]:
+async def served(*, most: int = 100, head_s: float = DEADLINE_S, idle_s: float = DEADLINE_S) -> AsyncGenerator[Served]:
     app, refused = App(), list[str]()
     listening = socket.create_server(("127.0.0.1", 0))
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SNDBUF)
-    protocol = connections.guarded(refused.append, most=most, head_s=head_s)
-    config = uvicorn.Config(app, http=protocol, ws="none", lifespan="off", log_config=None, timeout_graceful_shutdown=1)
+    protocol = connections.guarded(refused.append, most=most, head_s=head_s, idle_s=idle_s)
+    config = uvicorn.Config(
+        app,
+        http=protocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        timeout_keep_alive=UVICORNS_S,
+        timeout_graceful_shutdown=1,
+    )
     server = uvicorn.Server(config)
     serving = asyncio.ensure_future(server.serve(sockets=[listening]))
     one = Served(app, listening.getsockname()[1], refused, server)
@@ -173,6 +187,53 @@ async def test_requests_one_after_another_are_answered_in_one_go() -> None:
         assert hub.refused == []
 
 
+async def test_an_answer_that_was_asked_for_before_the_last_one_came_has_its_time() -> None:
+    """However much longer it takes than a connection may be idle."""
+    async with served(head_s=0.2, idle_s=0.2) as hub:
+        reader, _ = await hub.connect(much(4, "keep-alive") + GET)
+        assert (await asyncio.wait_for(reader.readuntil(b"done"), DEADLINE_S)).startswith(b"HTTP/1.1 200")
+        await hub.app.until_open(1)
+        await asyncio.sleep(UVICORNS_S + 0.5)
+        hub.app.gate.set()
+
+        assert (await all_of(reader)).endswith(LAST)
+        assert hub.refused == []
+
+
+async def test_a_connection_is_kept_for_the_next_request() -> None:
+    """Longer than a head may take, and uvicorn's own clock does not count. From its first byte on the next head has the
+    time of any other."""
+    async with served(head_s=0.2) as hub:
+        hub.app.gate.set()
+        reader, writer = await hub.connect(GET)
+        for _ in range(2):
+            assert b"200 OK" in await asyncio.wait_for(reader.readuntil(LAST), DEADLINE_S)
+            assert hub.refused == []
+            await asyncio.sleep(UVICORNS_S + 0.5)
+            writer.write(GET)
+        assert b"200 OK" in await asyncio.wait_for(reader.readuntil(LAST), DEADLINE_S)
+        writer.write(GET[:9])
+
+        assert (await all_of(reader)).startswith(b"HTTP/1.1 408 ")
+        assert hub.refused == ["head_time"]
+
+
+async def test_a_connection_without_a_next_request_ends() -> None:
+    """Without a word: it has done nothing wrong. Also where the rest of a body has come after the answer."""
+    late = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n"
+    async with served(idle_s=0.2) as hub:
+        hub.app.gate.set()
+        idle, _ = await hub.connect(GET)
+        reader, writer = await hub.connect(late)
+        came = await asyncio.wait_for(reader.readuntil(LAST), DEADLINE_S)
+        writer.write(b"rest")
+
+        assert (await all_of(idle)).endswith(LAST)
+        assert came.startswith(b"HTTP/1.1 200")
+        assert await all_of(reader) == b""
+        assert hub.refused == []
+
+
 async def test_a_reader_that_takes_nothing_is_let_go_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that is slow is not: it takes something in each span. What it is sent has no end here."""
     monkeypatch.setattr(connections, "STALL_S", 2.0)
@@ -198,7 +259,7 @@ async def test_of_whatever_a_reader_does_not_take_nothing_is_kept(
     """Not even of one whose answer the system has taken but for a little: no buffer is ever full then."""
     monkeypatch.setattr(connections, "STALL_S", 1.0)
     kind, _, ends = connection.partition(",")
-    async with served(head_s=1.0) as hub:
+    async with served(idle_s=1.0) as hub:
         with ExitStack() as clients:
             for kib in range(0, 400, 8):
                 client = clients.enter_context(reader_of_little(hub))
@@ -230,10 +291,10 @@ async def test_a_slow_reader_gets_all_of_an_answer_that_is_complete(monkeypatch:
     size = await nearly_taken()
     monkeypatch.setattr(connections, "STALL_S", 3.0)
     came = b""
-    async with served(head_s=0.2) as hub:
+    async with served(idle_s=0.2) as hub:
         with reader_of_little(hub) as slow:
             slow.sendall(much(size, "keep-alive"))
-            while hub.refused != ["head_time"]:
+            while not hub.closing():
                 await asyncio.sleep(0.01)
             assert max(hub.unsent()) > 0
             slow.setblocking(False)

@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx2
 import pytest
 
+from llm_mcp_hub.serving import connections
 from llm_mcp_hub.serving.connections import CONNECTIONS
 from tests.harness import (
     DEADLINE_S,
@@ -31,7 +33,7 @@ from tests.harness import (
     open_line,
     run_command,
 )
-from tests.protocol.hurried import FAILURES, SESSIONS
+from tests.protocol.hurried import FAILURES, IDLE_S, SESSIONS
 from tests.protocol.test_http import GREETING, MCP
 from tests.upstreams import google
 from tests.upstreams.redis import RedisServer
@@ -174,6 +176,20 @@ def test_a_head_that_does_not_come_is_not_waited_for(hurried: Hurried) -> None:
         assert everything(nothing) == b""
 
     assert [said.split(b"\r\n")[0] for said in ended] == [b"HTTP/1.1 408 Request Timeout"] * 3
+
+
+def test_a_connection_outlives_the_clients_that_would_use_it_again(hurried: Hurried) -> None:
+    """The SDK's client keeps one for so long. Closed just then, it would lose the call that it sends."""
+    kept_s = httpx2.Limits().keepalive_expiry
+    assert kept_s is not None
+    asked = hurried.head("bob", path="/health/live").replace(b"POST", b"GET")
+    with hurried.socket(asked) as opened:
+        time.sleep(kept_s + 0.5)
+        opened.sendall(asked)
+        came = everything(opened)
+
+    assert came.count(b"HTTP/1.1 200 OK") == 2
+    assert kept_s + 0.5 < IDLE_S < connections.IDLE_S
 
 
 @pytest.mark.parametrize("length", ["Content-Length: 1000000", "Transfer-Encoding: chunked"])

@@ -1,9 +1,10 @@
 """Connections to `serve`: how many there are, and how long one may stay without a request. Knows no route, no client.
 
 uvicorn has no time-out for a request's head. Here it is complete in time, counted from the connection's opening or from
-the end of the answer before; what is left of a body by then has gone as well. While a request is open nothing is
-counted, only a reader that takes nothing at all is let go in the end. Where all places are taken, the connection that
-has waited longest for a request makes room, of whoever has the most: who holds connections open cannot keep others out.
+its first byte after an answer; what was left of a body at the answer has gone by then as well. After an answer a
+connection is kept for the next request, longer than clients keep theirs. While a request is open nothing is counted,
+only a reader that takes nothing at all is let go in the end. Where all places are taken, the connection that has waited
+longest for a request makes room, of whoever has the most: who holds connections open cannot keep others out.
 
 It stands on the one of uvicorn's protocols that is pure Python, on h11; DECISIONS.md says why.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Literal, cast
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -22,6 +23,9 @@ from llm_mcp_hub.serving.limits import Refused, nobody, peer_of
 from llm_mcp_hub.serving.sign import SIGN, SIGNED
 
 HEAD_S = 10.0
+IDLE_S = 100.0
+"""For the first byte of a next request. Whoever sends one at the moment that the connection ends has lost that call, so
+it is longer than clients keep an idle connection: the MCP SDK's 5 s, nginx 60, Go and Rust 90."""
 STALL_S = 120.0
 """For a reader to take anything of what stands ready for it."""
 LINGER_S = 2.0
@@ -41,6 +45,9 @@ _NO_ROOM = (
     "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n"
     f"{SIGN}: {SIGNED}\r\nRetry-After: {RETRY_S}\r\nContent-Length: {len(_FULL)}\r\n\r\n{_FULL}"
 ).encode()
+_For = Literal["head", "answer", "request"]
+"""What a connection waits for: a request's head (or the rest of a body that has been answered), the answer, or, once it
+is answered, whether another request comes at all."""
 _LATE = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 
@@ -156,6 +163,7 @@ class Connection(H11Protocol):
     room: ClassVar[Room]
     refused: ClassVar[staticmethod[[str], None]] = staticmethod(nobody)
     head_s: ClassVar[float] = HEAD_S
+    idle_s: ClassVar[float] = IDLE_S
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
@@ -164,9 +172,9 @@ class Connection(H11Protocol):
         self._patient: _Patient | None = None
         self._admitted = False
         self._closing = False
-        self._open = False
+        self._waits_for: _For = "head"
         self.cycle: Any = None  # uvicorn's own type does not say that there may be none
-        self._head: asyncio.TimerHandle | None = None
+        self._next: asyncio.TimerHandle | None = None
         self._stall: asyncio.TimerHandle | None = None
         self._taken = 0
         self._patience_s = STALL_S
@@ -188,7 +196,7 @@ class Connection(H11Protocol):
             return
         self._patient = _Patient(transport, self._close, self._closes)
         super().connection_made(cast(asyncio.Transport, self._patient))
-        self._wait_for_head()
+        self._wait(self.head_s)
 
     def data_received(self, data: bytes) -> None:
         if self._admitted and not self._closing:
@@ -209,12 +217,15 @@ class Connection(H11Protocol):
         super().on_response_complete()
         self._look()
 
+    def timeout_keep_alive_handler(self) -> None:
+        """Nothing: uvicorn's own clock is as long as the SDK's clients keep a connection. `_wait` has another."""
+
     def eof_received(self) -> None:
         self._let_go()  # asyncio would close it all the same
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.room.leave(self)
-        for timer in (self._head, self._stall):
+        for timer in (self._next, self._stall):
             if timer is not None:
                 timer.cancel()
         if self._admitted:
@@ -242,30 +253,35 @@ class Connection(H11Protocol):
         self._watch_reader()
 
     def _look(self) -> None:
-        """Whether a request is open now; from when on none is, the next head has its time."""
-        is_open = self.cycle is not None and not self.cycle.response_complete
-        if is_open == self._open:
+        """What it waits for now; from when on that is another thing, that has its time."""
+        waits_for: _For = "head"
+        if self.cycle is not None and not self.cycle.response_complete:
+            waits_for = "answer"
+        elif self.cycle is not None and self.conn.their_state is h11.IDLE and not self.conn.trailing_data[0]:
+            waits_for = "request"
+        if waits_for == self._waits_for:
             return
-        self._open = is_open
-        if is_open:
+        self._waits_for = waits_for
+        if waits_for == "answer":
             self.room.busy(self)
-            if self._head is not None:
-                self._head.cancel()
+            if self._next is not None:
+                self._next.cancel()
         else:
             self.room.waits(self)
-            self._wait_for_head()
+            self._wait(self.head_s if waits_for == "head" else self.idle_s)
 
-    def _wait_for_head(self) -> None:
-        if self._head is not None:
-            self._head.cancel()
-        self._head = self.loop.call_later(self.head_s, self._late)
+    def _wait(self, seconds: float) -> None:
+        if self._next is not None:
+            self._next.cancel()
+        self._next = self.loop.call_later(seconds, self._late)
 
     def _late(self) -> None:
         if self._patient is None or self._closing:
             return
-        self.refused("head_time")
-        if self.conn.our_state is h11.IDLE and self.conn.trailing_data[0]:  # a part of a head
-            self._patient.write(_LATE)
+        if self._waits_for == "head":
+            self.refused("head_time")
+            if self.conn.our_state is h11.IDLE and self.conn.trailing_data[0]:  # a part of a head
+                self._patient.write(_LATE)
         self._let_go()
 
     def _closes(self) -> bool:
@@ -329,10 +345,13 @@ def _queued(transport: asyncio.Transport) -> int:
     return int.from_bytes(told, sys.byteorder)
 
 
-def guarded(refused: Refused = nobody, *, most: int | None = None, head_s: float = HEAD_S) -> type[Connection]:
+def guarded(
+    refused: Refused = nobody, *, most: int | None = None, head_s: float = HEAD_S, idle_s: float = IDLE_S
+) -> type[Connection]:
     """uvicorn's `http=` for one server. `most`: connections; by default as many as this process has room for."""
     room = Room(room_for(_descriptors()) if most is None else most)
-    return type("Guarded", (Connection,), {"room": room, "refused": staticmethod(refused), "head_s": head_s})
+    own = {"room": room, "refused": staticmethod(refused), "head_s": head_s, "idle_s": idle_s}
+    return type("Guarded", (Connection,), own)
 
 
 def _descriptors() -> int:

@@ -349,7 +349,7 @@ def serve(app: Starlette, *, host: str, port: int, early: Early | None = None) -
         app,
         host=host,
         port=port,
-        http=connections.guarded(app.state.refused, head_s=connections.HEAD_S),
+        http=connections.guarded(app.state.refused, head_s=connections.HEAD_S, idle_s=connections.IDLE_S),
         ws="none",  # it would take a connection over from what watches it
         log_config=None,  # our own chain has the loggers
         access_log=False,
