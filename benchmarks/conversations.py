@@ -30,7 +30,9 @@ from tests.upstreams import google
 ABOUT = "A conversation's next turn; a burst of asks; what a hub weighs that serves or waits."
 PAUSE_S = 1.0
 MANY, FEW = 8, 4
-IDLE, FIRST = 200, 20
+IDLE, FIRST = 600, 20
+"""Idle conversations, and those before them. Over fewer the figure is that of caches that fill once: Python's allocator
+takes 1 MiB at a time, which is 5 KB for each of 200."""
 AT_ONCE = 20
 WAITING = 3
 WATCHED_S = 5.0

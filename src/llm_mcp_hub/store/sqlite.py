@@ -339,6 +339,7 @@ class SqliteStore:
         try:
             db.execute("PRAGMA synchronous = NORMAL")
             db.execute("PRAGMA foreign_keys = ON")
+            db.execute("PRAGMA cache_size = -512")  # KiB, of 2,000: the system holds the file's pages too, once for all
             db.execute("PRAGMA journal_size_limit = 16777216")
             if db.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
                 db.execute("PRAGMA journal_mode = WAL")
