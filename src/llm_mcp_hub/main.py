@@ -157,7 +157,7 @@ def google_logins(settings: Settings, saved: SavedLogins) -> GeminiCredentials:
 def hidden(held: Held) -> Held:
     """A login on its way to a child; the log never shows it from here on, whatever happens."""
     for secret in held.secrets():
-        logs.hide(secret)
+        logs.hide(secret, renewed=True)
     return held
 
 

@@ -27,7 +27,9 @@ ODD_SECRET = "no form that anybody knows"
 @pytest.fixture
 def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
     """What this test hides is not hidden from the next one."""
-    monkeypatch.setattr(logs, "_exact", set[str]())
+    for name in ("_kept", "_renewed"):
+        monkeypatch.setattr(logs, name, dict[str, None]())
+    monkeypatch.setattr(logs, "_longest_first", list[str]())
 
 
 @pytest.fixture
@@ -52,6 +54,21 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> Generator[Callable[[str | None], 
     yield begin
     root.handlers[:], root.level = before[0], before[1]
     structlog.configure(**before[2])
+
+
+@pytest.mark.usefixtures("forgetful")
+def test_of_logins_that_are_renewed_the_newest_are_hidden() -> None:
+    """A hub that runs for months sees thousands, and each line looks for each. What is in use is given anew."""
+    kept, used = "a setting that is secret", "a token that is in use"
+    hide(kept)
+    for number in range(10 * logs.RENEWED):
+        hide(used, renewed=True)
+        hide(f"made up {number:05}", renewed=True)
+    last = f"made up {10 * logs.RENEWED - 1:05}"
+
+    assert cleaned(f"{kept}, {used}, {last}") == ", ".join([HIDDEN] * 3)
+    assert cleaned("made up 00000") == "made up 00000"
+    assert sum(cleaned(f"made up {number:05}") == HIDDEN for number in range(10 * logs.RENEWED)) == logs.RENEWED - 1
 
 
 FORMS = {

@@ -48,18 +48,34 @@ _TELLING = {name for name, kind in vars(builtins).items() if isinstance(kind, ty
 """Exceptions by whose words a fault is found, and that quote a path at most: the system's own."""
 _PLAIN = ("DeprecationWarning", "PendingDeprecationWarning", "ResourceWarning", "RuntimeWarning", "ImportWarning")
 """Warnings whose words are Python's or a library's own."""
-_exact: set[str] = set()
+RENEWED = 128
+"""Values of logins that are renewed: of them the newest, for each line looks for all. Google's live for an hour."""
+_kept: dict[str, None] = {}
+_renewed: dict[str, None] = {}
+"""The one that was given last stands last."""
+_longest_first: list[str] = []
+_hiding = threading.Lock()
 
 
-def hide(secret: str) -> None:
-    """Never let this value through, whatever its form."""
-    if len(secret) >= 8:
-        _exact.add(secret)
+def hide(secret: str, *, renewed: bool = False) -> None:
+    """Never let this value through, whatever its form; a `renewed` one until 128 others have been given after it."""
+    if len(secret) < 8:
+        return
+    values = _renewed if renewed else _kept
+    with _hiding:
+        is_new = secret not in values
+        values.pop(secret, None)
+        values[secret] = None
+        if is_new:
+            while len(_renewed) > RENEWED:
+                del _renewed[next(iter(_renewed))]
+            # A short one inside a long one would leave the rest of it.
+            _longest_first[:] = sorted({**_kept, **_renewed}, key=len, reverse=True)
 
 
 def cleaned(text: str) -> str:
     """`text` without any secret that is known or looks like one."""
-    for secret in sorted(_exact, key=len, reverse=True):  # a short one inside a long one would leave the rest of it
+    for secret in tuple(_longest_first):
         text = text.replace(secret, HIDDEN)
     return _FORMS.sub(HIDDEN, text)
 

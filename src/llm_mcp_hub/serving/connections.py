@@ -23,9 +23,9 @@ from llm_mcp_hub.serving.limits import Refused, nobody, peer_of
 from llm_mcp_hub.serving.sign import SIGN, SIGNED
 
 HEAD_S = 10.0
-IDLE_S = 100.0
+IDLE_S = 150.0
 """For the first byte of a next request. Whoever sends one at the moment that the connection ends has lost that call, so
-it is longer than clients keep an idle connection: the MCP SDK's 5 s, nginx 60, Go and Rust 90."""
+it is longer than most keep an idle connection: the MCP SDK's 5 s, nginx 60, Go and Rust 90, Caddy 120."""
 STALL_S = 120.0
 """For a reader to take anything of what stands ready for it."""
 LINGER_S = 2.0
