@@ -218,6 +218,23 @@ def test_a_folder_that_cannot_be_made_again_closes_no_other_file(state: Path, mo
     run.close()
 
 
+def test_a_lock_that_somebody_holds_for_ever_is_told(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the folder that is swept: a hub that is frozen in the middle of it holds up no other one for good."""
+    run = RunFolder(state)
+    shutil.rmtree(run.path)
+    monkeypatch.setattr("llm_mcp_hub.children.supervision.PAUSE_S", 0.2)
+    monkeypatch.setattr("llm_mcp_hub.children.supervision.SWEPT_S", 0.2)
+    with (state / "run" / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+        for begin in (lambda: run.new_home("claude"), lambda: RunFolder(state)):
+            with pytest.raises(OSError, match="another program holds"):
+                begin()
+
+    assert run.new_home("claude").is_dir()
+    run.close()
+
+
 def test_what_could_not_be_removed_is_removed_later(state: Path) -> None:
     """On a disk that takes nothing a child's folder stays, with a login in it; not for as long as the hub lives."""
     run = RunFolder(state)

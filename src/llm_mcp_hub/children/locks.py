@@ -60,11 +60,22 @@ def lock_folder(folder: Path) -> int | None:
 
 
 @contextlib.contextmanager
-def held(file: Path, *, wait: bool = True) -> Generator[None]:
-    """Hold the lock of a file, which is made if need be. Raises BlockingIOError, and OSError where it cannot be."""
+def held(file: Path, *, within_s: float = 0.0) -> Generator[None]:
+    """Hold the lock of a file, which is made if need be.
+
+    Raises BlockingIOError where another holds it for longer than `within_s`, and OSError where it cannot be had.
+    """
     handle = os.open(file, OPENED, 0o600)
+    until = time.monotonic() + within_s
     try:
-        lock(handle, wait=wait)
+        while True:
+            try:
+                lock(handle, wait=False)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() >= until:
+                    raise BlockingIOError(error.errno, f"another program holds {file}", str(file)) from error
+            time.sleep(_AGAIN_S)
         yield
     finally:
         os.close(handle)

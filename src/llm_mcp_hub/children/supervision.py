@@ -36,6 +36,10 @@ EXHAUSTED = frozenset({errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """No more processes, descriptors or memory: the program that is not started then has no part in it."""
 _LONGEST = 64 * 1024
 _REAPED_S = 10.0
+SWEPT_S = 30.0
+"""How long a hub that starts waits for another's sweep of what dead hubs have left."""
+PAUSE_S = 2.0
+"""And how long one that runs, whose other asks stand still meanwhile."""
 _UNLESS_ORPHANED = '[ "$PPID" = "$1" ] || exit 1; shift; exec "$@"'
 """The kernel tells of a parent's death only those that have asked by then: who died before leaves an orphan, which has
 another parent."""
@@ -75,7 +79,9 @@ class RunFolder:
         state_folder.make(state_dir)
         self._root = state_dir / "run"
         self._root.mkdir(mode=0o700, exist_ok=True)
-        with held(self._root / ".lock"):  # or a hub that sweeps could take our folder before its lock is ours
+        with held(
+            self._root / ".lock", within_s=SWEPT_S
+        ):  # or a hub that sweeps could take our folder before its lock is ours
             self._swept = [*swept, *self._sweep()]
             self.name = secrets.token_hex(8)
             self.path = self._root / self.name
@@ -107,7 +113,7 @@ class RunFolder:
         """Somebody has removed the folder of a hub that runs, as cleaners of temporary files do."""
         state_folder.make(self._root.parent)  # which may have gone too, and be another's by now
         self._root.mkdir(mode=0o700, exist_ok=True)
-        with held(self._root / ".lock"):
+        with held(self._root / ".lock", within_s=PAUSE_S):
             self._make()
 
     def new_home(self, name: str) -> Path:
@@ -151,7 +157,7 @@ class RunFolder:
 
         Raises nothing: a folder that cannot be read now is looked at the next time.
         """
-        with contextlib.suppress(OSError), held(self._root / ".lock", wait=False):
+        with contextlib.suppress(OSError), held(self._root / ".lock"):
             self._swept += self._sweep()
         swept, self._swept = self._swept, []
         return swept

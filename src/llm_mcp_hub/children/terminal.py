@@ -17,6 +17,8 @@ import contextlib
 import os
 import signal
 import sys
+import threading
+import time
 import traceback
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -29,6 +31,8 @@ if sys.platform != "win32":
     import pexpect
 
 CHUNK = 64 * 1024
+REAPED_S = 1.0
+"""How long `kill` waits for the end of what it has killed."""
 _OPENED = {"exec_err_pipe_read", "exec_err_pipe_write", "master_fd", "slave_fd"}
 HERE = sys.platform != "win32"
 """Whether this system has pseudo-terminals that end a child with its hub."""
@@ -133,14 +137,24 @@ class Terminal:
             raise TerminalError("the child has gone")
 
     def kill(self) -> None:
-        """SIGKILL to the child's process group, and reap it. Does not await; does nothing when it is gone."""
+        """SIGKILL to the child's process group, and reap it. Does not await; does nothing when it is gone.
+
+        A process that waits for a disk ends when the disk has answered, and one that is traced when its tracer allows
+        it: after REAPED_S the waiting is left to a thread, or nothing else would go on here meanwhile.
+        """
         self._close_stream()
         if self._child.closed:
             return
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
-        with contextlib.suppress(pexpect.ExceptionPexpect):
-            self._child.wait()
+        until = time.monotonic() + REAPED_S
+        with contextlib.suppress(pexpect.ExceptionPexpect):  # somebody else has reaped it
+            while self._child.isalive():
+                if time.monotonic() >= until:
+                    threading.Thread(target=_reap, args=(self.pid,), daemon=True).start()
+                    self._child.terminated = cast("Any", self._child).ptyproc.terminated = True  # pexpect need not
+                    break
+                time.sleep(0.0005)
             self._child.close()
 
     async def close(self, grace_s: float = 2.0) -> None:
@@ -195,6 +209,11 @@ class Terminal:
             self._unsent.clear()
             self._readable.set()
             self._sent.set()
+
+
+def _reap(pid: int) -> None:
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, 0)
 
 
 def _close_what_was_opened(error: BaseException) -> None:

@@ -354,7 +354,7 @@ async def _alone(own: Path) -> AsyncGenerator[None]:
     with contextlib.ExitStack() as stack:
         while True:
             try:
-                stack.enter_context(held(own / ".lock", wait=False))
+                stack.enter_context(held(own / ".lock"))
                 break
             except BlockingIOError:
                 await asyncio.sleep(LOCK_LOOK_S)
