@@ -128,6 +128,9 @@ class Floor:
         self._leasing = asyncio.Lock()
         """Or a renewal that is on its way could take again what an end has just released."""
         self._beating: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
+        """What looks for asks whose hubs have died; it goes on where the beat ends for want of asks."""
+        self._closing_at = 0.0
 
     def get(self, principal: str, ask_id: str) -> Running | None:
         """One's own running ask."""
@@ -206,29 +209,26 @@ class Floor:
 
     async def close(self) -> None:
         """Stop beating; what is running must have ended."""
-        if self._beating is not None:
-            self._beating.cancel()
-            await asyncio.gather(self._beating, return_exceptions=True)
+        tasks = [task for task in (self._beating, self._closing) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         for step in (self._save_late, *self._chores):
             await self._tried(step)
+        if self._unsaved:
+            log.warning("asks not written down", count=len(self._unsaved))
 
     # -- the beat -----------------------------------------------------------------------------------------------------
 
     async def _beat(self) -> None:
         steps = (self._renew, self._cancel_the_unwanted, self._write_down, self._save_late, *self._chores)
-        closing: asyncio.Task[None] | None = None
-        closing_at = time.monotonic()
-        try:
-            while self._asks or self._unsaved:
-                await asyncio.sleep(BEAT_S)
-                for step in steps:
-                    await self._tried(step)
-                if time.monotonic() >= closing_at and (closing is None or closing.done()):
-                    closing = asyncio.get_running_loop().create_task(self._tried(self._journal.close_lost))
-                    closing_at = time.monotonic() + CLOSE_LOST_S
-        finally:
-            if closing is not None:
-                closing.cancel()
+        while self._asks or self._unsaved:
+            await asyncio.sleep(BEAT_S)
+            for step in steps:
+                await self._tried(step)
+            if time.monotonic() >= self._closing_at and (self._closing is None or self._closing.done()):
+                self._closing = asyncio.get_running_loop().create_task(self._tried(self._journal.close_lost))
+                self._closing_at = time.monotonic() + CLOSE_LOST_S
 
     async def _tried(self, step: Callable[[], Awaitable[None]]) -> None:
         try:

@@ -18,7 +18,8 @@ import pytest
 
 from llm_mcp_hub.errors import StoreUnavailable
 from llm_mcp_hub.store.base import LAPSED_KEPT_S, Held
-from llm_mcp_hub.store.sqlite import STEPS, TIDY_S, SqliteStore, migrate
+from llm_mcp_hub.store.sqlite import HELD_S, TIDY_S, SqliteStore, migrate
+from llm_mcp_hub.store.sqlite_statements import STEPS
 from tests.contract.stores import DEADLINE_S, LONG_S, SqliteShelf, opened, refusal, until_written
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
@@ -187,6 +188,31 @@ async def test_a_hub_that_stopped_in_the_middle_of_a_write_holds_nobody_up_for_l
 
     assert await store.get("key") == [b"before"]
     await store.put("key", b"after", ttl_s=LONG_S)
+    await store.close()
+
+
+async def test_calls_one_after_the_other_wait_once_for_a_file_that_is_held(tmp_path: Path) -> None:
+    """An ask makes several, and so does a hub's end: their times would add up. The first one that succeeds is told."""
+    store = SqliteStore(tmp_path, busy_s=20)
+    await store.put("key", b"before", ttl_s=LONG_S)
+    with closing(sqlite3.connect(tmp_path / "hub.sqlite3", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        await refusal(store)
+        async with asyncio.timeout(20):  # they would take 200 s
+            for number in range(10):
+                assert await store.get("key") == [b"before"]
+                with pytest.raises(StoreUnavailable):
+                    await store.put(f"{number}", b"", ttl_s=LONG_S)
+
+    await store.put("key", b"after", ttl_s=LONG_S)
+    with closing(sqlite3.connect(tmp_path / "hub.sqlite3", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        writing = asyncio.ensure_future(store.put("key", b"last", ttl_s=LONG_S))
+        done, _ = await asyncio.wait([writing], timeout=5 * HELD_S)
+        other.execute("COMMIT")
+
+        assert not done
+        await asyncio.wait_for(writing, DEADLINE_S)
     await store.close()
 
 

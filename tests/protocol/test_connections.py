@@ -163,7 +163,7 @@ async def test_where_all_are_being_answered_a_newcomer_is_told_when_to_come_back
 
 
 async def test_who_is_being_answered_is_let_go_by_no_clock() -> None:
-    """Not while it waits for the first byte of it; and afterwards the next head has its whole time."""
+    """Not while it waits for the first byte of it; and the connection can be used again afterwards."""
     async with served(head_s=0.2) as hub:
         answered, writer = await hub.connect(GET)
         await hub.app.until_open(1)
@@ -173,7 +173,7 @@ async def test_who_is_being_answered_is_let_go_by_no_clock() -> None:
         assert (await asyncio.wait_for(answered.readuntil(b"done"), DEADLINE_S)).startswith(b"HTTP/1.1 200")
         writer.write(GET)
 
-        assert (await asyncio.wait_for(answered.readuntil(b"done"), DEADLINE_S)).endswith(b"done")
+        assert b"200 OK" in await asyncio.wait_for(answered.readuntil(b"done"), DEADLINE_S)
         assert set(hub.refused) == {"head_time"}
 
 

@@ -6,6 +6,7 @@ import contextlib
 import json
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -253,6 +254,26 @@ def test_a_second_signal_ends_the_hub_at_once(lean: World, era: Era, number: sig
         ("failed", True, FIRST)
     ]
     assert run_folders(lean) == []
+
+
+def test_a_store_that_another_program_holds_does_not_hold_up_the_end(lean: World) -> None:
+    """Each of its asks would wait for it once more. Who waits is told how they ended, and the log what is lost."""
+    asks = 6
+    lean.changes["HUB_DRAIN_S"] = "1"
+    held_answer(lean)
+    with http_hub(lean) as hub, ExitStack() as stack:
+        lines = [asked(lean, stack.enter_context(Open(hub.url)), "auto") for _ in range(asks)]
+        until(lambda: sum("first text" in line for line in hub.log) == asks, "all have begun")
+        with contextlib.closing(sqlite3.connect(lean.state / "hub.sqlite3", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            hub.process.terminate()
+            told = [error_in(line.result()) for line in lines]
+            code = hub.process.wait(DEADLINE_S)
+    lean.wait_until_no_child()
+
+    assert [(one["code"], one["partial_text"]) for one in told] == [("internal", FIRST)] * asks
+    assert (code, complaints(hub)) == (0, [])
+    assert [json.loads(line)["count"] for line in hub.log if "not written down" in line] == [asks]
 
 
 def test_a_wait_for_an_ask_of_another_hub_does_not_hold_up_the_end(lean: World) -> None:

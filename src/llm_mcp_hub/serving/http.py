@@ -31,6 +31,7 @@ from llm_mcp_hub.hub import Hub
 from llm_mcp_hub.observer import HubState, Traffic
 from llm_mcp_hub.serving import bodies, connections, health
 from llm_mcp_hub.serving.auth import CALLER, STATUS, Caller, Clients
+from llm_mcp_hub.serving.closing import closed
 from llm_mcp_hub.serving.detached import Detached
 from llm_mcp_hub.serving.door import Door, insufficient
 from llm_mcp_hub.serving.drain import LINGER_S, POLL_S, Drain
@@ -47,6 +48,8 @@ from llm_mcp_hub.serving.unreadable import answer_to_half_a_character, without_q
 BODY_BYTES = 16 << 20
 """A prompt of 1,000,000 characters takes up to 12 MB as escaped JSON."""
 MAX_SESSIONS = 500
+CLOSE_S = 10.0
+"""How long the hub may take to end once nothing is asked any more."""
 log = structlog.stdlib.get_logger("llm_mcp_hub.http")
 
 
@@ -241,7 +244,7 @@ class _Life:
             await asyncio.gather(*beside, return_exceptions=True)
             if self._detached is not None:
                 await self._detached.close()
-            await hub.close()
+            await closed(hub, within_s=CLOSE_S)
 
 
 class _Plain:

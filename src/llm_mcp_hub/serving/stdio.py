@@ -27,6 +27,7 @@ from mcp.shared.message import SessionMessage
 from pydantic import ValidationError
 
 from llm_mcp_hub.hub import Hub
+from llm_mcp_hub.serving.closing import closed
 from llm_mcp_hub.serving.signals import LEAVING, on_loop
 from llm_mcp_hub.serving.unreadable import answer_to_half_a_character
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from llm_mcp_hub.serving.front import Front
 
 CLOSE_S = 5.0
+"""How long the hub may take to end when its client has gone."""
 log = structlog.stdlib.get_logger("llm_mcp_hub.stdio")
 FLUSH_S = 2.0
 """The exit does not wait for whoever gathers traces and cannot be reached."""
@@ -86,7 +88,8 @@ async def _run(
     finally:
         watching.cancel()
         try:
-            await _closed(hub, watching)
+            await closed(hub, watching, within_s=CLOSE_S)
+            log.info("hub ended")
             flushing = loop.run_in_executor(None, flush)
             await asyncio.wait([flushing], timeout=FLUSH_S)
             with contextlib.suppress(OSError):  # a client that has died reads neither
@@ -95,22 +98,6 @@ async def _run(
         finally:  # whatever has gone wrong: else the process would wait for its client
             failed = serving.done() and not serving.cancelled() and serving.exception() is not None
             os._exit(1 if failed else 0)
-
-
-async def _closed(hub: Hub, watching: asyncio.Task[None]) -> None:
-    """Let the hub end, and after CLOSE_S at the latest its children. Raises nothing."""
-    limit = asyncio.timeout(CLOSE_S)
-    try:
-        try:
-            async with limit:
-                await asyncio.gather(watching, return_exceptions=True)
-                await hub.close()
-        finally:
-            hub.kill()
-    except BaseException as error:
-        if not (limit.expired() and isinstance(error, TimeoutError)):
-            log.exception("the hub did not end as it should", exc_info=error)
-    log.info("hub ended")
 
 
 def _at_the_end_of(descriptor: int, then: Callable[[], object]) -> None:

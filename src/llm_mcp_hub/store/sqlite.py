@@ -22,77 +22,20 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from llm_mcp_hub.errors import StoreUnavailable
+from llm_mcp_hub.store import sqlite_statements as sql
 from llm_mcp_hub.store.base import LAPSED_KEPT_S, Held, Put, name_to_bytes, names_from_bytes
 
 T = TypeVar("T")
 FILE = "hub.sqlite3"
 BUSY_S = 5.0
 """How long a call waits for other hubs' writes, its time in our own queue included."""
+HELD_S = 0.2
+"""And how long once one has waited in vain, until a write succeeds: an ask has several, and they would add up."""
 FOREVER = float("inf")
+_HELD = ("SQLITE_BUSY", "SQLITE_LOCKED")
 TIDY_S = 60.0
 TIDY_ROWS = 500
 """At most so many of each kind are removed at once: a tidying never holds up another hub's write for long."""
-
-STEPS: tuple[tuple[str, ...], ...] = (
-    (
-        # Values stand last: what comes behind 5 MB is found only by walking through them.
-        "CREATE TABLE records (key BLOB PRIMARY KEY, ends REAL NOT NULL, listed BLOB, place INTEGER,"
-        " value BLOB NOT NULL)",
-        "CREATE INDEX records_listed ON records (listed, place) WHERE listed IS NOT NULL",
-        "CREATE INDEX records_ends ON records (ends)",
-        "CREATE TABLE logs (id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, ends REAL NOT NULL,"
-        " length INTEGER NOT NULL)",
-        "CREATE INDEX logs_ends ON logs (ends)",
-        "CREATE TABLE entries (log INTEGER NOT NULL REFERENCES logs (id) ON DELETE CASCADE, number INTEGER NOT NULL,"
-        " value BLOB NOT NULL, PRIMARY KEY (log, number))",
-        "CREATE TABLE leases (lease BLOB NOT NULL, holder BLOB NOT NULL, ends REAL NOT NULL, since INTEGER NOT NULL,"
-        " PRIMARY KEY (lease, holder)) WITHOUT ROWID",
-    ),
-)
-"""What leads from each schema version to the next; `PRAGMA user_version` says how many have been taken.
-
-A hub that has the file open does not look again. A step after which older hubs must not write renames a table: their
-next statement fails, they open the file anew, and are told.
-"""
-
-# A statement that writes takes the write lock before it reads, so each of these is a transaction by itself.
-_PUT = """
-INSERT INTO records (key, ends, listed, place, value)
-VALUES (:key, :now + :ttl, :listed,
-        iif(:listed IS NULL, NULL, (SELECT coalesce(max(place), 0) + 1 FROM records WHERE listed = :listed)), :value)
-ON CONFLICT (key) DO UPDATE SET
-    place = iif(ends > :now AND (:listed IS NULL OR :listed IS listed), place, excluded.place),
-    listed = iif(ends > :now, coalesce(:listed, listed), :listed),
-    ends = excluded.ends, value = excluded.value
-"""
-_ADD = """
-INSERT INTO records (key, ends, value) VALUES (:key, :now + :ttl, :value)
-ON CONFLICT (key) DO UPDATE SET ends = excluded.ends, listed = NULL, place = NULL, value = excluded.value
-WHERE ends <= :now
-"""
-_TAKE = """
-INSERT INTO leases (lease, holder, ends, since)
-SELECT :lease, :holder, :now + :ttl, (SELECT coalesce(max(since), 0) + 1 FROM leases WHERE lease = :lease)
-WHERE (SELECT count(*) FROM leases WHERE lease = :lease AND ends > :now AND holder != :holder) < :limit
-   OR EXISTS (SELECT 1 FROM leases WHERE lease = :lease AND ends > :now AND holder = :holder)
-ON CONFLICT (lease, holder) DO UPDATE SET since = iif(ends > :now, since, excluded.since), ends = excluded.ends
-"""
-_RENEW = """
-INSERT INTO leases (lease, holder, ends, since)
-VALUES (:lease, :holder, :now + :ttl, (SELECT coalesce(max(since), 0) + 1 FROM leases WHERE lease = :lease))
-ON CONFLICT (lease, holder) DO UPDATE SET ends = excluded.ends
-"""
-_LAPSE = """
-UPDATE leases SET ends = :now WHERE lease = :lease AND ends > :now AND substr(holder, 1, length(:of)) = :of
-"""
-_ENTRIES = """
-SELECT value FROM entries WHERE log = (SELECT id FROM logs WHERE key = :key AND ends > :now) ORDER BY number
-"""
-_TIDY = (
-    "DELETE FROM records WHERE key IN (SELECT key FROM records WHERE ends <= :now LIMIT :rows)",
-    "DELETE FROM logs WHERE id IN (SELECT id FROM logs WHERE ends <= :now LIMIT :rows)",
-    "DELETE FROM leases WHERE ends <= :now - :kept",
-)
 
 # To close any handle of a file drops all locks that this process has on it, those of SQLite's own handles too. So ours
 # is closed before another store of this process can have opened the file.
@@ -112,7 +55,7 @@ def _whole(db: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> Generator[
         raise
 
 
-def migrate(db: sqlite3.Connection, steps: Sequence[Sequence[str]] = STEPS) -> int:
+def migrate(db: sqlite3.Connection, steps: Sequence[Sequence[str]] = sql.STEPS) -> int:
     """Take the steps that this file has not taken yet, all or none. Returns its version, which may be a newer one."""
     version: int = db.execute("PRAGMA user_version").fetchone()[0]
     if version < len(steps):
@@ -127,7 +70,7 @@ def migrate(db: sqlite3.Connection, steps: Sequence[Sequence[str]] = STEPS) -> i
 
 
 def _row(put: Put) -> dict[str, Any]:
-    """What `_PUT` is given, but for the time."""
+    """What `sql.PUT` is given, but for the time."""
     listed = None if put.listed is None else name_to_bytes(put.listed)
     return {"key": name_to_bytes(put.key), "value": put.value, "ttl": put.ttl_s, "listed": listed}
 
@@ -139,6 +82,7 @@ class SqliteStore:
         self.file = folder.absolute() / FILE
         self._clock = clock
         self._busy_s = busy_s
+        self._is_held = False
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
         # Below here only that thread.
         self._db: sqlite3.Connection | None = None
@@ -149,11 +93,11 @@ class SqliteStore:
 
     async def put(self, key: str, value: bytes, *, ttl_s: float, listed: str | None = None) -> None:
         given = _row(Put(key, value, ttl_s, listed))
-        await self._write(lambda db, now: db.execute(_PUT, {**given, "now": now}))
+        await self._write(lambda db, now: db.execute(sql.PUT, {**given, "now": now}))
 
     async def add(self, key: str, value: bytes, *, ttl_s: float) -> bool:
         given = {"key": name_to_bytes(key), "value": value, "ttl": ttl_s}
-        return await self._write(lambda db, now: db.execute(_ADD, {**given, "now": now}).rowcount > 0)
+        return await self._write(lambda db, now: db.execute(sql.ADD, {**given, "now": now}).rowcount > 0)
 
     async def get(self, *keys: str) -> list[bytes | None]:
         names = [name_to_bytes(key) for key in keys]
@@ -205,7 +149,7 @@ class SqliteStore:
                     log = row[0]
                     db.execute("UPDATE logs SET ends = ?, length = ? WHERE id = ?", (now + ttl_s, at + 1, log))
                 db.execute("INSERT INTO entries (log, number, value) VALUES (?, ?, ?)", (log, at, value))
-                db.executemany(_PUT, [{**row, "now": now} for row in rows])
+                db.executemany(sql.PUT, [{**row, "now": now} for row in rows])
                 return True
 
         return await self._write(work)
@@ -213,7 +157,7 @@ class SqliteStore:
     async def entries(self, key: str) -> list[bytes]:
         given = {"key": name_to_bytes(key)}
         return await self._run(
-            lambda db, now: [row[0] for row in db.execute(_ENTRIES, {**given, "now": now}).fetchall()]
+            lambda db, now: [row[0] for row in db.execute(sql.ENTRIES, {**given, "now": now}).fetchall()]
         )
 
     # -- leases --------------------------------------------------------------------------------------------------------
@@ -225,7 +169,7 @@ class SqliteStore:
             "limit": limit,
             "ttl": min(ttl_s, LAPSED_KEPT_S),
         }
-        return await self._write(lambda db, now: db.execute(_TAKE, {**given, "now": now}).rowcount > 0)
+        return await self._write(lambda db, now: db.execute(sql.TAKE, {**given, "now": now}).rowcount > 0)
 
     async def renew(self, held: Sequence[Held], *, ttl_s: float) -> None:
         ttl = min(ttl_s, LAPSED_KEPT_S)
@@ -233,7 +177,7 @@ class SqliteStore:
 
         def work(db: sqlite3.Connection, now: float) -> None:
             with _whole(db):
-                db.executemany(_RENEW, [{**one, "now": now} for one in given])
+                db.executemany(sql.RENEW, [{**one, "now": now} for one in given])
 
         await self._write(work)
 
@@ -264,7 +208,7 @@ class SqliteStore:
 
         def work(db: sqlite3.Connection, now: float) -> None:
             with _whole(db):
-                db.executemany(_LAPSE, [{**one, "now": now} for one in given])
+                db.executemany(sql.LAPSE, [{**one, "now": now} for one in given])
 
         await self._write(work)
 
@@ -278,7 +222,7 @@ class SqliteStore:
     # -- the thread ----------------------------------------------------------------------------------------------------
 
     async def _run(self, work: Callable[[sqlite3.Connection, float], T]) -> T:
-        deadline = time.monotonic() + self._busy_s
+        deadline = time.monotonic() + (min(HELD_S, self._busy_s) if self._is_held else self._busy_s)
         try:
             job = self._thread.submit(self._work, work, deadline)
         except RuntimeError:
@@ -288,6 +232,7 @@ class SqliteStore:
     async def _write(self, work: Callable[[sqlite3.Connection, float], T]) -> T:
         def and_tidy(db: sqlite3.Connection, now: float) -> T:
             result = work(db, now)
+            self._is_held = False  # a reading says nothing of that: it need not wait
             if not 0 <= now - self._tidied < TIDY_S:  # also after the clock was set back
                 self._tidied = now
                 with contextlib.suppress(RuntimeError):  # no more jobs: the hub is ending
@@ -306,11 +251,13 @@ class SqliteStore:
                 # spent its time in our queue: behind a hub that was frozen in the middle of a write, all calls end
                 # when the first does.
                 name = getattr(error, "sqlite_errorname", "")
-                if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")) and time.monotonic() < deadline:
+                held = name.startswith(_HELD)
+                if held and time.monotonic() < deadline:
                     time.sleep(pause)
                     pause = min(pause * 1.5, 0.02)
                     continue
-                if not name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+                self._is_held = held
+                if not held:
                     self._let_go()  # the file may be mended, moved or replaced before the next call
                 raise self._unavailable(name) from error
             except OSError as error:
@@ -352,10 +299,10 @@ class SqliteStore:
         return db
 
     def _refuse_newer(self, version: int) -> None:
-        if version > len(STEPS):
+        if version > len(sql.STEPS):
             raise StoreUnavailable(
                 f"The hub's store {self.file} belongs to a newer llm-mcp-hub: its schema is {version}, "
-                f"and this one knows {len(STEPS)}.",
+                f"and this one knows {len(sql.STEPS)}.",
                 action="Update llm-mcp-hub.",
             )
 
@@ -363,7 +310,7 @@ class SqliteStore:
         """Remove what has ended. A failure is met again, and told, by the next call."""
         with contextlib.suppress(sqlite3.Error, OSError, StoreUnavailable):
             db, now = self._connection(), self._clock()
-            for statement in _TIDY:
+            for statement in sql.TIDY:
                 db.execute(statement, {"now": now, "rows": TIDY_ROWS, "kept": LAPSED_KEPT_S})
 
     def _let_go(self) -> None:
@@ -374,7 +321,7 @@ class SqliteStore:
 
     def _unavailable(self, name: str) -> StoreUnavailable:
         """The failure as the user is told: SQLite's name of it decides."""
-        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        if name.startswith(_HELD):
             return StoreUnavailable(
                 f"Another process has held the hub's store {self.file} for more than {self._busy_s:g} seconds.",
                 action="End the program that holds it, or try again.",
