@@ -65,6 +65,7 @@ def claude(
     alert_days: float = 3,
     own_login: Path = Path("no-such-file"),
     saved: SavedLogins | None = None,
+    now: Callable[[], datetime] = lambda: NOW,
     **changes: Any,
 ) -> Found:
     def value() -> str | None:
@@ -72,13 +73,14 @@ def claude(
             raise token
         return token
 
+    more: dict[str, Any] = {"system": "Linux", **changes}
     reader = ClaudeCredentials(
         token=value,
         issued_at=issued_at,
         own_login=own_login,
         saved=saved or SavedLogins(Path("no-such-folder")),
-        now=lambda: NOW,
-        **{"system": "Linux", **changes},
+        now=now,
+        **more,
     )
     return Found(reader, alert_days)
 
@@ -357,6 +359,22 @@ def test_a_login_in_the_keychain_is_reported(tmp_path: Path, monkeypatch: pytest
     assert status.status == "missing"
     assert (status.credential and status.credential.source) == ("keychain" if there else None)
     assert (tmp_path / "asked").read_text() == "find-generic-password -s Claude Code-credentials\n"
+
+
+def test_the_keychain_is_looked_into_once_a_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each look is a program that is started, and a login that is not there is looked for with each ask."""
+    (tmp_path / "security").write_text(f"#!/bin/sh\necho asked >>{tmp_path}/asked\nexit 44\n")
+    (tmp_path / "security").chmod(0o700)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    later = iter([0, 1, 59, 60, 61])
+    found = claude(None, system="Darwin", now=lambda: NOW + timedelta(seconds=next(later)))
+
+    counts: list[int] = []
+    for _ in range(5):
+        found.reader.held()
+        counts.append(len((tmp_path / "asked").read_text().splitlines()))
+
+    assert counts == [1, 1, 1, 2, 2]
 
 
 def test_the_end_of_claude_codes_own_login_is_told(tmp_path: Path) -> None:

@@ -32,6 +32,8 @@ A_DAY = timedelta(hours=36)
 """How much later than midnight UTC of a day something of that day may be, wherever on earth it was."""
 KEYCHAIN_ITEM = "Claude Code-credentials"
 KEYCHAIN_S = 2.0
+KEYCHAIN_AGAIN_S = 60.0
+"""How long what was found there is taken to be there: to look is to start a program."""
 
 _FORM = re.compile(r"[A-Za-z0-9_-]+")
 _SPACE = re.compile(r"\s+")
@@ -73,6 +75,7 @@ class ClaudeCredentials:
         saved: SavedLogins,
         now: Callable[[], datetime],
         system: str | None = None,
+        setting: Callable[[], str] = str,
     ) -> None:
         """
         Args:
@@ -83,6 +86,7 @@ class ClaudeCredentials:
             saved: the hub's own copies; the one called `claude` holds a token that `login` has made.
             now: the clock.
             system: the platform's name; this machine's by default.
+            setting: what this machine sets for every CLI of Claude, as `Held.setting` has it.
         """
         self._token = token
         self._where = where
@@ -91,6 +95,8 @@ class ClaudeCredentials:
         self._saved = saved
         self._now = now
         self._system = system or platform.system()
+        self._setting = setting
+        self._keychain: tuple[bool, datetime] | None = None
 
     def held(self) -> Sequence[Held]:
         """The variable's token, the saved one, or what says that there is none."""
@@ -124,6 +130,7 @@ class ClaudeCredentials:
             renew=GET_ONE,
             secret=token,
             mark=mark(token),
+            setting=self._setting(),
             lifetime=LIFETIME,
             issued=issued,
             issued_by="CLAUDE_TOKEN_ISSUED_AT" if credential.source != "saved" else "ledger",
@@ -169,6 +176,12 @@ class ClaudeCredentials:
         """Whether macOS keeps Claude Code's login. To read it would make the system ask the user, so it stays there."""
         if self._system != "Darwin":
             return False
+        now = self._now()
+        if self._keychain is None or not 0 <= (now - self._keychain[1]).total_seconds() < KEYCHAIN_AGAIN_S:
+            self._keychain = self._look_in_keychain(), now
+        return self._keychain[0]
+
+    def _look_in_keychain(self) -> bool:
         try:
             found = subprocess.run(
                 ["security", "find-generic-password", "-s", KEYCHAIN_ITEM],

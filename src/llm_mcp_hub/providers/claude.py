@@ -18,7 +18,6 @@ Rules, each measured on SDK 0.2.187 with CLI 2.1.330:
 from __future__ import annotations
 
 import contextlib
-import platform
 import re
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -33,7 +32,7 @@ from llm_mcp_hub.conversation import Ask
 from llm_mcp_hub.errors import BillingBlocked, HubError, UpstreamError
 from llm_mcp_hub.providers.base import Alive, Event, Finished, Limits, Traits
 from llm_mcp_hub.providers.claude_child import bundled_cli
-from llm_mcp_hub.providers.claude_guard import MANAGED_FOLDERS, check_managed_settings
+from llm_mcp_hub.providers.claude_guard import MANAGED_FOLDER, check_managed_settings
 from llm_mcp_hub.providers.claude_history import blocks
 from llm_mcp_hub.providers.claude_pool import Connected, Pool
 from llm_mcp_hub.providers.claude_turn import ALIASES, NAME, Turn, iso
@@ -97,7 +96,7 @@ class ClaudeProvider:
         )
         self._token = token
         self._allow_overage = allow_overage
-        self._managed = managed_folder or MANAGED_FOLDERS.get(platform.system())
+        self._managed = managed_folder or MANAGED_FOLDER
         self._overage_until: dict[str, float] = {}
         """By token: another one has another subscription."""
 

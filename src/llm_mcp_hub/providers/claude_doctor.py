@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import re
 import shlex
 import shutil
@@ -16,7 +15,7 @@ from llm_mcp_hub.children.supervision import said
 from llm_mcp_hub.errors import HubError
 from llm_mcp_hub.finding import Finding, blocks, foreign, ok, told, warns
 from llm_mcp_hub.providers.claude_child import bundled_cli
-from llm_mcp_hub.providers.claude_guard import MANAGED_FOLDERS, check_managed_settings
+from llm_mcp_hub.providers.claude_guard import MANAGED_FOLDER, check_managed_settings
 
 VERSION_S = 15.0
 """`claude --version` takes 0.02 s."""
@@ -58,7 +57,7 @@ async def findings(
         )
     yield await _cli(cli or bundled_cli(), around, home, limit_s)
     yield _setpriv(around)
-    folder = managed_folder or MANAGED_FOLDERS.get(platform.system())
+    folder = managed_folder or MANAGED_FOLDER
     try:
         check_managed_settings(folder)
     except HubError as error:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import platform
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +18,8 @@ MANAGED_FOLDERS = {
     "Darwin": Path("/Library/Application Support/ClaudeCode"),
     "Windows": Path("C:/Program Files/ClaudeCode"),
 }
+MANAGED_FOLDER = MANAGED_FOLDERS.get(platform.system())
+"""This machine's; None where the CLI has none."""
 
 PAYING = ("env", "apiKeyHelper")
 """Settings that can name another payer or another address."""
@@ -61,6 +65,32 @@ def check_managed_settings(folder: Path | None) -> None:
             provider=NAME,
             shows="refused",
         ) from error
+
+
+def managed_fingerprint(folder: Path | None = MANAGED_FOLDER) -> str:
+    """Names the machine-wide settings as they are now, without telling them; empty where there are none.
+
+    What they refuse is refused here and as long as they stay, and says nothing of the login elsewhere or later.
+    """
+    if folder is None:
+        return ""
+    more = folder / "managed-settings.d"
+    try:
+        files = sorted(more.iterdir())
+    except OSError:
+        files = []
+    seen = hashlib.sha256()
+    found = False
+    for file in (folder / "managed-settings.json", folder / "managed-mcp.json", *files):
+        try:
+            holds = file.read_bytes()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            holds = type(error).__name__.encode()
+        found = True
+        seen.update(repr((file.name, hashlib.sha256(holds).hexdigest())).encode())
+    return seen.hexdigest()[:16] if found else ""
 
 
 def check_settings_in_force(told: Mapping[str, Any]) -> None:

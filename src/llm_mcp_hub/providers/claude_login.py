@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import platform
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
@@ -31,7 +30,7 @@ from llm_mcp_hub.children.terminal import HERE, TERMINAL_ACTION, Terminal, Termi
 from llm_mcp_hub.errors import AuthRejected, BillingBlocked, HubError, Misconfigured, UpstreamError
 from llm_mcp_hub.providers.base import Provider
 from llm_mcp_hub.providers.claude_child import bundled_cli, no_cli, state_unwritable
-from llm_mcp_hub.providers.claude_guard import MANAGED_FOLDERS, check_managed_settings
+from llm_mcp_hub.providers.claude_guard import MANAGED_FOLDER, check_managed_settings
 from llm_mcp_hub.providers.claude_turn import NAME
 from llm_mcp_hub.providers.login import COLUMNS, TRIES, Exported, Person, pasted, whichever, within
 
@@ -85,7 +84,7 @@ class ClaudeLogin:
         self._around = around
         self._provider = provider
         self._cli = cli if cli is not None else bundled_cli()
-        self._managed = managed_folder or MANAGED_FOLDERS.get(platform.system())
+        self._managed = managed_folder or MANAGED_FOLDER
 
     def provider(self, content: str) -> Provider:
         return self._provider(content)
