@@ -35,7 +35,8 @@ IDLE, FIRST = 600, 20
 takes 1 MiB at a time, which is 5 KB for each of 200."""
 AT_ONCE = 20
 WAITING = 3
-WATCHED_S = 5.0
+WATCHED_S = 60.0
+"""The system counts CPU time in hundredths of a second."""
 
 
 async def ask(client: Client, provider: str, prompt: str, conversation: str | None = None) -> tuple[str, float]:

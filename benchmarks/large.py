@@ -71,7 +71,10 @@ async def prompts(bench: Bench, world: World, provider: Provider, size: str) -> 
             raise FailedError("the prompt arrived without its beginning or its end")
 
     for way in ways(world, bench.peers, provider=provider):
-        await _row(bench, table, way, send, check)
+        cut = way.key == "hub" and len(prompt) > PROMPT_LIMIT
+        await _row(
+            bench, table, way, send, check, "a prompt of 1,000,000 characters, the rest as a text" if cut else ""
+        )
     bench.tell_absent(table, provider)
     return table
 
@@ -140,6 +143,7 @@ async def _row(
     way: Way,
     once: Callable[[Way, Opened], Awaitable[None]],
     check: Callable[[Way], None] = lambda _way: None,
+    note: str = "",
 ) -> None:
     """What it took, or what went wrong at the first try. `check` is no part of what is measured."""
     taken: list[float] = []
@@ -153,7 +157,7 @@ async def _row(
                 await once(way, opened)
                 taken.append((time.perf_counter() - began) * 1e3)
                 check(way)
-        table.add(way.key, way.name, taken)
+        table.add(way.key, way.name, taken, note)
     except FailedError as error:
         table.add(way.key, way.name, note=f"fails: {str(error).strip()[:120]}")
 

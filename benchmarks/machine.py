@@ -50,6 +50,14 @@ def commit() -> str:
     return _said(["git", "rev-parse", "--short=12", "HEAD"]) + (" and changes" if changed else "")
 
 
+def changed_since(of: str, folder: str) -> int | None:
+    """How many files of a folder differ from what they were at a commit; None where that is not here."""
+    told = subprocess.run(
+        ["git", "diff", "--name-only", of, "--", folder], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    return None if told.returncode else len(told.stdout.splitlines())
+
+
 def pinned() -> dict[str, str]:
     """What the tree pins of all that is measured: a run of other versions is stale."""
     from benchmarks.peers import VERSIONS  # the drills and the soak have no peers

@@ -204,7 +204,13 @@ async def measure(bench: Bench) -> list[Table]:
             for path in ("/health/tokens", "/health/live"):
                 answered = await rate(hub.url, path, clients, bench.seconds(2 * BLOCK_S))
                 health.add(f"{path}/{clients}", f"`{path}`, {clients} at once", [answered])
-        weights = Table("session", f"An idle session of the older era, of {SESSIONS}", "KB (RSS)", base="bare")
+        weights = Table(
+            "session",
+            f"An idle session of the older era, of {SESSIONS}",
+            "KB (RSS)",
+            base="bare",
+            about="One client may have 250. Python takes 1 MiB at a time, which is 5 KB for each of these.",
+        )
         weights.add(
             "bare", "bare MCP SDK server", [await session_weight(targets[0], psutil.Process(plain.process.pid))]
         )

@@ -74,7 +74,7 @@ def budgets(run: Run) -> list[Budget]:
         Budget("20 Gemini asks of 1 s at once", 1.4, "s", run.p50("burst", "hub"), "the one second alone is the floor"),
         *(
             Budget(
-                f"cancel to quiet, {provider.title()}, p99",
+                f"cancel to quiet, {provider.title()}, p99 (of fewer than 100, the most)",
                 250,
                 "ms",
                 _tail(run, f"cancel/{provider}", "hub"),

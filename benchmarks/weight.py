@@ -18,8 +18,6 @@ from tests.harness import World
 
 ABOUT = "Memory and CPU time of asks."
 IN_THE_AIR = 8
-AT_ONCE = {"claude": 4, "gemini": 32}
-"""As many as the hub lets in at once by default; the others wait and weigh nothing."""
 ASKS, FEW = 12, 3
 PAUSE_S = 1.0
 """Between two asks of the hub: what the hub makes ahead for the next is part of an ask's price."""
@@ -29,7 +27,6 @@ async def held(world: World, way: Way, opened: Opened) -> tuple[float, float, in
     """The tree's weight while so many asks are being answered."""
     gate = threading.Event()
     before = world.prompts_received(way.provider)
-    arriving = min(IN_THE_AIR, AT_ONCE[way.provider]) if way.key == "hub" else IN_THE_AIR
 
     def came() -> int:
         return world.prompts_received(way.provider) - before
@@ -37,7 +34,7 @@ async def held(world: World, way: Way, opened: Opened) -> tuple[float, float, in
     with answering(world, way.provider, ("Held. ", "Free."), gate=gate):
         asking = [asyncio.ensure_future(opened.ask("hello")) for _ in range(IN_THE_AIR)]
         try:
-            await asyncio.to_thread(world.upstream(way.provider).wait_until, lambda: came() >= arriving, timeout=90)
+            await asyncio.to_thread(world.upstream(way.provider).wait_until, lambda: came() >= IN_THE_AIR, timeout=90)
             await asyncio.sleep(PAUSE_S)
             return await asyncio.to_thread(weight_of, opened)
         except AssertionError:
@@ -54,7 +51,13 @@ def weight_of(opened: Opened) -> tuple[float, float, int]:
 async def weights(bench: Bench, world: World, provider: Provider) -> list[Table]:
     name = provider.title()
     idle = Table(f"idle/{provider}", f"Memory after an ask, {name}", "MB (PSS)")
-    busy = Table(f"busy/{provider}", f"Memory with {IN_THE_AIR} asks at once, {name}", "MB (PSS)", base="cli")
+    busy = Table(
+        f"busy/{provider}",
+        f"Memory with {IN_THE_AIR} asks at once, {name}",
+        "MB (PSS)",
+        base="cli",
+        about=f"The hub may run {IN_THE_AIR}: `HUB_CLAUDE_CONCURRENCY={IN_THE_AIR}`, which is four by default.",
+    )
     spent = Table(f"cpu/{provider}", f"CPU time of an ask, {name}", "ms", base="cli")
     for way in ways(world, bench.peers, provider=provider):
         if way.key == "direct":
@@ -70,9 +73,7 @@ async def weights(bench: Bench, world: World, provider: Provider) -> list[Table]
                     idle.add(way.key, way.name, note="nothing stays")
                 spent.add(way.key, way.name, [await cpu(bench, way, opened)])
                 pss, uss, number = await held(world, way, opened)
-            queued = IN_THE_AIR - AT_ONCE[provider] if way.key == "hub" else 0
-            also = f"; {queued} wait for their turn" if queued > 0 else ""
-            busy.add(way.key, way.name, [pss], _of(uss, number) + also)
+            busy.add(way.key, way.name, [pss], _of(uss, number))
         except FailedError as error:
             for table in (idle, spent, busy):
                 if table.row(way.key) is None:
@@ -105,6 +106,7 @@ async def measure(bench: Bench) -> list[Table]:
     tables: list[Table] = []
     for provider in PROVIDERS:
         with bench.world() as world:
+            world.changes["HUB_CLAUDE_CONCURRENCY"] = str(IN_THE_AIR)
             tables += await weights(bench, world, provider)
     return tables
 

@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.machine import pinned  # noqa: E402 - after the path is set
+from benchmarks.machine import changed_since, pinned  # noqa: E402 - after the path is set
 from benchmarks.page import page  # noqa: E402
 from benchmarks.picture import picture  # noqa: E402
 from benchmarks.result import Run  # noqa: E402
@@ -79,6 +79,8 @@ def main() -> int:
     if check:
         if other := {name: version for name, version in pinned().items() if latest().pinned.get(name) != version}:
             print(f"the run is of other versions than the tree has now: {other}")
+        of = str(latest().ran_on["commit"]).split()[0]
+        print(f"since the run, at {of}, files of src/ that have changed: {changed_since(of, 'src')}")
         return int(bool(old or other))
     for file, text in wanted.items():
         file.write_text(text, "utf-8")
