@@ -21,7 +21,7 @@ from llm_mcp_hub.credentials.ledger import Ledger
 from llm_mcp_hub.credentials.monitor import Monitor
 from llm_mcp_hub.credentials.saved import SavedLogins
 from llm_mcp_hub.credentials.steady import Reader
-from llm_mcp_hub.errors import HubError, Misconfigured
+from llm_mcp_hub.errors import HubError
 from llm_mcp_hub.finding import Finding, Look
 from llm_mcp_hub.main import (
     VERSION,
@@ -56,7 +56,7 @@ def preconditions_of(env_file: Path | None) -> Generator[dict[str, Look]]:
     stamps = preconditions.stamps(state, Path(__file__))  # before this hub makes its own
     run: RunFolder | None = None
     home = Path(os.devnull)
-    with contextlib.suppress(OSError, Misconfigured):  # one of the looks tells it
+    with contextlib.suppress(OSError, HubError):  # one of the looks tells it
         run = RunFolder(state)
         home = run.new_home("doctor")
 

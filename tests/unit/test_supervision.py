@@ -21,6 +21,7 @@ import psutil
 import pytest
 
 from llm_mcp_hub.children.supervision import EXHAUSTED, Child, RunFolder, hindrance, ran, said
+from llm_mcp_hub.errors import Busy
 
 DEADLINE_S = 60.0
 
@@ -228,7 +229,7 @@ def test_a_lock_that_somebody_holds_for_ever_is_told(state: Path, monkeypatch: p
         fcntl.flock(file, fcntl.LOCK_EX)
 
         for begin in (lambda: run.new_home("claude"), lambda: RunFolder(state)):
-            with pytest.raises(OSError, match="another program holds"):
+            with pytest.raises(Busy, match="Another hub has held"):
                 begin()
 
     assert run.new_home("claude").is_dir()

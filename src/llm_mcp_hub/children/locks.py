@@ -66,16 +66,17 @@ def held(file: Path, *, within_s: float = 0.0) -> Generator[None]:
     Raises BlockingIOError where another holds it for longer than `within_s`, and OSError where it cannot be had.
     """
     handle = os.open(file, OPENED, 0o600)
-    until = time.monotonic() + within_s
+    until, pause = time.monotonic() + within_s, 0.001
     try:
         while True:
             try:
                 lock(handle, wait=False)
                 break
-            except BlockingIOError as error:
+            except BlockingIOError:
                 if time.monotonic() >= until:
-                    raise BlockingIOError(error.errno, f"another program holds {file}", str(file)) from error
-            time.sleep(_AGAIN_S)
+                    raise
+            time.sleep(pause)
+            pause = min(2 * pause, _AGAIN_S)
         yield
     finally:
         os.close(handle)

@@ -30,7 +30,7 @@ import psutil
 
 from llm_mcp_hub import state_folder
 from llm_mcp_hub.children.locks import OPENED, held, lock, lock_folder
-from llm_mcp_hub.errors import Misconfigured
+from llm_mcp_hub.errors import Busy, Misconfigured
 
 EXHAUSTED = frozenset({errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """No more processes, descriptors or memory: the program that is not started then has no part in it."""
@@ -38,7 +38,7 @@ _LONGEST = 64 * 1024
 _REAPED_S = 10.0
 SWEPT_S = 30.0
 """How long a hub that starts waits for another's sweep of what dead hubs have left."""
-PAUSE_S = 2.0
+PAUSE_S = 1.0
 """And how long one that runs, whose other asks stand still meanwhile."""
 _UNLESS_ORPHANED = '[ "$PPID" = "$1" ] || exit 1; shift; exec "$@"'
 """The kernel tells of a parent's death only those that have asked by then: who died before leaves an orphan, which has
@@ -68,19 +68,34 @@ def _end_children(homes: Iterable[Path]) -> None:
                     process.kill()
 
 
+@contextlib.contextmanager
+def _no_other_sweeps(root: Path, *, within_s: float) -> Generator[None]:
+    """While no other hub sweeps, or makes its folder. Raises Busy where one does for longer, and OSError."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(held(root / ".lock", within_s=within_s))
+        except BlockingIOError as error:
+            raise Busy(
+                f"Another hub has held {root} for more than {within_s:g} s: it may hang.",
+                action="Try again; if it stays so, end that hub.",
+            ) from error
+        yield
+
+
 class RunFolder:
     """The folder of this hub instance. Made at once; `close` removes it."""
 
     def __init__(self, state_dir: Path, *, swept: Iterable[str] = ()) -> None:
         """Make the folder and sweep those of dead hubs; `swept` names others, whose folders are gone already.
 
-        Raises OSError when the state folder cannot be written, and Misconfigured when others can write to it.
+        Raises OSError when the state folder cannot be written, Misconfigured when others can write to it, and Busy
+        while another hub sweeps for too long.
         """
         state_folder.make(state_dir)
         self._root = state_dir / "run"
         self._root.mkdir(mode=0o700, exist_ok=True)
-        with held(
-            self._root / ".lock", within_s=SWEPT_S
+        with _no_other_sweeps(
+            self._root, within_s=SWEPT_S
         ):  # or a hub that sweeps could take our folder before its lock is ours
             self._swept = [*swept, *self._sweep()]
             self.name = secrets.token_hex(8)
@@ -113,11 +128,11 @@ class RunFolder:
         """Somebody has removed the folder of a hub that runs, as cleaners of temporary files do."""
         state_folder.make(self._root.parent)  # which may have gone too, and be another's by now
         self._root.mkdir(mode=0o700, exist_ok=True)
-        with held(self._root / ".lock", within_s=PAUSE_S):
+        with _no_other_sweeps(self._root, within_s=PAUSE_S):
             self._make()
 
     def new_home(self, name: str) -> Path:
-        """A new private folder for one child. Raises OSError, and Misconfigured as the start does."""
+        """A new private folder for one child. Raises OSError, and Misconfigured and Busy as the start does."""
         for home in self._left[:]:
             self._left.remove(home)
             self.drop_home(home)

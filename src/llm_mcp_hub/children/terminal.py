@@ -151,7 +151,8 @@ class Terminal:
         with contextlib.suppress(pexpect.ExceptionPexpect):  # somebody else has reaped it
             while self._child.isalive():
                 if time.monotonic() >= until:
-                    threading.Thread(target=_reap, args=(self.pid,), daemon=True).start()
+                    with contextlib.suppress(RuntimeError):  # no more threads: it stays until the hub ends
+                        threading.Thread(target=_reap, args=(self.pid,), daemon=True).start()
                     self._child.terminated = cast("Any", self._child).ptyproc.terminated = True  # pexpect need not
                     break
                 time.sleep(0.0005)
