@@ -60,7 +60,11 @@ class Watch:
             self.pieces.clear()
             self.characters = 0
         if self.on_event is not None:
-            self.on_event(event)
+            try:
+                self.on_event(event)
+            except Exception:  # who looks on ends nothing
+                self.on_event = None
+                log.exception("showing an answer failed")
 
 
 @dataclass(slots=True, eq=False)
@@ -186,7 +190,9 @@ class Floor:
                 except StoreUnavailable:
                     self._unsaved[record.ask_id] = running
                     while len(self._unsaved) > UNSAVED:
-                        del self._unsaved[next(iter(self._unsaved))]
+                        dropped = next(iter(self._unsaved))
+                        del self._unsaved[dropped]
+                        log.warning("ask not written down", ask_id=dropped)
                     with contextlib.suppress(StoreUnavailable):  # a full one gives back what it cannot write
                         async with self._leasing:
                             await self._store.release(running.held)
@@ -213,10 +219,12 @@ class Floor:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for step in (self._save_late, *self._chores):
-            await self._tried(step)
-        if self._unsaved:
-            log.warning("asks not written down", count=len(self._unsaved))
+        try:
+            for step in (self._save_late, *self._chores):
+                await self._tried(step)
+        finally:  # whoever closes may have no more time
+            for ask_id in self._unsaved:
+                log.warning("ask not written down", ask_id=ask_id)
 
     # -- the beat -----------------------------------------------------------------------------------------------------
 

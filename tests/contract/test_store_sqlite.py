@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import AsyncGenerator, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -18,7 +19,7 @@ import pytest
 
 from llm_mcp_hub.errors import StoreUnavailable
 from llm_mcp_hub.store.base import LAPSED_KEPT_S, Held
-from llm_mcp_hub.store.sqlite import HELD_S, TIDY_S, SqliteStore, migrate
+from llm_mcp_hub.store.sqlite import HELD_FOR_S, TIDY_S, SqliteStore, migrate
 from llm_mcp_hub.store.sqlite_statements import STEPS
 from tests.contract.stores import DEADLINE_S, LONG_S, SqliteShelf, opened, refusal, until_written
 
@@ -191,28 +192,59 @@ async def test_a_hub_that_stopped_in_the_middle_of_a_write_holds_nobody_up_for_l
     await store.close()
 
 
-async def test_calls_one_after_the_other_wait_once_for_a_file_that_is_held(tmp_path: Path) -> None:
-    """An ask makes several, and so does a hub's end: their times would add up. The first one that succeeds is told."""
-    store = SqliteStore(tmp_path, busy_s=20)
+@pytest.mark.parametrize("how", ["a write", "time"])
+async def test_calls_one_after_the_other_wait_once_for_a_file_that_is_held(tmp_path: Path, how: str) -> None:
+    """An ask makes several, and so does a hub's end: their times would add up. After a while, or a write that succeeds,
+    the next one waits again."""
+    store = SqliteStore(tmp_path, busy_s=3)
     await store.put("key", b"before", ttl_s=LONG_S)
     with closing(sqlite3.connect(tmp_path / "hub.sqlite3", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         await refusal(store)
-        async with asyncio.timeout(20):  # they would take 200 s
-            for number in range(10):
+        async with asyncio.timeout(4):  # they would take 60 s
+            for number in range(20):
                 assert await store.get("key") == [b"before"]
                 with pytest.raises(StoreUnavailable):
                     await store.put(f"{number}", b"", ttl_s=LONG_S)
 
-    await store.put("key", b"after", ttl_s=LONG_S)
-    with closing(sqlite3.connect(tmp_path / "hub.sqlite3", isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
+        if how == "a write":
+            other.execute("ROLLBACK")
+            await store.put("key", b"after", ttl_s=LONG_S)
+            other.execute("BEGIN IMMEDIATE")
+        else:
+            await asyncio.sleep(HELD_FOR_S)
         writing = asyncio.ensure_future(store.put("key", b"last", ttl_s=LONG_S))
-        done, _ = await asyncio.wait([writing], timeout=5 * HELD_S)
-        other.execute("COMMIT")
+        done, _ = await asyncio.wait([writing], timeout=1)
+        other.execute("ROLLBACK")
 
         assert not done
         await asyncio.wait_for(writing, DEADLINE_S)
+    await store.close()
+
+
+async def test_a_disk_that_does_not_answer_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A suspended volume, a network file system: no ask waits for it without an end. What is asked for meanwhile is not
+    done later, but for the one call that hangs."""
+    monkeypatch.setattr("llm_mcp_hub.store.sqlite.STALLED_S", 0.3)
+    answers = threading.Event()
+    answers.set()
+
+    def clock() -> float:  # the first thing that is read in the store's thread
+        assert answers.wait(DEADLINE_S)
+        return time.time()
+
+    store = SqliteStore(tmp_path, clock=clock, busy_s=0.2)
+    await store.put("key", b"before", ttl_s=LONG_S)
+    answers.clear()
+    try:
+        async with asyncio.timeout(DEADLINE_S / 2):
+            for number in range(3):
+                with pytest.raises(StoreUnavailable, match="does not answer"):
+                    await store.put(f"{number}", b"", ttl_s=LONG_S)
+    finally:
+        answers.set()
+
+    assert await store.get("key", "0", "1", "2") == [b"before", b"", None, None]
     await store.close()
 
 

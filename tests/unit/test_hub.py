@@ -167,6 +167,20 @@ async def test_who_watches_sees_every_event_and_counts_the_text() -> None:
     assert counts == [0, 3, 0, 5, 6, 6]
 
 
+async def test_who_watches_ends_nothing_by_failing() -> None:
+    """What shows an answer may break; the answer is spent."""
+
+    def broken(_event: Event) -> None:
+        raise ValueError("made up")
+
+    watch = Watch(broken)
+    hub = make_hub(ScriptedProvider("one", [Text("Hel"), Text("lo"), done("Hello")]))
+
+    answer = await within(hub.ask(hub.new_ask("one", "hi"), watch))
+
+    assert (answer.text, watch.characters) == ("Hello", 5)
+
+
 async def test_a_character_that_was_cut_in_two_arrives_whole() -> None:
     """No piece that is shown, and no answer, holds half of a character: nothing could encode it."""
     seen: list[Event] = []

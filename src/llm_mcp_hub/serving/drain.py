@@ -24,6 +24,8 @@ from llm_mcp_hub.serving.underway import Underway
 LINGER_S = 2.0
 """How long answers may take to go out."""
 HURRIED_S = 0.25
+ENDED_S = 7.0
+"""How long asks that are ended may take to be written down: who waits for one is answered then."""
 POLL_S = 0.05
 log = structlog.stdlib.get_logger("llm_mcp_hub.drain")
 
@@ -92,9 +94,10 @@ class Drain:
         # Both bounds are read anew each time: a second signal moves them.
         while (hub.is_asked or self._underway.owed) and time.monotonic() < (self._stop_by or 0.0):  # noqa: ASYNC110
             await asyncio.sleep(POLL_S)
-        left = await hub.end_running()
-        if left:
-            log.warning("asks were ended before their answers were whole", asks=left)
+        left = asyncio.ensure_future(hub.end_running())
+        await asyncio.wait([left], timeout=ENDED_S)  # a store that somebody holds lets the last records wait
+        if not left.done() or left.result():
+            log.warning("asks were ended before their answers were whole", asks=left.result() if left.done() else None)
         since = time.monotonic()
         while self._underway.owed and time.monotonic() < since + self._linger_s:  # noqa: ASYNC110
             await asyncio.sleep(POLL_S)

@@ -48,7 +48,7 @@ from llm_mcp_hub.serving.unreadable import answer_to_half_a_character, without_q
 BODY_BYTES = 16 << 20
 """A prompt of 1,000,000 characters takes up to 12 MB as escaped JSON."""
 MAX_SESSIONS = 500
-CLOSE_S = 10.0
+CLOSE_S = 7.0
 """How long the hub may take to end once nothing is asked any more."""
 log = structlog.stdlib.get_logger("llm_mcp_hub.http")
 

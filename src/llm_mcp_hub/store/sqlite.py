@@ -29,8 +29,11 @@ T = TypeVar("T")
 FILE = "hub.sqlite3"
 BUSY_S = 5.0
 """How long a call waits for other hubs' writes, its time in our own queue included."""
-HELD_S = 0.2
-"""And how long once one has waited in vain, until a write succeeds: an ask has several, and they would add up."""
+HELD_S = 0.02
+"""And how long within HELD_FOR_S after one that has waited in vain: an ask has several, and they would add up."""
+HELD_FOR_S = 5.0
+STALLED_S = 5.0
+"""How much longer a call may take: beyond that its disk hangs, and nobody knows whether it is done."""
 FOREVER = float("inf")
 _HELD = ("SQLITE_BUSY", "SQLITE_LOCKED")
 TIDY_S = 60.0
@@ -82,7 +85,8 @@ class SqliteStore:
         self.file = folder.absolute() / FILE
         self._clock = clock
         self._busy_s = busy_s
-        self._is_held = False
+        self._held_at = float("-inf")
+        """When the last call had waited in vain; a write that succeeds makes it long ago."""
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
         # Below here only that thread.
         self._db: sqlite3.Connection | None = None
@@ -222,17 +226,31 @@ class SqliteStore:
     # -- the thread ----------------------------------------------------------------------------------------------------
 
     async def _run(self, work: Callable[[sqlite3.Connection, float], T]) -> T:
-        deadline = time.monotonic() + (min(HELD_S, self._busy_s) if self._is_held else self._busy_s)
+        now = time.monotonic()
+        patient = now >= self._held_at + HELD_FOR_S
+        deadline = now + (self._busy_s if patient else min(HELD_S, self._busy_s))
         try:
-            job = self._thread.submit(self._work, work, deadline)
+            job = self._thread.submit(self._work, work, deadline, patient)
         except RuntimeError:
             raise StoreUnavailable("The store is closed: this hub is ending.", action="Start the hub again.") from None
-        return await asyncio.wrap_future(job)
+        done = asyncio.wrap_future(job)
+        try:
+            await asyncio.wait([done], timeout=deadline + STALLED_S - now)
+        finally:
+            if not done.done():  # who has gone finds it done or not begun
+                job.cancel()
+                done.cancel()
+        if done.cancelled():
+            self._held_at = time.monotonic()
+            raise StoreUnavailable(
+                f"The hub's store {self.file} does not answer.", action=f"Check the disk that {self.file.parent} is on."
+            )
+        return done.result()
 
     async def _write(self, work: Callable[[sqlite3.Connection, float], T]) -> T:
         def and_tidy(db: sqlite3.Connection, now: float) -> T:
             result = work(db, now)
-            self._is_held = False  # a reading says nothing of that: it need not wait
+            self._held_at = float("-inf")  # a reading says nothing of that: it need not wait
             if not 0 <= now - self._tidied < TIDY_S:  # also after the clock was set back
                 self._tidied = now
                 with contextlib.suppress(RuntimeError):  # no more jobs: the hub is ending
@@ -241,7 +259,7 @@ class SqliteStore:
 
         return await self._run(and_tidy)
 
-    def _work(self, work: Callable[[sqlite3.Connection, float], T], deadline: float) -> T:
+    def _work(self, work: Callable[[sqlite3.Connection, float], T], deadline: float, patient: bool) -> T:
         pause = 0.0005
         while True:
             try:
@@ -256,7 +274,8 @@ class SqliteStore:
                     time.sleep(pause)
                     pause = min(pause * 1.5, 0.02)
                     continue
-                self._is_held = held
+                if held and patient:
+                    self._held_at = time.monotonic()
                 if not held:
                     self._let_go()  # the file may be mended, moved or replaced before the next call
                 raise self._unavailable(name) from error
@@ -323,7 +342,7 @@ class SqliteStore:
         """The failure as the user is told: SQLite's name of it decides."""
         if name.startswith(_HELD):
             return StoreUnavailable(
-                f"Another process has held the hub's store {self.file} for more than {self._busy_s:g} seconds.",
+                f"Another process holds the hub's store {self.file}.",
                 action="End the program that holds it, or try again.",
             )
         if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
