@@ -75,8 +75,8 @@ class HubError(Exception):
         shows: Shows | None = None,
     ) -> None:
         super().__init__(message)
-        self.message = _encodable(message)
-        self.action = _encodable(action)
+        self.message = encodable(message)
+        self.action = encodable(action)
         self.provider = provider
         self.retry_after_s = retry_after_s
         self.partial_text = partial_text
@@ -102,7 +102,7 @@ class HubError(Exception):
         }
 
 
-def _encodable(text: str) -> str:
+def encodable(text: str) -> str:
     """Half a character, of a program's words or of a file's name, would keep the error from being written down."""
     return text.encode(errors="replace").decode()
 

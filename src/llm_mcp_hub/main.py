@@ -35,7 +35,7 @@ from llm_mcp_hub.observe import logs
 from llm_mcp_hub.observer import Observer
 from llm_mcp_hub.providers import gemini_install
 from llm_mcp_hub.providers.claude import ClaudeProvider
-from llm_mcp_hub.providers.claude_guard import managed_fingerprint
+from llm_mcp_hub.providers.claude_guard import check_managed_settings
 from llm_mcp_hub.providers.gemini import GeminiProvider, Login
 from llm_mcp_hub.settings import Settings
 
@@ -148,7 +148,7 @@ def anthropic_logins(settings: Settings, around: Mapping[str, str], saved: Saved
         own_login=Path(around.get("CLAUDE_CONFIG_DIR") or Path.home() / ".claude") / ".credentials.json",
         saved=saved,
         now=now,
-        setting=managed_fingerprint,
+        machine=check_managed_settings,
     )
 
 

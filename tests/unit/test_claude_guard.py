@@ -16,7 +16,6 @@ from llm_mcp_hub.providers.claude_guard import (
     check_account,
     check_managed_settings,
     check_settings_in_force,
-    managed_fingerprint,
 )
 from tests.unit.strategies import any_json
 
@@ -44,25 +43,6 @@ def test_managed_settings_that_cannot_pay_are_left_alone(tmp_path: Path, content
 def test_a_machine_without_managed_settings_is_fine(folder: Path | None) -> None:
     """Most machines have none; some platforms have no such place."""
     check_managed_settings(folder)
-
-
-def test_the_settings_of_a_machine_have_a_name_that_changes_with_them(tmp_path: Path) -> None:
-    """What they refuse is refused on machines that have the same, and only as long as these have."""
-    seen = [managed_fingerprint(None), managed_fingerprint(tmp_path / "none"), managed_fingerprint(tmp_path)]
-    (tmp_path / DROP_INS).mkdir()
-    for name in (SETTINGS, "managed-mcp.json", f"{DROP_INS}/10-a.json", f"{DROP_INS}/20-b.json"):
-        (tmp_path / name).write_text('{"env": {}}')
-        seen.append(managed_fingerprint(tmp_path))
-    (tmp_path / SETTINGS).write_text('{"env": {"A": "b"}}')
-    seen.append(managed_fingerprint(tmp_path))
-    (tmp_path / SETTINGS).unlink()
-    (tmp_path / SETTINGS).mkdir()
-    seen.append(managed_fingerprint(tmp_path))
-
-    assert seen[:3] == ["", "", ""]
-    assert len(set(seen[3:])) == 6
-    assert "" not in seen[3:]
-    assert managed_fingerprint(tmp_path) == seen[-1]
 
 
 def text(content: str, name: str = SETTINGS) -> Callable[[Path], None]:

@@ -23,7 +23,7 @@ from llm_mcp_hub.credentials.saved import Saved, SavedLogins
 from llm_mcp_hub.credentials.status import USABLE, TokenStatus
 from llm_mcp_hub.credentials.steady import Reader
 from llm_mcp_hub.credentials.verdict import choose, verdict
-from llm_mcp_hub.errors import HubError, Misconfigured
+from llm_mcp_hub.errors import BillingBlocked, HubError, Misconfigured
 from tests.unit.strategies import ANY_TEXT, any_json
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -309,6 +309,26 @@ def test_a_wrong_variable_is_told_and_not_passed_over(tmp_path: Path, raw: str) 
     assert found.status().status == "misconfigured"
     with pytest.raises(HubError):
         found.login()
+
+
+def test_a_machine_that_lets_no_token_be_used_is_told_before_anybody_asks() -> None:
+    """And no longer, once it does: nothing of it is kept."""
+    held: list[HubError] = [BillingBlocked("The machine's settings could pay.", action="Mend them.")]
+
+    def machine() -> None:
+        for error in held:
+            raise error
+
+    found = claude(machine=machine)
+    status = found.status()
+
+    assert (status.status, status.usable, status.action) == ("misconfigured", False, "Mend them.")
+    assert found.held.mark == ""
+    with pytest.raises(BillingBlocked):
+        found.login()
+    held.clear()
+    assert found.status().usable
+    assert found.login().secret == TOKEN
 
 
 def test_a_tokens_file_is_named_and_read_again(tmp_path: Path) -> None:

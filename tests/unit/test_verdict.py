@@ -295,6 +295,17 @@ def test_a_message_has_local_time(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Wednesday 25 Nov 2026 22:00 KST, 2 days" in status.message
 
 
+def test_a_path_that_is_no_utf_8_keeps_no_status_from_being_sent() -> None:
+    """Of a login's file. One that cannot be encoded would take the other provider's status with it."""
+    held = replace(LOGIN, source="/home/M\udcfcller", note="In /home/M\udcfcller.")
+
+    status = verdict(held, NOTHING, NOW, alert=ALERT)
+
+    assert "/home/M?ller" in status.model_dump_json()
+    assert status.evidence is not None
+    assert status.evidence.source == "/home/M?ller"
+
+
 def test_the_last_error_and_the_last_success_are_told_with_their_times() -> None:
     """Whatever the status is made of."""
     known = merged(merged(answered(3 * HOUR), refused("auth_rejected", 2 * HOUR)), unreachable(HOUR))

@@ -75,7 +75,7 @@ class ClaudeCredentials:
         saved: SavedLogins,
         now: Callable[[], datetime],
         system: str | None = None,
-        setting: Callable[[], str] = str,
+        machine: Callable[[], None] = lambda: None,
     ) -> None:
         """
         Args:
@@ -86,7 +86,7 @@ class ClaudeCredentials:
             saved: the hub's own copies; the one called `claude` holds a token that `login` has made.
             now: the clock.
             system: the platform's name; this machine's by default.
-            setting: what this machine sets for every CLI of Claude, as `Held.setting` has it.
+            machine: raises HubError where this machine lets no token be used.
         """
         self._token = token
         self._where = where
@@ -95,7 +95,7 @@ class ClaudeCredentials:
         self._saved = saved
         self._now = now
         self._system = system or platform.system()
-        self._setting = setting
+        self._machine = machine
         self._keychain: tuple[bool, datetime] | None = None
 
     def held(self) -> Sequence[Held]:
@@ -121,6 +121,7 @@ class ClaudeCredentials:
     def _read(self, raw: str, credential: Credential, source: str, issued: tuple[datetime, timedelta] | None) -> Held:
         try:
             token = checked(raw, self._where if credential.source != "saved" else "The saved login")
+            self._machine()
         except HubError as error:
             return self._broken(error, credential, source)
         return Held(
@@ -130,7 +131,6 @@ class ClaudeCredentials:
             renew=GET_ONE,
             secret=token,
             mark=mark(token),
-            setting=self._setting(),
             lifetime=LIFETIME,
             issued=issued,
             issued_by="CLAUDE_TOKEN_ISSUED_AT" if credential.source != "saved" else "ledger",

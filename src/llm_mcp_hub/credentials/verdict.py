@@ -26,7 +26,7 @@ from llm_mcp_hub.credentials.status import (
     spoken,
     utc,
 )
-from llm_mcp_hub.errors import HubError
+from llm_mcp_hub.errors import HubError, encodable
 
 TROUBLE_S = 900.0
 """How long a provider that could not be reached makes a status unknown; then only what else is known counts."""
@@ -237,11 +237,11 @@ def _status(
         usable=state in USABLE,
         expires_at=utc(deadline.at) if deadline.at is not None else None,
         days_remaining=days,
-        message=message,
-        action=action,
+        message=encodable(message),
+        action=encodable(action),
         expires_source=deadline.source if deadline.at is not None else "none",
         credential=held.credential,
-        evidence=evidence,
+        evidence=None if evidence is None else evidence.model_copy(update={"source": encodable(evidence.source)}),
         quota=current(known.quota, now),
         last_success_at=utc(_seen(known.success.at, now)) if known.success is not None else None,
         last_error=LastError(code=last.code, at=utc(_seen(last.at, now))) if last is not None else None,

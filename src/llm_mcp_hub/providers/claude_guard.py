@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from llm_mcp_hub.errors import BillingBlocked, Misconfigured
 from llm_mcp_hub.providers.claude_turn import NAME
@@ -27,13 +26,15 @@ COMPUTED = ("policyHelper", "policyHelpers")
 """Settings that name a program whose output becomes settings."""
 
 
-def check_managed_settings(folder: Path | None) -> None:
+def check_managed_settings(folder: Path | None = MANAGED_FOLDER) -> None:
     """Refuse machine-wide settings that could pay or redirect. They cannot be switched off for a child.
 
     Measured: `env` in them puts an API key or another base URL on the wire, `apiKeyHelper` likewise, and the handshake
     looks clean; a `policyHelper` is a program that prints either of them. Raises BillingBlocked.
 
     Nor can their hooks and MCP servers be switched off: programs that would run with each ask. Raises Misconfigured.
+
+    Neither says anything of the login (`shows` is None): it is found anew at each look at it, here and nowhere else.
     """
     if folder is None:
         return
@@ -50,47 +51,20 @@ def check_managed_settings(folder: Path | None) -> None:
             forbidden = (*PAYING, *COMPUTED)
             found = [n for n in forbidden if n in held] if isinstance(held, dict) else ["something else than an object"]
             if found:
-                raise _could_pay(where, found, whom=whom)
+                raise _could_pay(where, found, whom=whom, shows=None)
             if "hooks" in held:
-                raise _would_run(where, "hooks", whom=whom)
+                raise _would_run(where, "hooks", whom=whom, shows=None)
         servers = folder / "managed-mcp.json"
         if servers.exists():
             where, whom = f"Claude Code's machine-wide settings ({servers})", f"this machine to remove {servers}"
-            raise _would_run(where, "MCP servers", whom=whom)
+            raise _would_run(where, "MCP servers", whom=whom, shows=None)
     except (OSError, ValueError, RecursionError) as error:
         raise BillingBlocked(
             f"Claude Code's machine-wide settings in {folder} cannot be read ({type(error).__name__}), so it is not "
             "known who would pay; nothing was sent.",
             action=f"Make the files in {folder} readable and valid JSON, or remove them.",
             provider=NAME,
-            shows="refused",
         ) from error
-
-
-def managed_fingerprint(folder: Path | None = MANAGED_FOLDER) -> str:
-    """Names the machine-wide settings as they are now, without telling them; empty where there are none.
-
-    What they refuse is refused here and as long as they stay, and says nothing of the login elsewhere or later.
-    """
-    if folder is None:
-        return ""
-    more = folder / "managed-settings.d"
-    try:
-        files = sorted(more.iterdir())
-    except OSError:
-        files = []
-    seen = hashlib.sha256()
-    found = False
-    for file in (folder / "managed-settings.json", folder / "managed-mcp.json", *files):
-        try:
-            holds = file.read_bytes()
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            holds = type(error).__name__.encode()
-        found = True
-        seen.update(repr((file.name, hashlib.sha256(holds).hexdigest())).encode())
-    return seen.hexdigest()[:16] if found else ""
 
 
 def check_settings_in_force(told: Mapping[str, Any]) -> None:
@@ -111,28 +85,28 @@ def check_settings_in_force(told: Mapping[str, Any]) -> None:
     whom = "the organisation to remove it from Claude Code's managed settings"
     found = [name for name in PAYING if name in settings]
     if found:
-        raise _could_pay(whose, found, whom=whom)
+        raise _could_pay(whose, found, whom=whom, shows="refused")
     if "hooks" in settings:
-        raise _would_run(whose, "hooks", whom=whom)
+        raise _would_run(whose, "hooks", whom=whom, shows="refused")
 
 
-def _could_pay(where: str, found: Sequence[str], *, whom: str) -> BillingBlocked:
+def _could_pay(where: str, found: Sequence[str], *, whom: str, shows: Literal["refused"] | None) -> BillingBlocked:
     return BillingBlocked(
         f"{where} hold {' and '.join(found)}: they could make Claude use a paid key or another address, so nothing was "
         "sent.",
         action=f"Ask the administrator of {whom}.",
         provider=NAME,
-        shows="refused",
+        shows=shows,
     )
 
 
-def _would_run(where: str, what: str, *, whom: str) -> Misconfigured:
+def _would_run(where: str, what: str, *, whom: str, shows: Literal["refused"] | None) -> Misconfigured:
     return Misconfigured(
         f"{where} hold {what}: programs that would run with each ask, which is text in and text out alone. Nothing was "
         "sent.",
         action=f"Ask the administrator of {whom}.",
         provider=NAME,
-        shows="refused",
+        shows=shows,
     )
 
 
