@@ -41,6 +41,7 @@ EXIT_CODES = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit code."""
+    stdout.take_all()
     try:
         return stdout.printed(_run(arguments))
     except SystemExit as ended:  # argparse's: --help, or a word that is none

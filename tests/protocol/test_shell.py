@@ -99,6 +99,26 @@ def test_a_line_tells_a_terminal_how_an_ask_is_until_its_text_begins(world: Worl
     assert about.startswith("gemini-2.5-pro (requested), ")
 
 
+@pytest.mark.parametrize("options", [[], ["--json"]], ids=["as text", "as JSON"])
+def test_what_an_encoding_lacks_is_printed_by_its_number(world: World, options: list[str]) -> None:
+    """Windows' pipes and older locales: the answer is spent by then. JSON stays JSON, and it can be read back."""
+    said = "안녕 ✓ 😀"
+    world.gemini.default = google.Answer(said)
+    world.changes["PYTHONIOENCODING"] = "cp949"
+
+    asked = run_command(world, "ask", "gemini", "hello", *options)
+    kept = run_command(world, "asks", "--json")
+
+    shown = asked.stdout.decode("cp949")
+    assert asked.returncode == kept.returncode == 0, asked.stderr
+    assert (json.loads(shown)["text"] if options else shown.strip()) == (
+        said if options else "안녕 \\u2713 \\ud83d\\ude00"
+    )
+    ask_id = json.loads(kept.stdout.decode("cp949"))[0]["ask_id"]
+    again = run_command(world, "asks", "show", ask_id)
+    assert (again.returncode, "\\u2713" in again.stdout.decode("cp949")) == (0, True), again.stderr
+
+
 def test_a_pipe_gets_no_such_line(world: World) -> None:
     """What a script reads of stderr is the last line alone."""
     gate = threading.Event()

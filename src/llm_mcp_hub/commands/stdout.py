@@ -5,14 +5,35 @@ Python itself looks at its end only: it complains in a form of its own then, and
 
 from __future__ import annotations
 
+import codecs
+import io
 import os
 import sys
+from typing import Any, cast
 
 EX_IOERR = 74
 
 
 class Unwritable(Exception):
     """What a command that talks with somebody has to say cannot be written: there is nobody to go on with."""
+
+
+def take_all() -> None:
+    """Let stdout take every text, whatever its encoding: what that lacks is printed by its number (`\\u2713`).
+
+    Python's own way would break an ask in the middle of its answer. The numbers are JSON's, so JSON stays whole.
+    """
+    codecs.register_error("llm-mcp-hub", _by_number)
+    out: object = sys.stdout
+    if isinstance(out, io.TextIOWrapper) and out.errors == "strict":
+        cast("Any", out).reconfigure(errors="llm-mcp-hub")
+
+
+def _by_number(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2)), error.end
 
 
 def printed(code: int) -> int:

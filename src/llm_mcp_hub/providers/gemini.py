@@ -237,7 +237,16 @@ class GeminiProvider:
             self._starting_with = login.mark
             self._starting.add_done_callback(self._started)
         process = await asyncio.shield(self._starting)
-        return await self._process() if process.retired else process
+        if not process.retired:
+            return process
+        if self._login().mark != login.mark:  # what comes of that one must not be taken for this one's
+            raise UpstreamError(
+                "The Google login was changed while an ask waited for Gemini's CLI.",
+                action="Ask again.",
+                provider=NAME,
+                transient=True,
+            )
+        return await self._process()
 
     def _started(self, starting: asyncio.Task[Process]) -> None:
         """A start is over, also where all who waited for it have left: the next ask must not get its old outcome."""
