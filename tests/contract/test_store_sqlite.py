@@ -10,10 +10,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Awaitable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -22,6 +23,8 @@ from llm_mcp_hub.store.base import LAPSED_KEPT_S, Held
 from llm_mcp_hub.store.sqlite import HELD_FOR_S, TIDY_S, SqliteStore, migrate
 from llm_mcp_hub.store.sqlite_statements import STEPS
 from tests.contract.stores import DEADLINE_S, LONG_S, SqliteShelf, opened, refusal, until_written
+
+T = TypeVar("T")
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 FILES = {"hub.sqlite3", "hub.sqlite3-wal", "hub.sqlite3-shm"}
@@ -235,6 +238,7 @@ async def test_a_disk_that_does_not_answer_is_told(tmp_path: Path, monkeypatch: 
 
     store = SqliteStore(tmp_path, clock=clock, busy_s=0.2)
     await store.put("key", b"before", ttl_s=LONG_S)
+    await store.get("key")  # what a first write tidies is over
     answers.clear()
     try:
         async with asyncio.timeout(DEADLINE_S / 2):
@@ -244,8 +248,48 @@ async def test_a_disk_that_does_not_answer_is_told(tmp_path: Path, monkeypatch: 
     finally:
         answers.set()
 
-    assert await store.get("key", "0", "1", "2") == [b"before", b"", None, None]
+    async with asyncio.timeout(DEADLINE_S):
+        while (found := await outcome(store.get("key", "0", "1", "2"))) is None:
+            await asyncio.sleep(0.01)
+    assert found == [b"before", b"", None, None]
     await store.close()
+
+
+async def outcome(reading: Awaitable[T]) -> T | None:
+    """What is read; None while the store cannot be reached."""
+    try:
+        return await reading
+    except StoreUnavailable:
+        return None
+
+
+HANGING = """
+import asyncio, sys, threading, time
+from pathlib import Path
+from llm_mcp_hub.errors import StoreUnavailable
+from llm_mcp_hub.store import sqlite
+sqlite.STALLED_S = 0.2
+
+async def main():
+    hangs = lambda: threading.Event().wait() or time.time()
+    store = sqlite.SqliteStore(Path(sys.argv[1]), clock=hangs, busy_s=0.1)
+    try:
+        await store.get("key")
+    except StoreUnavailable as error:
+        print(error.message)
+    await store.close()
+
+asyncio.run(main())
+"""
+
+
+def test_a_disk_that_never_answers_keeps_no_process_from_ending(tmp_path: Path) -> None:
+    """Neither the store's end nor the process's waits for what hangs in it."""
+    done = subprocess.run(
+        [sys.executable, "-c", HANGING, str(tmp_path)], capture_output=True, text=True, timeout=DEADLINE_S, check=False
+    )
+
+    assert (done.returncode, "does not answer" in done.stdout) == (0, True), done.stderr
 
 
 async def test_a_write_waits_for_the_write_of_another_hub(tmp_path: Path) -> None:

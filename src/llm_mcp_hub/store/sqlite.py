@@ -17,13 +17,14 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
 from llm_mcp_hub.errors import StoreUnavailable
 from llm_mcp_hub.store import sqlite_statements as sql
 from llm_mcp_hub.store.base import LAPSED_KEPT_S, Held, Put, name_to_bytes, names_from_bytes
+from llm_mcp_hub.store.worker import Worker
 
 T = TypeVar("T")
 FILE = "hub.sqlite3"
@@ -87,7 +88,9 @@ class SqliteStore:
         self._busy_s = busy_s
         self._held_at = float("-inf")
         """When the last call had waited in vain; a write that succeeds makes it long ago."""
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
+        self._thread = Worker("store")
+        self._stuck: Future[Any] | None = None
+        """A job that has not ended in time: until it does, no other one can begin."""
         # Below here only that thread.
         self._db: sqlite3.Connection | None = None
         self._opened = (0, 0)
@@ -217,20 +220,23 @@ class SqliteStore:
         await self._write(work)
 
     async def close(self) -> None:
-        """What was asked for before is done before."""
+        """What was asked for before is done before, but for a disk that does not answer."""
         with contextlib.suppress(RuntimeError):  # closed already
             last = self._thread.submit(self._let_go)
-            self._thread.shutdown(wait=False)
-            await asyncio.shield(asyncio.wrap_future(last))
+            self._thread.close()
+            if self._stuck is None or self._stuck.done():
+                await asyncio.wait([asyncio.wrap_future(last)], timeout=self._busy_s + STALLED_S)
 
     # -- the thread ----------------------------------------------------------------------------------------------------
 
     async def _run(self, work: Callable[[sqlite3.Connection, float], T]) -> T:
+        if self._stuck is not None and not self._stuck.done():
+            raise self._silent()
         now = time.monotonic()
         patient = now >= self._held_at + HELD_FOR_S
         deadline = now + (self._busy_s if patient else min(HELD_S, self._busy_s))
         try:
-            job = self._thread.submit(self._work, work, deadline, patient)
+            job = self._thread.submit(lambda: self._work(work, deadline, patient))
         except RuntimeError:
             raise StoreUnavailable("The store is closed: this hub is ending.", action="Start the hub again.") from None
         done = asyncio.wrap_future(job)
@@ -241,10 +247,8 @@ class SqliteStore:
                 job.cancel()
                 done.cancel()
         if done.cancelled():
-            self._held_at = time.monotonic()
-            raise StoreUnavailable(
-                f"The hub's store {self.file} does not answer.", action=f"Check the disk that {self.file.parent} is on."
-            )
+            self._stuck = self._thread.doing
+            raise self._silent()
         return done.result()
 
     async def _write(self, work: Callable[[sqlite3.Connection, float], T]) -> T:
@@ -337,6 +341,11 @@ class SqliteStore:
         if db is not None:
             with contextlib.suppress(sqlite3.Error):
                 db.close()
+
+    def _silent(self) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"The hub's store {self.file} does not answer.", action=f"Check the disk that {self.file.parent} is on."
+        )
 
     def _unavailable(self, name: str) -> StoreUnavailable:
         """The failure as the user is told: SQLite's name of it decides."""
