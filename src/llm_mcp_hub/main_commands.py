@@ -21,7 +21,7 @@ from llm_mcp_hub.credentials.ledger import Ledger
 from llm_mcp_hub.credentials.monitor import Monitor
 from llm_mcp_hub.credentials.saved import SavedLogins
 from llm_mcp_hub.credentials.steady import Reader
-from llm_mcp_hub.errors import HubError
+from llm_mcp_hub.errors import Busy, HubError
 from llm_mcp_hub.finding import Finding, Look
 from llm_mcp_hub.main import (
     VERSION,
@@ -44,6 +44,8 @@ from llm_mcp_hub.providers.login import LoginFlow
 from llm_mcp_hub.settings import Settings
 
 DOCTOR_STORE_S = 5.0
+HANGS_S = 2.0
+"""How long the doctor waits for a hub that looks through what dead ones have left."""
 """An ask does not wait for a Redis that takes so long; whether it is there at all is another question."""
 
 
@@ -56,11 +58,18 @@ def preconditions_of(env_file: Path | None) -> Generator[dict[str, Look]]:
     stamps = preconditions.stamps(state, Path(__file__))  # before this hub makes its own
     run: RunFolder | None = None
     home = Path(os.devnull)
-    with contextlib.suppress(OSError, HubError):  # one of the looks tells it
-        run = RunFolder(state)
+    hangs: Busy | None = None
+    try:
+        run = RunFolder(state, within_s=HANGS_S)
         home = run.new_home("doctor")
+    except Busy as error:  # a hub of ours would only wait for it once more
+        hangs = error
+    except (OSError, HubError):  # one of the looks tells it
+        pass
 
     async def logins() -> AsyncGenerator[Finding]:
+        if hangs is not None:
+            raise hangs
         async with build_hub(settings, dead=() if run is None else run.dead()) as hub:
             for name, status in (await hub.token_status()).items():
                 yield preconditions.login(name, status)

@@ -6,6 +6,7 @@ provider's stand-in, and no child may be left, whatever was found.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
@@ -239,6 +240,19 @@ def test_machine_wide_settings_that_could_pay_block_claude_alone(healthy: World)
 
     assert worse(found) == {"claude-settings": "blocks"}
     assert "/etc/claude-code/managed-settings.json" in found["claude-settings"]["action"]
+
+
+def test_a_hub_that_hangs_while_it_sweeps_is_told_among_all_findings(healthy: World) -> None:
+    """It holds what every hub that starts needs. That is waited for once, and everything else is looked at."""
+    usual = examined(healthy)
+    run = healthy.state / "run"
+    run.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (run / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        found = examined(healthy, code=1)
+
+    assert "it may hang" in found["logins"]["message"]
+    assert usual.keys() - found.keys() == {"claude-login", "gemini-login"}
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 130), (signal.SIGINT, 130)])

@@ -85,8 +85,10 @@ def _no_other_sweeps(root: Path, *, within_s: float) -> Generator[None]:
 class RunFolder:
     """The folder of this hub instance. Made at once; `close` removes it."""
 
-    def __init__(self, state_dir: Path, *, swept: Iterable[str] = ()) -> None:
+    def __init__(self, state_dir: Path, *, swept: Iterable[str] = (), within_s: float | None = None) -> None:
         """Make the folder and sweep those of dead hubs; `swept` names others, whose folders are gone already.
+
+        Another hub's sweep is waited for at most `within_s` seconds, by default SWEPT_S.
 
         Raises OSError when the state folder cannot be written, Misconfigured when others can write to it, and Busy
         while another hub sweeps for too long.
@@ -95,7 +97,7 @@ class RunFolder:
         self._root = state_dir / "run"
         self._root.mkdir(mode=0o700, exist_ok=True)
         with _no_other_sweeps(
-            self._root, within_s=SWEPT_S
+            self._root, within_s=SWEPT_S if within_s is None else within_s
         ):  # or a hub that sweeps could take our folder before its lock is ours
             self._swept = [*swept, *self._sweep()]
             self.name = secrets.token_hex(8)
