@@ -99,12 +99,13 @@ def test_a_line_tells_a_terminal_how_an_ask_is_until_its_text_begins(world: Worl
     assert about.startswith("gemini-2.5-pro (requested), ")
 
 
+@pytest.mark.parametrize("errors", ["", ":surrogateescape"], ids=["here", "as on Windows"])
 @pytest.mark.parametrize("options", [[], ["--json"]], ids=["as text", "as JSON"])
-def test_what_an_encoding_lacks_is_printed_by_its_number(world: World, options: list[str]) -> None:
+def test_what_an_encoding_lacks_is_printed_by_its_number(world: World, options: list[str], errors: str) -> None:
     """Windows' pipes and older locales: the answer is spent by then. JSON stays JSON, and it can be read back."""
     said = "안녕 ✓ 😀"
     world.gemini.default = google.Answer(said)
-    world.changes["PYTHONIOENCODING"] = "cp949"
+    world.changes["PYTHONIOENCODING"] = f"cp949{errors}"
 
     asked = run_command(world, "ask", "gemini", "hello", *options)
     kept = run_command(world, "asks", "--json")

@@ -6,9 +6,12 @@ Python itself looks at its end only: it complains in a form of its own then, and
 from __future__ import annotations
 
 import codecs
+import contextlib
 import io
 import os
 import sys
+from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 EX_IOERR = 74
@@ -23,15 +26,18 @@ def take_all() -> None:
 
     Python's own way would break an ask in the middle of its answer. The numbers are JSON's, so JSON stays whole.
     """
-    codecs.register_error("llm-mcp-hub", _by_number)
     out: object = sys.stdout
-    if isinstance(out, io.TextIOWrapper) and out.errors == "strict":
+    # Python's own way of a file's name, on Windows and where the locale is C, is taken first.
+    if isinstance(out, io.TextIOWrapper) and out.errors in {"strict", "surrogateescape"}:
+        codecs.register_error("llm-mcp-hub", partial(_taken, codecs.lookup_error(out.errors)))
         cast("Any", out).reconfigure(errors="llm-mcp-hub")
 
 
-def _by_number(error: UnicodeError) -> tuple[str, int]:
+def _taken(first: Callable[[UnicodeError], tuple[str | bytes, int]], error: UnicodeError) -> tuple[str | bytes, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
+    with contextlib.suppress(UnicodeError):
+        return first(error)
     units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2)), error.end
 
