@@ -22,7 +22,7 @@ from llm_mcp_hub.credentials.monitor import Monitor
 from llm_mcp_hub.credentials.saved import SavedLogins
 from llm_mcp_hub.credentials.steady import Reader
 from llm_mcp_hub.errors import Busy, HubError
-from llm_mcp_hub.finding import Finding, Look
+from llm_mcp_hub.finding import Finding, Look, told
 from llm_mcp_hub.main import (
     VERSION,
     anthropic_logins,
@@ -44,9 +44,9 @@ from llm_mcp_hub.providers.login import LoginFlow
 from llm_mcp_hub.settings import Settings
 
 DOCTOR_STORE_S = 5.0
+"""An ask does not wait for a Redis that takes so long; whether it is there at all is another question."""
 HANGS_S = 2.0
 """How long the doctor waits for a hub that looks through what dead ones have left."""
-"""An ask does not wait for a Redis that takes so long; whether it is there at all is another question."""
 
 
 @contextlib.contextmanager
@@ -68,8 +68,9 @@ def preconditions_of(env_file: Path | None) -> Generator[dict[str, Look]]:
         pass
 
     async def logins() -> AsyncGenerator[Finding]:
-        if hangs is not None:
-            raise hangs
+        if hangs is not None:  # an ask would wait for longer
+            yield told("logins", hangs, "warning")
+            return
         async with build_hub(settings, dead=() if run is None else run.dead()) as hub:
             for name, status in (await hub.token_status()).items():
                 yield preconditions.login(name, status)
@@ -93,7 +94,9 @@ def preconditions_of(env_file: Path | None) -> Generator[dict[str, Look]]:
                 around=around,
                 home=home,
                 command=settings.hub_gemini_command,
-                own=None if run is None else gemini_install.folder(state),  # nothing is started that others left
+                own=None
+                if run is None and hangs is None
+                else gemini_install.folder(state),  # nothing is started that others left
                 project=settings.gemini_project,
                 upstream=settings.hub_gemini_upstream,
             ),

@@ -283,6 +283,42 @@ asyncio.run(main())
 """
 
 
+CUT_SHORT = """
+import asyncio, sqlite3, sys, threading
+from pathlib import Path
+from llm_mcp_hub.store import sqlite
+
+async def main():
+    store = sqlite.SqliteStore(Path(sys.argv[1]))
+    await store.put("key", b"before", ttl_s=60)
+    other = sqlite3.connect(store.file, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    writing = asyncio.ensure_future(store.put("key", b"after", ttl_s=60))
+    await asyncio.sleep(0.2)
+    writing.cancel()
+    timer = threading.Timer(1, other.execute, ["ROLLBACK"])
+    timer.daemon = True  # or the process would wait for it
+    timer.start()
+    ending = asyncio.ensure_future(store.close())
+    await asyncio.sleep(0.05)
+    ending.cancel()
+
+asyncio.run(main())
+"""
+
+
+async def test_a_write_that_has_begun_is_done_before_the_process_ends(tmp_path: Path) -> None:
+    """Also where its end is cut short, by a second Ctrl-C: an ask's last record may be in it."""
+    done = await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-c", CUT_SHORT, str(tmp_path)], capture_output=True, timeout=DEADLINE_S
+    )
+
+    assert done.returncode == 0, done.stderr.decode()
+    store = SqliteStore(tmp_path)
+    assert await store.get("key") == [b"after"]
+    await store.close()
+
+
 def test_a_disk_that_never_answers_keeps_no_process_from_ending(tmp_path: Path) -> None:
     """Neither the store's end nor the process's waits for what hangs in it."""
     done = subprocess.run(

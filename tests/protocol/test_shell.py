@@ -99,7 +99,9 @@ def test_a_line_tells_a_terminal_how_an_ask_is_until_its_text_begins(world: Worl
     assert about.startswith("gemini-2.5-pro (requested), ")
 
 
-@pytest.mark.parametrize("errors", ["", ":surrogateescape"], ids=["here", "as on Windows"])
+@pytest.mark.parametrize(
+    "errors", ["", ":surrogateescape", ":surrogatepass"], ids=["here", "as on Windows", "as somebody told"]
+)
 @pytest.mark.parametrize("options", [[], ["--json"]], ids=["as text", "as JSON"])
 def test_what_an_encoding_lacks_is_printed_by_its_number(world: World, options: list[str], errors: str) -> None:
     """Windows' pipes and older locales: the answer is spent by then. JSON stays JSON, and it can be read back."""

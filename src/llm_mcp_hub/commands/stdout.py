@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, cast
 
 EX_IOERR = 74
+NAME = "llm-mcp-hub"
 
 
 class Unwritable(Exception):
@@ -27,19 +28,21 @@ def take_all() -> None:
     Python's own way would break an ask in the middle of its answer. The numbers are JSON's, so JSON stays whole.
     """
     out: object = sys.stdout
-    # Python's own way of a file's name, on Windows and where the locale is C, is taken first.
-    if isinstance(out, io.TextIOWrapper) and out.errors in {"strict", "surrogateescape"}:
-        codecs.register_error("llm-mcp-hub", partial(_taken, codecs.lookup_error(out.errors)))
-        cast("Any", out).reconfigure(errors="llm-mcp-hub")
+    # What it is told to do is tried first: on Windows, and where the locale is C, the bytes of files' names.
+    first = out.errors if isinstance(out, io.TextIOWrapper) else None
+    if first is not None and first != NAME:
+        codecs.register_error(NAME, partial(_taken, codecs.lookup_error(first)))
+        cast("Any", out).reconfigure(errors=NAME)
 
 
 def _taken(first: Callable[[UnicodeError], tuple[str | bytes, int]], error: UnicodeError) -> tuple[str | bytes, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
+    one = UnicodeEncodeError(error.encoding, error.object, error.start, error.start + 1, error.reason)
     with contextlib.suppress(UnicodeError):
-        return first(error)
-    units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass")
-    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2)), error.end
+        return first(one)
+    units = error.object[one.start : one.end].encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2)), one.end
 
 
 def printed(code: int) -> int:
@@ -67,7 +70,7 @@ def aside(*lines: str) -> None:
     try:
         print(*lines, sep="\n", file=sys.stderr, flush=True)
     except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        _to_nowhere(2)
 
 
 def unwritable(error: BaseException | None) -> int:
@@ -91,4 +94,10 @@ def unread() -> bool:
 
 def throw_away() -> None:
     """What is still buffered would fail at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    _to_nowhere(1)
+
+
+def _to_nowhere(descriptor: int) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)

@@ -223,8 +223,9 @@ class SqliteStore:
         """What was asked for before is done before, but for a disk that does not answer."""
         with contextlib.suppress(RuntimeError):  # closed already
             last = self._thread.submit(self._let_go)
-            self._thread.close()
-            if self._stuck is None or self._stuck.done():
+            stuck = self._stuck is not None and not self._stuck.done()
+            self._thread.close(given_up=stuck)
+            if not stuck:
                 await asyncio.wait([asyncio.wrap_future(last)], timeout=self._busy_s + STALLED_S)
 
     # -- the thread ----------------------------------------------------------------------------------------------------
@@ -235,6 +236,7 @@ class SqliteStore:
         now = time.monotonic()
         patient = now >= self._held_at + HELD_FOR_S
         deadline = now + (self._busy_s if patient else min(HELD_S, self._busy_s))
+        before = self._thread.doing
         try:
             job = self._thread.submit(lambda: self._work(work, deadline, patient))
         except RuntimeError:
@@ -247,7 +249,9 @@ class SqliteStore:
                 job.cancel()
                 done.cancel()
         if done.cancelled():
-            self._stuck = self._thread.doing
+            doing = self._thread.doing
+            if doing is job or doing is before:  # and no other one that has just begun
+                self._stuck = doing
             raise self._silent()
         return done.result()
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
-import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary, finalize
 
 T = TypeVar("T")
+EXIT_S = 5.0
+"""How long a process that ends waits for a job that has begun: a record may be in it."""
 _Jobs = SimpleQueue["tuple[Future[Any], Callable[[], Any]] | None"]
+_threads: WeakKeyDictionary[threading.Thread, _Jobs] = WeakKeyDictionary()
 
 
 class Worker:
@@ -20,9 +24,10 @@ class Worker:
         self._name = name
         self._jobs: _Jobs = SimpleQueue()
         self._doing: list[Future[Any]] = []
-        self._begun = self._closed = False
+        self._closed = False
         self._adding = threading.Lock()
-        weakref.finalize(self, self._jobs.put, None)
+        self._thread: threading.Thread | None = None
+        finalize(self, self._jobs.put, None)
 
     @property
     def doing(self) -> Future[Any] | None:
@@ -35,17 +40,21 @@ class Worker:
         with self._adding:
             if self._closed:
                 raise RuntimeError("closed")
-            if not self._begun:
-                threading.Thread(target=_do, args=(self._jobs, self._doing), name=self._name, daemon=True).start()
-                self._begun = True
+            if self._thread is None:
+                thread = threading.Thread(target=_do, args=(self._jobs, self._doing), name=self._name, daemon=True)
+                thread.start()
+                self._thread = thread
+                _threads[thread] = self._jobs
             self._jobs.put((future, job))
         return future
 
-    def close(self) -> None:
-        """No more jobs; those that there are will be done."""
+    def close(self, *, given_up: bool = False) -> None:
+        """No more jobs; those that there are get done. `given_up`: the end of the process does not wait for that."""
         with self._adding:
             self._closed = True
             self._jobs.put(None)
+            if given_up and self._thread is not None:
+                _threads.pop(self._thread, None)
 
 
 def _do(jobs: _Jobs, doing: list[Future[Any]]) -> None:
@@ -61,4 +70,14 @@ def _do(jobs: _Jobs, doing: list[Future[Any]]) -> None:
             else:
                 doing.clear()
                 future.set_result(result)
-        del held, future, job
+                del result
+        del held, future, job  # or they would be kept until the next one comes
+
+
+@atexit.register
+def _finish() -> None:
+    begun = list(_threads.items())
+    for _, jobs in begun:
+        jobs.put(None)
+    for thread, _ in begun:
+        thread.join(EXIT_S)
