@@ -57,11 +57,13 @@ Look = AsyncGenerator[Finding] | Callable[[], Sequence[Finding]]
 
 
 def told(name: str, error: HubError, state: State = "blocks") -> Finding:
-    """What an ask would be told, as a finding. A next step that names nothing to type gets this command."""
-    action = error.action
-    if _NAMED.search(action) is None:
-        action = f"{action.rstrip('.')}, then run: {AGAIN}"
-    return Finding(name, state, error.message, action)
+    """What an ask would be told, as a finding."""
+    return Finding(name, state, error.message, step(error.action))
+
+
+def step(action: str) -> str:
+    """A next step in the doctor's words: one that names nothing to type gets the doctor's own command."""
+    return action if _NAMED.search(action) else f"{action.rstrip('.')}, then run: {AGAIN}"
 
 
 def foreign(name: str, around: Mapping[str, str], wanted: re.Pattern[str]) -> Finding:

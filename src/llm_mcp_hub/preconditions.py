@@ -27,7 +27,7 @@ from llm_mcp_hub import others, state_folder
 from llm_mcp_hub.children.environment import child_environment, network_settings
 from llm_mcp_hub.credentials.status import TokenStatus, utc
 from llm_mcp_hub.errors import HubError, Misconfigured
-from llm_mcp_hub.finding import AGAIN, Finding, blocks, ok, told, warns
+from llm_mcp_hub.finding import AGAIN, Finding, blocks, ok, step, told, warns
 from llm_mcp_hub.store.base import DOCTOR, Held, Store
 from llm_mcp_hub.store.redis import RedisStore
 
@@ -111,7 +111,7 @@ def login(name: str, status: TokenStatus) -> Finding:
     if known is not None:
         message += f" ({known.level.replace('_', '-')}, by {known.source}, {known.observed_at})"
     if not status.usable:
-        return blocks(f"{name}-login", message, status.action or "Run: llm-mcp-hub status")
+        return blocks(f"{name}-login", message, step(status.action or "Run: llm-mcp-hub status"))
     if status.status == "valid":
         return ok(f"{name}-login", message, status.action)
     return warns(f"{name}-login", message, status.action or "Run: llm-mcp-hub status --json")

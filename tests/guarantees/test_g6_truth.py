@@ -813,20 +813,26 @@ def test_a_variable_that_holds_no_token_is_told(commands: World, variable: str) 
 
 
 def test_settings_of_the_machine_that_could_pay_are_told_until_they_are_gone(tmp_path: Path) -> None:
-    """They stop every ask, whatever the token; and they say nothing of the token."""
-    told = Told("misconfigured", "machine-wide settings", "administrator", ended="billing_blocked")
+    """They stop every ask, whatever the token, which is told before one is made; and they say nothing of the token."""
+    told = Told("misconfigured", "machine-wide settings", "administrator", "present")
     with make_surroundings(tmp_path / "around") as around:
         around.plant(around.etc / "claude-code" / "managed-settings.json", {"apiKeyHelper": "x"}, mode=0o644)
         with around.line() as line:
+            statuses = [line.call("token_status", {"provider": "claude"}).structured_content]
             blocked = error_of(line.call("ask_claude", {"prompt": "Hello?"}))["code"]
-            status = line.call("token_status", {"provider": "claude"}).structured_content
+            statuses.append(line.call("token_status", {"provider": "claude"}).structured_content)
             (around.etc_of_a_running_hub() / "claude-code" / "managed-settings.json").unlink()
+            gone = line.call("token_status", {"provider": "claude"}).structured_content
             answer = line.call("ask_claude", {"prompt": "Hello?"})
             after = line.call("token_status", {"provider": "claude"}).structured_content
 
-    assert status is not None
+    assert gone is not None
     assert after is not None
-    told.check(status["claude"], blocked)
+    for status in statuses:
+        assert status is not None
+        told.check(status["claude"], None)
+    assert blocked == "billing_blocked"
+    assert gone["claude"]["usable"]
     assert answer_of(answer)["text"]
     replace(WORKS, source="env").check(after["claude"], "answered")
 

@@ -238,7 +238,7 @@ def test_machine_wide_settings_that_could_pay_block_claude_alone(healthy: World)
 
     found = examined(healthy)
 
-    assert worse(found) == {"claude-settings": "blocks"}
+    assert worse(found) == {"claude-settings": "blocks", "claude-login": "blocks"}
     assert "/etc/claude-code/managed-settings.json" in found["claude-settings"]["action"]
 
 
