@@ -38,7 +38,7 @@ def run(settings: Settings, given: argparse.Namespace) -> int:
 async def _ask(settings: Settings, given: argparse.Namespace, prompt: str, piped: Sequence[Attachment]) -> int:
     printed = 0
     unread = False
-    unwritable: OSError | ValueError | None = None
+    unwritable: OSError | None = None
     task = asyncio.current_task()
 
     def show(event: Event) -> None:
@@ -53,7 +53,7 @@ async def _ask(settings: Settings, given: argparse.Namespace, prompt: str, piped
                 unread = True
                 if task is not None:
                     task.cancel()
-            except (OSError, ValueError) as error:  # a full disk: the ask is spent, its answer is waited for and kept
+            except OSError as error:  # a full disk: the ask is spent, so its answer is waited for and kept
                 unwritable = unwritable or error
                 stdout.throw_away()
             printed += len(event.piece)
@@ -118,13 +118,12 @@ async def _ask(settings: Settings, given: argparse.Namespace, prompt: str, piped
         sys.stdout.flush()  # before what goes to stderr: both may be one pipe
     except BrokenPipeError:
         stdout.throw_away()
-    except (OSError, ValueError) as error:
+    except OSError as error:
         unwritable = error
         stdout.throw_away()
     if unwritable is not None:
-        why = unwritable.strerror if isinstance(unwritable, OSError) else "its encoding lacks a character"
         stdout.aside(
-            f"llm-mcp-hub: what was to be printed cannot be written ({why})",
+            f"llm-mcp-hub: what was to be printed cannot be written ({unwritable.strerror})",
             f"  The answer is kept: llm-mcp-hub asks show {answer.ask_id}",
         )
         return stdout.EX_IOERR

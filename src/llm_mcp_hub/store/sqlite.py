@@ -223,15 +223,18 @@ class SqliteStore:
         """What was asked for before is done before, but for a disk that does not answer."""
         with contextlib.suppress(RuntimeError):  # closed already
             last = self._thread.submit(self._let_go)
-            stuck = self._stuck is not None and not self._stuck.done()
-            self._thread.close(given_up=stuck)
-            if not stuck:
+            self._thread.close(given_up=self._is_stuck)
+            if not self._is_stuck:
                 await asyncio.wait([asyncio.wrap_future(last)], timeout=self._busy_s + STALLED_S)
 
     # -- the thread ----------------------------------------------------------------------------------------------------
 
+    @property
+    def _is_stuck(self) -> bool:
+        return self._stuck is not None and not self._stuck.done()
+
     async def _run(self, work: Callable[[sqlite3.Connection, float], T]) -> T:
-        if self._stuck is not None and not self._stuck.done():
+        if self._is_stuck:
             raise self._silent()
         now = time.monotonic()
         patient = now >= self._held_at + HELD_FOR_S
