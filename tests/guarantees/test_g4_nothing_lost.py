@@ -737,7 +737,11 @@ def send_in_order(voices: Voices, hub: Hub, provider: Provider, count: int, go_o
 @pytest.mark.drill
 @pytest.mark.parametrize("provider", AT_ONCE)
 def test_many_asks_at_once_are_all_answered_in_their_order(world: World, provider: Provider) -> None:
-    """Never more than the limit at the provider, none lost or asked twice; afterwards the hub is as it was before."""
+    """Never more than the limit at the provider, none lost or asked twice; afterwards the hub is as it was before.
+
+    One that is slow to start may be passed by any number on the other places, but an ask passes those alone that have a
+    place already: fewer than there are places, on a machine of any speed.
+    """
     limit, count = AT_ONCE[provider]
     world.changes |= {f"HUB_{provider.upper()}_CONCURRENCY": str(limit), "HUB_QUEUE_LIMIT": str(count)}
     voices = Voices(world)
@@ -765,15 +769,17 @@ def test_many_asks_at_once_are_all_answered_in_their_order(world: World, provide
         took = time.monotonic() - since
 
         assert voices.most_open[provider] == limit
-        order = {prompt: place for place, prompt in enumerate(voices.order[began:])}
-        late = [order[question.prompt] - place for place, question in enumerate(questions)]
-        assert max(map(abs, late)) <= 3 * limit, "what runs at the same time may change places, and no more"
+        asked = {prompt: place for place, prompt in enumerate(voices.order[began:])}
+        assert len(asked) == len(voices.order[began:]) == count
+        came = [asked[question.prompt] for question in questions]
+        passed = [sum(earlier > own for earlier in came[:place]) for place, own in enumerate(came)]
+        assert max(passed) < limit, "none overtakes more than those that run beside it"
         wait_until_nothing_is_left(world, hubs=1)
         assert descriptors(itself) - descriptors_before <= FEW
         grown = itself.memory_info().rss - bytes_before
         print(
             f"\nG4  {count} asks on {limit} places of {provider}: {took:.1f} s, most at once "
-            f"{voices.most_open[provider]}, furthest from its turn {max(map(abs, late))}, grown {grown / 1e6:.1f} MB"
+            f"{voices.most_open[provider]}, most overtaken {max(passed)}, grown {grown / 1e6:.1f} MB"
         )
         assert grown < GROWTH_BYTES
     world.wait_until_no_child()
