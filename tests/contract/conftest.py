@@ -374,6 +374,13 @@ def children(rig: Rig) -> list[psutil.Process]:
     return found
 
 
+def kill_children(rig: Rig) -> None:
+    """SIGKILL to each of them; what a CLI has started may end by itself meanwhile."""
+    for child in children(rig):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
+
+
 def wait_until_ended(processes: Iterable[psutil.Process]) -> None:
     """Block until none of them runs. They are not reaped here: that is their parent's business."""
     for process in processes:

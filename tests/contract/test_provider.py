@@ -21,6 +21,7 @@ from tests.contract.conftest import (
     answer,
     children,
     first_text,
+    kill_children,
     new_ask,
     until,
     until_no_more_children_than,
@@ -188,8 +189,7 @@ async def test_a_child_that_dies_ends_its_ask_with_what_it_had_said(rig: Rig) ->
     events = rig.provider.ask(new_ask(rig))
     await first_text(events)
 
-    for child in children(rig):
-        child.kill()
+    kill_children(rig)
     with pytest.raises(HubError) as raised:
         await first_text(events)
 

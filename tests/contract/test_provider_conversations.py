@@ -26,6 +26,7 @@ from tests.contract.conftest import (
     children,
     exchange,
     first_text,
+    kill_children,
     new_ask,
     new_ask_id,
     next_ask,
@@ -164,8 +165,7 @@ async def test_a_turn_that_did_not_complete_is_not_in_the_next(rig: Rig, ending:
         events = rig.provider.ask(lost)
         await first_text(events)
         if ending == "its process died":
-            for child in children(rig):
-                child.kill()
+            kill_children(rig)
             with pytest.raises(HubError):
                 await first_text(events)
         await within(events.aclose())

@@ -22,11 +22,12 @@ import pytest
 from llm_mcp_hub import cli
 from llm_mcp_hub.commands import stdin
 from tests.harness import DEADLINE_S, World, answer_of, open_line, run_command
-from tests.upstreams import google
+from tests.upstreams import anthropic, google
 from tests.upstreams.google import prompt_texts
 from tests.upstreams.loopback import Received
 
 HELLO = "Hello from the stand-in of Gemini."
+HELLO_CLAUDE = "Hello from the stand-in of Claude."
 ERASED = "\r\x1b[K"
 """Back to the line's begin, and nothing more in it."""
 
@@ -102,24 +103,21 @@ def test_a_line_tells_a_terminal_how_an_ask_is_until_its_text_begins(world: Worl
 @pytest.mark.parametrize(
     "errors", ["", ":surrogateescape", ":surrogatepass"], ids=["here", "as on Windows", "as somebody told"]
 )
-@pytest.mark.parametrize("options", [[], ["--json"]], ids=["as text", "as JSON"])
-def test_what_an_encoding_lacks_is_printed_by_its_number(world: World, options: list[str], errors: str) -> None:
+def test_what_an_encoding_lacks_is_printed_by_its_number(world: World, errors: str) -> None:
     """Windows' pipes and older locales: the answer is spent by then. JSON stays JSON, and it can be read back."""
     said = "안녕 ✓ 😀"
-    world.gemini.default = google.Answer(said)
+    world.claude.default = anthropic.Answer(said)
     world.changes["PYTHONIOENCODING"] = f"cp949{errors}"
 
-    asked = run_command(world, "ask", "gemini", "hello", *options)
-    kept = run_command(world, "asks", "--json")
+    asked = run_command(world, "ask", "claude", "hello")
+    as_json = run_command(world, "ask", "claude", "hello", "--json")
+    told = json.loads(as_json.stdout.decode("cp949"))
+    again = run_command(world, "asks", "show", told["ask_id"])
 
-    shown = asked.stdout.decode("cp949")
-    assert asked.returncode == kept.returncode == 0, asked.stderr
-    assert (json.loads(shown)["text"] if options else shown.strip()) == (
-        said if options else "안녕 \\u2713 \\ud83d\\ude00"
-    )
-    ask_id = json.loads(kept.stdout.decode("cp949"))[0]["ask_id"]
-    again = run_command(world, "asks", "show", ask_id)
-    assert (again.returncode, "\\u2713" in again.stdout.decode("cp949")) == (0, True), again.stderr
+    assert (asked.returncode, as_json.returncode, again.returncode) == (0, 0, 0), asked.stderr + as_json.stderr
+    assert asked.stdout.decode("cp949").strip() == "안녕 \\u2713 \\ud83d\\ude00"
+    assert told["text"] == said
+    assert "\\u2713" in again.stdout.decode("cp949")
 
 
 def test_a_pipe_gets_no_such_line(world: World) -> None:
@@ -165,7 +163,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(world: World, words: list[str
 @pytest.mark.parametrize("closed", ["2>/dev/full", "2>&-"])
 def test_a_stderr_that_takes_nothing_takes_nothing_from_an_answer_or_a_token(world: World, closed: str) -> None:
     """What is said beside them is let go; a token that nobody saw would count as one of two."""
-    for words in (["ask", "gemini", "Hello?"], ["client", "add", "me"], ["client", "add", "me"]):
+    for words in (["ask", "claude", "Hello?"], ["client", "add", "me"], ["client", "add", "me"]):
         ended = subprocess.run(
             ["sh", "-c", f'"$@" {closed}', "sh", *world.command, *words],
             env=world.environment,
@@ -227,7 +225,7 @@ def test_a_token_that_nobody_can_read_is_not_made(world: World, where: str) -> N
 def test_an_answer_that_cannot_be_printed_is_kept(world: World, where: str, reason: str) -> None:
     """The ask is spent: whoever has a full disk gets the answer later."""
     asked = subprocess.run(
-        ["sh", "-c", f'exec "$@" {where}', "sh", *world.command, "ask", "gemini", "What is it?"],
+        ["sh", "-c", f'exec "$@" {where}', "sh", *world.command, "ask", "claude", "What is it?"],
         env=world.environment,
         stderr=subprocess.PIPE,
         timeout=DEADLINE_S,
@@ -238,14 +236,14 @@ def test_an_answer_that_cannot_be_printed_is_kept(world: World, where: str, reas
 
     assert asked.returncode == 74
     assert f"llm-mcp-hub: what was to be printed cannot be written ({reason})" in told
-    assert HELLO in run_command(world, "asks", "show", kept).stdout.decode()
+    assert HELLO_CLAUDE in run_command(world, "asks", "show", kept).stdout.decode()
 
 
 @pytest.mark.parametrize("words", [["status"], ["asks"], ["doctor"], ["client", "list", "--json"]])
 def test_a_closed_stdout_is_as_a_full_one(world: World, words: list[str]) -> None:
     """A shell's `>&-`: told, without a traceback and not in silence."""
     if words == ["asks"]:
-        run_command(world, "ask", "gemini", "What is it?")
+        run_command(world, "ask", "claude", "What is it?")
     ended = subprocess.run(
         ["sh", "-c", 'exec "$@" >&-', "sh", *world.command, *words],
         env=world.environment,
@@ -399,14 +397,14 @@ def test_what_a_shell_has_closed_is_given_to_no_file_and_spoils_no_answer(world:
     """`<&-` and `2>&-`: the database would have been number 0 or 2, and been written what a CLI complains of."""
     script = 'exec "$@" <&- 2>&-'
     asked = subprocess.run(
-        ["sh", "-c", script, "sh", *world.command, "ask", "gemini", "What is it?"],
+        ["sh", "-c", script, "sh", *world.command, "ask", "claude", "What is it?"],
         env=world.environment,
         stdout=subprocess.PIPE,
         timeout=DEADLINE_S,
         check=False,
     )
 
-    assert (asked.returncode, asked.stdout.decode()) == (0, HELLO + "\n")
+    assert (asked.returncode, asked.stdout.decode()) == (0, HELLO_CLAUDE + "\n")
 
 
 @pytest.mark.parametrize("name", [".env", "gone.txt"])
@@ -490,7 +488,7 @@ def test_ctrl_c_while_the_commands_are_loaded_is_no_traceback() -> None:
 def test_answer_and_what_is_told_of_it_come_in_order_in_one_pipe(world: World) -> None:
     """`2>&1 | less`."""
     ended = subprocess.run(
-        [*world.command, "ask", "gemini", "Hello?"],
+        [*world.command, "ask", "claude", "Hello?"],
         env=world.environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -499,15 +497,15 @@ def test_answer_and_what_is_told_of_it_come_in_order_in_one_pipe(world: World) -
         check=True,
     )
 
-    assert HELLO in [line.strip() for line in ended.stdout.decode().splitlines()]
+    assert HELLO_CLAUDE in [line.strip() for line in ended.stdout.decode().splitlines()]
 
 
 def test_asks_are_listed_shown_cancelled_and_deleted(world: World) -> None:
     """Those of another hub too; what is deleted is not found, like one that never was."""
-    world.gemini.script(google.Hang("So far"))
+    world.claude.script(anthropic.Hang("So far"))
     with open_line(world, "stdio", "auto") as line:
-        ask_id = answer_of(line.call("ask_gemini", {"prompt": "a long one", "wait_s": 0}))["ask_id"]
-        world.gemini.wait_for_generations(1, timeout=DEADLINE_S)
+        ask_id = answer_of(line.call("ask_claude", {"prompt": "a long one", "wait_s": 0}))["ask_id"]
+        world.claude.wait_until(lambda: bool(world.claude.open), timeout=DEADLINE_S)
         listed = run_command(world, "asks").stdout.decode()
         as_json = json.loads(run_command(world, "asks", "--json").stdout)
         running = run_command(world, "asks", "delete", ask_id)
@@ -518,7 +516,7 @@ def test_asks_are_listed_shown_cancelled_and_deleted(world: World) -> None:
 
     assert ask_id in listed
     assert "a long one" in listed
-    assert [(ask["ask_id"], ask["provider"], ask["title"]) for ask in as_json] == [(ask_id, "gemini", "a long one")]
+    assert [(ask["ask_id"], ask["provider"], ask["title"]) for ask in as_json] == [(ask_id, "claude", "a long one")]
     assert running.returncode == 75
     assert f"llm-mcp-hub asks cancel {ask_id}" in running.stderr.decode()
     assert (cancelled.returncode, "cancelled" in cancelled.stdout.decode()) == (0, True)
@@ -540,7 +538,7 @@ def test_a_line_of_a_list_is_no_longer_than_a_terminal_is_wide(
     """Hangul takes two columns a letter; where there is no room beside what is known the title stands below; what reads
     a pipe gets it whole."""
     title = "무엇이 답인가 " * 5
-    run_command(world, "ask", "gemini", title)
+    run_command(world, "ask", "claude", title)
     program, *words = world.command
     child: pexpect.spawn[str] = pexpect.spawn(
         program,
@@ -578,7 +576,7 @@ def test_conversations_can_be_had_as_json(world: World) -> None:
     assert [(head["conversation_id"], head["turns"], head["title"]) for head in listed] == [(conversation, 2, "one")]
     assert "exchanges" not in listed[0]
     said = [(turn["provider"], turn["prompt"], turn["answer"]) for turn in shown["exchanges"]]
-    assert said == [("gemini", "one", HELLO), ("claude", "two", "Hello from the stand-in of Claude.")]
+    assert said == [("gemini", "one", HELLO), ("claude", "two", HELLO_CLAUDE)]
 
 
 @pytest.mark.parametrize("words", [["asks", "show"], ["asks", "list", "ask_1"], ["conversations", "delete"]])
@@ -595,10 +593,10 @@ def test_a_question_needs_no_folder_to_be_asked_in(world: World) -> None:
     gone = world.home / "gone"
     world.prefix = ["/bin/sh", "-c", f'mkdir {gone} && cd {gone} && rmdir {gone} && exec "$@"', "sh"]
 
-    answered = run_command(world, "ask", "gemini", "hello")
-    refused = run_command(world, "ask", "gemini", "hello", "--file", "notes.txt")
+    answered = run_command(world, "ask", "claude", "hello")
+    refused = run_command(world, "ask", "claude", "hello", "--file", "notes.txt")
 
-    assert (answered.returncode, answered.stdout.decode().strip()) == (0, HELLO)
+    assert (answered.returncode, answered.stdout.decode().strip()) == (0, HELLO_CLAUDE)
     assert refused.returncode == 64, refused
     assert b"The folder you are in is no more" in refused.stderr
-    assert len(world.gemini.generations) == 1
+    assert len(world.claude.received) == 1
